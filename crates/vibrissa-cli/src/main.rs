@@ -1,0 +1,3 @@
+//! The `vibrissa` command.
+
+fn main() {}

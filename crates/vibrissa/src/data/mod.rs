@@ -1,0 +1,4 @@
+//! Rows of numbers from files: images, arrays, or a generator. Data never sees models.
+
+pub mod block;
+pub mod rows;

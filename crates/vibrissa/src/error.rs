@@ -1,0 +1,115 @@
+//! One error enum for the whole library: each variant names the place, what was expected, what was found and the
+//! remedy, on one line. Nothing here prints or exits.
+
+use std::path::{Path, PathBuf};
+
+/// What the library returns instead of panicking.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong with what a user hands in, each with the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write.
+    #[error("{}: cannot {action}: {source}; {remedy}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb phrase ("read", "write the checkpoint").
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+        /// What the user can do.
+        remedy: &'static str,
+    },
+    /// A file or folder holds something else than it should.
+    #[error("{}: {found}; {remedy}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        found: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// A tensor of a model or data file has the wrong shape or type.
+    #[error("{}: tensor {tensor}: expected {expected}, got {got}; {remedy}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The shape or type that was expected.
+        expected: String,
+        /// The shape or type that is there.
+        got: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// A value that cannot be trained on (NaN or infinite).
+    #[error("{origin}: {value} at row {row}, column {column}; every value must be finite: remove or replace such rows")]
+    NotFinite {
+        /// The file, or what else the row came from.
+        origin: String,
+        /// Row within that file.
+        row: usize,
+        /// Column.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// An option, or a combination of options, that cannot be.
+    #[error("{option}: expected {expected}, got {got}; {remedy}")]
+    Option {
+        /// The option as the user writes it.
+        option: String,
+        /// What it accepts here.
+        expected: String,
+        /// What was given.
+        got: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// Training left the finite numbers.
+    #[error("training diverged at step {step}: the {term} is {value}; try a smaller --lr")]
+    Diverged {
+        /// Step (from 0) at which it was seen.
+        step: u64,
+        /// Which quantity.
+        term: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`].
+    pub fn io(
+        path: impl AsRef<Path>,
+        action: &'static str,
+        remedy: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, action, source, remedy }
+    }
+
+    /// An [`Error::File`].
+    pub fn file(path: impl AsRef<Path>, found: impl Into<String>, remedy: impl Into<String>) -> Error {
+        Error::File { path: path.as_ref().to_path_buf(), found: found.into(), remedy: remedy.into() }
+    }
+
+    /// An [`Error::Option`].
+    pub fn option(
+        option: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl std::fmt::Display,
+        remedy: impl Into<String>,
+    ) -> Error {
+        Error::Option {
+            option: option.into(),
+            expected: expected.into(),
+            got: got.to_string(),
+            remedy: remedy.into(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! vibrissa trains sparse autoencoders on images or on any rows of numbers, and says how good they are.
+
+pub mod data;
+pub mod error;
+pub mod matrix;
+
+pub use error::{Error, Result};
