@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod error;
+pub mod kernels;
 pub mod matrix;
 
 pub use error::{Error, Result};

@@ -1,0 +1,294 @@
+//! The safe entries to the kernels: the instruction set is probed once, then each call goes to the scalar definition
+//! or to its twin. All paths give the same bits (`scalar.rs` defines the order of every sum), so the choice changes
+//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512` forces one.
+
+pub mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use scalar::{AdamStep, LANES};
+use std::sync::OnceLock;
+
+/// An instruction set that this CPU was seen to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The plain loops.
+    pub const SCALAR: Isa = Isa(Kind::Scalar);
+
+    /// All that this CPU has, slowest first.
+    pub fn available() -> Vec<Isa> {
+        let mut all = vec![Isa::SCALAR];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                all.push(Isa(Kind::Avx2));
+                if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has_avx512(f)) {
+                    all.push(Isa(Kind::Avx512));
+                }
+            }
+        }
+        all
+    }
+
+    /// The one in use: the best, or what `VIBRISSA_KERNELS` names if this CPU has it.
+    pub fn current() -> Isa {
+        static ISA: OnceLock<Isa> = OnceLock::new();
+        *ISA.get_or_init(|| {
+            let all = Isa::available();
+            let wanted = std::env::var("VIBRISSA_KERNELS").unwrap_or_default();
+            *all.iter().find(|isa| isa.name() == wanted).unwrap_or(all.last().expect("scalar is always there"))
+        })
+    }
+
+    /// `scalar`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512(feature: &str) -> bool {
+    match feature {
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512bw" => is_x86_feature_detected!("avx512bw"),
+        "avx512dq" => is_x86_feature_detected!("avx512dq"),
+        _ => is_x86_feature_detected!("avx512vl"),
+    }
+}
+
+macro_rules! dispatch {
+    ($isa:expr, $name:ident ( $($arg:expr),* )) => {
+        match $isa.0 {
+            Kind::Scalar => scalar::$name($($arg),*),
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
+            Kind::Avx2 => unsafe { x86::avx2::$name($($arg),*) },
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: as above.
+            Kind::Avx512 => unsafe { x86::avx512::$name($($arg),*) },
+        }
+    };
+}
+
+/// Floats of scratch that [`Isa::dots`] needs for `rows` rows of `dim` values.
+pub fn spill_len(rows: usize, dim: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return x86::spill_len(rows, dim);
+    #[cfg(not(target_arch = "x86_64"))]
+    return 0;
+}
+
+impl Isa {
+    /// See [`scalar::dot`].
+    #[inline]
+    pub fn dot(self, a: &[f32], b: &[f32]) -> f32 {
+        dispatch!(self, dot(a, b))
+    }
+
+    /// See [`scalar::dots`]: the dense product of the encoder, a panel of latents at a time.
+    #[inline]
+    pub fn dots(self, x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], spill: &mut [f32]) {
+        dispatch!(self, dots(x, w, bias, dim, out, spill))
+    }
+
+    /// See [`scalar::add_rows`].
+    #[inline]
+    pub fn add_rows(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+        dispatch!(self, add_rows(out, coef, index, rows))
+    }
+
+    /// See [`scalar::add_scaled`].
+    #[inline]
+    pub fn add_scaled(self, out: &mut [f32], c: f32, row: &[f32]) {
+        dispatch!(self, add_scaled(out, c, row))
+    }
+
+    /// See [`scalar::scale`].
+    #[inline]
+    pub fn scale(self, w: &mut [f32], c: f32) {
+        dispatch!(self, scale(w, c))
+    }
+
+    /// See [`scalar::residual`].
+    #[inline]
+    pub fn residual(self, x: &[f32], recon: &mut [f32]) {
+        dispatch!(self, residual(x, recon))
+    }
+
+    /// See [`scalar::adam`].
+    #[inline]
+    pub fn adam(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+        dispatch!(self, adam(w, m, v, g, s))
+    }
+
+    /// See [`scalar::adam_zero`].
+    #[inline]
+    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+        dispatch!(self, adam_zero(w, m, v, s))
+    }
+
+    /// See [`scalar::append_above`].
+    #[inline]
+    pub fn append_above(
+        self,
+        row: &[f32],
+        base: u32,
+        threshold: f32,
+        index: &mut [u32],
+        value: &mut [f32],
+        len: usize,
+    ) -> usize {
+        dispatch!(self, append_above(row, base, threshold, index, value, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+        (0..n)
+            .map(|_| {
+                s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((s >> 8) as f32 / 8_388_608.0 - 1.0) * 2.0
+            })
+            .collect()
+    }
+
+    fn bits(v: &[f32]) -> Vec<u32> {
+        v.iter().map(|x| x.to_bits()).collect()
+    }
+
+    /// Lengths around every lane and block boundary.
+    const LENGTHS: [usize; 15] = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 784, 1023, 1025, 2500];
+
+    /// Odd values: the largest and smallest numbers, denormals, zeros of both signs.
+    fn odd(n: usize) -> Vec<f32> {
+        let kinds = [0.0, -0.0, 1e-40, -1e-40, 1e18, -1e18, 1.0, f32::MIN_POSITIVE, 3.0e-20];
+        (0..n).map(|i| kinds[i % kinds.len()]).collect()
+    }
+
+    #[test]
+    fn every_path_gives_the_bits_of_the_definition() {
+        let step = AdamStep {
+            one_minus_beta1: 0.1,
+            beta2: 0.999,
+            one_minus_beta2: 0.001,
+            step_size: 1e-3,
+            inv_sqrt_bias2: 3.0,
+            eps: 1e-8,
+            keep: 0.99,
+        };
+        for isa in Isa::available() {
+            for n in LENGTHS {
+                for (a, b) in [(noise(n + 1, 1), noise(n + 1, 2)), (odd(n + 1), noise(n + 1, 3))] {
+                    let (a, b) = (&a[1..], &b[1..]); // not aligned
+                    assert_eq!(isa.dot(a, b).to_bits(), scalar::dot(a, b).to_bits(), "{} dot {n}", isa.name());
+                    let (mut x, mut y) = (a.to_vec(), a.to_vec());
+                    isa.add_scaled(&mut x, 0.7, b);
+                    scalar::add_scaled(&mut y, 0.7, b);
+                    assert_eq!(bits(&x), bits(&y), "{} add_scaled {n}", isa.name());
+                    isa.scale(&mut x, 1.7);
+                    scalar::scale(&mut y, 1.7);
+                    assert_eq!(bits(&x), bits(&y), "{} scale {n}", isa.name());
+                    isa.residual(b, &mut x);
+                    scalar::residual(b, &mut y);
+                    assert_eq!(bits(&x), bits(&y), "{} residual {n}", isa.name());
+                    let state = || (a.to_vec(), b.to_vec(), a.iter().map(|v| v * v).collect::<Vec<_>>());
+                    let (mut w, mut m, mut v) = state();
+                    let (mut w2, mut m2, mut v2) = state();
+                    isa.adam(&mut w, &mut m, &mut v, b, &step);
+                    scalar::adam(&mut w2, &mut m2, &mut v2, b, &step);
+                    isa.adam_zero(&mut w, &mut m, &mut v, &step);
+                    scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step);
+                    assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dots_give_the_bits_of_a_single_dot_whatever_the_batch() {
+        for isa in Isa::available() {
+            for (rows, n, dim) in [(1, 1, 1), (3, 7, 17), (4, 6, 16), (5, 13, 1000), (9, 8, 1025), (67, 50, 2500)] {
+                let (x, w, bias) = (noise(rows * dim, 5), noise(n * dim, 6), noise(n, 7));
+                let mut out = vec![0.0; rows * n];
+                let mut spill = vec![0.0; spill_len(rows, dim)];
+                isa.dots(&x, &w, &bias, dim, &mut out, &mut spill);
+                for b in 0..rows {
+                    for j in 0..n {
+                        let want = scalar::dot(&x[b * dim..][..dim], &w[j * dim..][..dim]) + bias[j];
+                        assert_eq!(out[b * n + j].to_bits(), want.to_bits(), "{} {rows}×{n}×{dim}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dot_is_close_to_f64() {
+        // Error ≤ c·n·ε·Σ|a b| with c = 1/16 + a few: 16 chains of n/16 roundings, then four more.
+        for n in LENGTHS {
+            let (a, b) = (noise(n, 8), noise(n, 9));
+            let exact: f64 = a.iter().zip(&b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+            let size: f64 = a.iter().zip(&b).map(|(&x, &y)| (f64::from(x) * f64::from(y)).abs()).sum();
+            let bound = (n as f64 / 16.0 + 5.0) * f64::from(f32::EPSILON) / 2.0 * size;
+            assert!((f64::from(scalar::dot(&a, &b)) - exact).abs() <= bound, "{n}");
+        }
+    }
+
+    #[test]
+    fn add_rows_adds_in_order() {
+        for isa in Isa::available() {
+            for dim in LENGTHS.into_iter().filter(|&d| d > 0) {
+                for n in [0usize, 1, 3, 4, 5, 9] {
+                    let rows = noise(7 * dim, 11);
+                    let index: Vec<u32> = (0..n as u32).map(|j| j * 5 % 7).collect();
+                    let (coef, mut a) = (noise(n, 12), noise(dim, 13));
+                    let mut b = a.clone();
+                    isa.add_rows(&mut a, &coef, &index, &rows);
+                    scalar::add_rows(&mut b, &coef, &index, &rows);
+                    assert_eq!(bits(&a), bits(&b), "{} {dim} {n}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn append_above_keeps_order_and_drops_ties_and_nan() {
+        for isa in Isa::available() {
+            for n in LENGTHS {
+                let mut row = noise(n, 14);
+                for i in (0..n).step_by(5) {
+                    row[i] = [0.25, f32::NAN, f32::INFINITY, -f32::INFINITY][i / 5 % 4];
+                }
+                let room = n.next_multiple_of(LANES) + 3;
+                let (mut i1, mut v1, mut i2, mut v2) =
+                    (vec![0; room], vec![0.0; room], vec![0; room], vec![0.0; room]);
+                let a = isa.append_above(&row, 100, 0.25, &mut i1, &mut v1, 3);
+                let b = scalar::append_above(&row, 100, 0.25, &mut i2, &mut v2, 3);
+                assert_eq!((a, &i1[3..a], bits(&v1[3..a])), (b, &i2[3..b], bits(&v2[3..b])), "{} {n}", isa.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The specification of every kernel: plain loops, no unsafe. The SIMD twins in `x86.rs` keep these names and
+//! signatures and give the same bits, because the order of every sum is part of the definition:
+//! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
+
+/// Partial sums of a dot product.
+pub const LANES: usize = 16;
+
+/// Folds 16 partial sums: `s[i] + s[i + 8]`, then `+ 4`, `+ 2`, `+ 1`.
+#[inline]
+pub fn fold(mut s: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            s[i] += s[i + half];
+        }
+    }
+    s[0]
+}
+
+/// `Σ_d a[d] · b[d]`.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut s = [0.0f32; LANES];
+    for (i, (&x, &y)) in a.iter().zip(b).enumerate() {
+        s[i % LANES] = x.mul_add(y, s[i % LANES]);
+    }
+    fold(s)
+}
+
+/// `out[b * n + j] = x[b] · w[j] + bias[j]` for `x [B, dim]`, `w [n, dim]`, `bias [n]`, `out [B, n]`.
+/// `spill` is scratch of the SIMD twins (see [`super::spill_len`]).
+pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _spill: &mut [f32]) {
+    let n = bias.len();
+    for (b, row) in x.chunks_exact(dim).enumerate() {
+        for j in 0..n {
+            out[b * n + j] = dot(row, &w[j * dim..][..dim]) + bias[j];
+        }
+    }
+}
+
+/// `out[d] += Σ_j coef[j] · rows[index[j] * dim + d]`, added in the order of `j`, each by a fused multiply-add.
+pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+    let dim = out.len();
+    for (&c, &i) in coef.iter().zip(index) {
+        for (o, &r) in out.iter_mut().zip(&rows[i as usize * dim..][..dim]) {
+            *o = c.mul_add(r, *o);
+        }
+    }
+}
+
+/// `out[d] += c · row[d]`.
+pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {
+    for (o, &r) in out.iter_mut().zip(row) {
+        *o = c.mul_add(r, *o);
+    }
+}
+
+/// `w[d] *= c`.
+pub fn scale(w: &mut [f32], c: f32) {
+    w.iter_mut().for_each(|w| *w *= c);
+}
+
+/// `residual[d] = x[d] - recon[d]`, written over `recon`.
+pub fn residual(x: &[f32], recon: &mut [f32]) {
+    recon.iter_mut().zip(x).for_each(|(r, &x)| *r = x - *r);
+}
+
+/// What Adam needs at one step; see [`crate::optim`] for the equation.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// `1 - β1`.
+    pub one_minus_beta1: f32,
+    /// `β2`.
+    pub beta2: f32,
+    /// `1 - β2`.
+    pub one_minus_beta2: f32,
+    /// `lr / (1 - β1^t)`.
+    pub step_size: f32,
+    /// `1 / sqrt(1 - β2^t)`.
+    pub inv_sqrt_bias2: f32,
+    /// `ε`, added to the bias-corrected root (Adam) or to the raw root (SparseAdam).
+    pub eps: f32,
+    /// `1 - lr · weight_decay`.
+    pub keep: f32,
+}
+
+/// One Adam step of a row: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`.
+pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+    for i in 0..w.len() {
+        adam_one(&mut w[i], &mut m[i], &mut v[i], g[i], s);
+    }
+}
+
+/// [`adam`] where every gradient is zero.
+pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+    for i in 0..w.len() {
+        adam_one(&mut w[i], &mut m[i], &mut v[i], 0.0, s);
+    }
+}
+
+#[inline]
+fn adam_one(w: &mut f32, m: &mut f32, v: &mut f32, g: f32, s: &AdamStep) {
+    *m = s.one_minus_beta1.mul_add(g - *m, *m);
+    *v = s.beta2.mul_add(*v, s.one_minus_beta2 * (g * g));
+    let denom = v.sqrt().mul_add(s.inv_sqrt_bias2, s.eps);
+    *w = (-s.step_size).mul_add(*m / denom, s.keep * *w);
+}
+
+/// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on; returns the new
+/// length. The caller leaves room for `row.len()` more, rounded up to a multiple of 16.
+pub fn append_above(
+    row: &[f32],
+    base: u32,
+    threshold: f32,
+    index: &mut [u32],
+    value: &mut [f32],
+    mut len: usize,
+) -> usize {
+    for (i, &p) in row.iter().enumerate() {
+        if p > threshold {
+            index[len] = base + i as u32;
+            value[len] = p;
+            len += 1;
+        }
+    }
+    len
+}

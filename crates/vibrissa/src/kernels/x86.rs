@@ -1,0 +1,621 @@
+//! AVX2 and AVX-512 twins of `scalar.rs`, and the only unsafe of the library. Every kernel is written once over a
+//! 16-lane vector (`V`: one register of AVX-512, two of AVX2) and compiled for each instruction set, so both give the
+//! bits of the scalar definition. Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
+#![allow(unsafe_code)]
+
+use super::scalar::{AdamStep, LANES};
+use std::arch::x86_64::*;
+
+/// Sixteen f32 lanes.
+///
+/// # Safety
+/// Methods may run only on a CPU with the features of the implementing type, and pointers must be valid for 16 values
+/// (`load_n`, `store_n`: `n < 16` values).
+trait V: Copy {
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(p: *const f32) -> Self;
+    unsafe fn load_n(p: *const f32, n: usize) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    unsafe fn store_n(self, p: *mut f32, n: usize);
+    /// `self * b + c`, rounded once.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    unsafe fn fold(self) -> f32;
+    /// Writes the lanes `> threshold` and their numbers from `base` on, packed; returns how many.
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
+}
+
+#[inline(always)]
+unsafe fn fold8(s: __m256) -> f32 {
+    // SAFETY: the caller's CPU has AVX.
+    unsafe {
+        let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+        let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+        _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct V512(__m512);
+
+// SAFETY (whole block): only entered from functions compiled for avx512f, after `Isa` proved it.
+impl V for V512 {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { V512(_mm512_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        unsafe { V512(_mm512_loadu_ps(p)) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self {
+        unsafe { V512(_mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as u16, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { V512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { V512(_mm512_sub_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { V512(_mm512_mul_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        unsafe { V512(_mm512_div_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { V512(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn fold(self) -> f32 {
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
+            fold8(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_set1_ps(threshold)) & ((1u32 << n) - 1) as u16;
+            if mask == 0 {
+                return 0;
+            }
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(base as i32));
+            _mm512_storeu_ps(value, _mm512_maskz_compress_ps(mask, self.0));
+            _mm512_storeu_si512(index.cast(), _mm512_maskz_compress_epi32(mask, numbers));
+            mask.count_ones() as usize
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct V256(__m256, __m256);
+
+#[inline(always)]
+unsafe fn mask8(n: usize) -> __m256i {
+    // SAFETY: the caller's CPU has AVX2.
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+}
+
+// SAFETY (whole block): only entered from functions compiled for avx2 and fma, after `Isa` proved it.
+impl V for V256 {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { V256(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        unsafe { V256(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self {
+        unsafe {
+            let low = _mm256_maskload_ps(p, mask8(n.min(8)));
+            let high =
+                if n > 8 { _mm256_maskload_ps(p.wrapping_add(8), mask8(n - 8)) } else { _mm256_setzero_ps() };
+            V256(low, high)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe {
+            _mm256_storeu_ps(p, self.0);
+            _mm256_storeu_ps(p.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe {
+            _mm256_maskstore_ps(p, mask8(n.min(8)), self.0);
+            if n > 8 {
+                _mm256_maskstore_ps(p.add(8), mask8(n - 8), self.1);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { V256(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { V256(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { V256(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        unsafe { V256(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { V256(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn fold(self) -> f32 {
+        unsafe { fold8(_mm256_add_ps(self.0, self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
+        unsafe {
+            let t = _mm256_set1_ps(threshold);
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, t)) as u32;
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.1, t)) as u32;
+            let mut mask = (low | high << 8) & ((1u32 << n) - 1);
+            if mask == 0 {
+                return 0;
+            }
+            let mut lanes = [0.0f32; LANES];
+            self.store(lanes.as_mut_ptr());
+            let mut count = 0;
+            while mask != 0 {
+                let i = mask.trailing_zeros();
+                *index.add(count) = base + i;
+                *value.add(count) = lanes[i as usize];
+                count += 1;
+                mask &= mask - 1;
+            }
+            count
+        }
+    }
+}
+
+/// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
+const COLUMNS: usize = 1024;
+
+/// Rows of `x` a block, so that its part of `x` stays in the L2 cache while all of `w` goes by.
+#[inline(always)]
+fn block_rows(dim: usize) -> usize {
+    (131_072 / dim.max(1)).clamp(64, 256) / 4 * 4
+}
+
+/// Floats of scratch that [`dots`] needs for `rows` rows of `dim` values.
+pub fn spill_len(rows: usize, dim: usize) -> usize {
+    if dim <= COLUMNS { 0 } else { rows.min(block_rows(dim)).next_multiple_of(4) * 6 * LANES }
+}
+
+/// One `M × N` tile over columns `from..to`; partial sums come from and go to `spill` unless `first` / `last`.
+///
+/// # Safety
+/// `x` has `M` and `w` has `N` rows of stride `dim`, `to <= dim`; `out` is valid for rows `0..M` of stride `ld`,
+/// columns `0..N`; `spill` for `M * N * 16` values unless `first && last`. The CPU has the features of `S`.
+#[inline(always)]
+unsafe fn tile<S: V, const M: usize, const N: usize>(
+    x: *const f32,
+    w: *const f32,
+    dim: usize,
+    from: usize,
+    to: usize,
+    first: bool,
+    last: bool,
+    spill: *mut f32,
+    bias: *const f32,
+    out: *mut f32,
+    ld: usize,
+) {
+    // SAFETY: all offsets stay inside the rows that the caller vouches for.
+    unsafe {
+        let mut acc = [[S::splat(0.0); N]; M];
+        if !first {
+            for i in 0..M {
+                for j in 0..N {
+                    acc[i][j] = S::load(spill.add((i * N + j) * LANES));
+                }
+            }
+        }
+        let mut d = from;
+        while d + LANES <= to {
+            let mut xs = [S::splat(0.0); M];
+            for i in 0..M {
+                xs[i] = S::load(x.add(i * dim + d));
+            }
+            for j in 0..N {
+                let y = S::load(w.add(j * dim + d));
+                for i in 0..M {
+                    acc[i][j] = xs[i].fma(y, acc[i][j]);
+                }
+            }
+            d += LANES;
+        }
+        if d < to {
+            for j in 0..N {
+                let y = S::load_n(w.add(j * dim + d), to - d);
+                for i in 0..M {
+                    acc[i][j] = S::load_n(x.add(i * dim + d), to - d).fma(y, acc[i][j]);
+                }
+            }
+        }
+        for i in 0..M {
+            for j in 0..N {
+                if last {
+                    *out.add(i * ld + j) = acc[i][j].fold() + *bias.add(j);
+                } else {
+                    acc[i][j].store(spill.add((i * N + j) * LANES));
+                }
+            }
+        }
+    }
+}
+
+/// All rows of `x` against `N` rows of `w`.
+#[inline(always)]
+unsafe fn strip<S: V, const M: usize, const N: usize>(
+    x: *const f32,
+    rows: usize,
+    w: *const f32,
+    dim: usize,
+    spill: *mut f32,
+    bias: *const f32,
+    out: *mut f32,
+    ld: usize,
+) {
+    // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and `spill_len` floats of scratch.
+    unsafe {
+        let mut from = 0;
+        loop {
+            let to = (from + COLUMNS).min(dim);
+            let (first, last) = (from == 0, to == dim);
+            let mut b = 0;
+            while b + M <= rows {
+                let s = spill.wrapping_add(b * N * LANES);
+                tile::<S, M, N>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld);
+                b += M;
+            }
+            while b < rows {
+                let s = spill.wrapping_add(b * N * LANES);
+                tile::<S, 1, N>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld);
+                b += 1;
+            }
+            if last {
+                break;
+            }
+            from = to;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_body<S: V, const M: usize, const N: usize>(
+    x: &[f32],
+    w: &[f32],
+    bias: &[f32],
+    dim: usize,
+    out: &mut [f32],
+    spill: &mut [f32],
+) {
+    let (rows, n) = (x.len() / dim, bias.len());
+    assert!(w.len() == n * dim && out.len() == rows * n && spill.len() >= spill_len(rows, dim));
+    let block = block_rows(dim);
+    let mut b = 0;
+    while b < rows {
+        let m = block.min(rows - b);
+        let mut j = 0;
+        // SAFETY: the assertion above bounds every row of x, w, bias and out; `spill` holds a block.
+        unsafe {
+            let (xp, op, sp) = (x.as_ptr().add(b * dim), out.as_mut_ptr().add(b * n), spill.as_mut_ptr());
+            while j + N <= n {
+                strip::<S, M, N>(xp, m, w.as_ptr().add(j * dim), dim, sp, bias.as_ptr().add(j), op.add(j), n);
+                j += N;
+            }
+            while j < n {
+                strip::<S, M, 1>(xp, m, w.as_ptr().add(j * dim), dim, sp, bias.as_ptr().add(j), op.add(j), n);
+                j += 1;
+            }
+        }
+        b += m;
+    }
+}
+
+#[inline(always)]
+unsafe fn dot_body<S: V>(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let n = a.len();
+    // SAFETY: every load stays within `n` values of both.
+    unsafe {
+        let mut s = S::splat(0.0);
+        let mut d = 0;
+        while d + LANES <= n {
+            s = S::load(a.as_ptr().add(d)).fma(S::load(b.as_ptr().add(d)), s);
+            d += LANES;
+        }
+        if d < n {
+            s = S::load_n(a.as_ptr().add(d), n - d).fma(S::load_n(b.as_ptr().add(d), n - d), s);
+        }
+        s.fold()
+    }
+}
+
+#[inline(always)]
+unsafe fn add_rows_body<S: V>(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+    let dim = out.len();
+    assert_eq!(coef.len(), index.len());
+    for &i in index {
+        assert!((i as usize + 1) * dim <= rows.len(), "row {i} of {}", rows.len() / dim.max(1));
+    }
+    // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+    unsafe {
+        let (r, o) = (rows.as_ptr(), out.as_mut_ptr());
+        let mut from = 0;
+        while from < dim {
+            // A block of `out` that stays in L1 while the rows go by, four at a time.
+            let to = (from + COLUMNS).min(dim);
+            let mut j = 0;
+            while j + 4 <= coef.len() {
+                let c: [S; 4] = std::array::from_fn(|t| S::splat(coef[j + t]));
+                let p: [*const f32; 4] = std::array::from_fn(|t| r.add(index[j + t] as usize * dim));
+                let mut d = from;
+                while d + LANES <= to {
+                    let mut s = S::load(o.add(d));
+                    for t in 0..4 {
+                        s = c[t].fma(S::load(p[t].add(d)), s);
+                    }
+                    s.store(o.add(d));
+                    d += LANES;
+                }
+                if d < to {
+                    let mut s = S::load_n(o.add(d), to - d);
+                    for t in 0..4 {
+                        s = c[t].fma(S::load_n(p[t].add(d), to - d), s);
+                    }
+                    s.store_n(o.add(d), to - d);
+                }
+                j += 4;
+            }
+            while j < coef.len() {
+                let p = rows.get_unchecked(index[j] as usize * dim + from..index[j] as usize * dim + to);
+                add_scaled_body::<S>(out.get_unchecked_mut(from..to), coef[j], p);
+                j += 1;
+            }
+            from = to;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
+    assert_eq!(out.len(), row.len());
+    let n = out.len();
+    // SAFETY: every access stays within `n` values.
+    unsafe {
+        let (o, r, c) = (out.as_mut_ptr(), row.as_ptr(), S::splat(c));
+        let mut d = 0;
+        while d + LANES <= n {
+            c.fma(S::load(r.add(d)), S::load(o.add(d))).store(o.add(d));
+            d += LANES;
+        }
+        if d < n {
+            c.fma(S::load_n(r.add(d), n - d), S::load_n(o.add(d), n - d)).store_n(o.add(d), n - d);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn scale_body<S: V>(w: &mut [f32], c: f32) {
+    let n = w.len();
+    // SAFETY: every access stays within `n` values.
+    unsafe {
+        let (p, c) = (w.as_mut_ptr(), S::splat(c));
+        let mut d = 0;
+        while d + LANES <= n {
+            S::load(p.add(d)).mul(c).store(p.add(d));
+            d += LANES;
+        }
+        if d < n {
+            S::load_n(p.add(d), n - d).mul(c).store_n(p.add(d), n - d);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn residual_body<S: V>(x: &[f32], recon: &mut [f32]) {
+    assert_eq!(x.len(), recon.len());
+    let n = x.len();
+    // SAFETY: every access stays within `n` values.
+    unsafe {
+        let (x, r) = (x.as_ptr(), recon.as_mut_ptr());
+        let mut d = 0;
+        while d + LANES <= n {
+            S::load(x.add(d)).sub(S::load(r.add(d))).store(r.add(d));
+            d += LANES;
+        }
+        if d < n {
+            S::load_n(x.add(d), n - d).sub(S::load_n(r.add(d), n - d)).store_n(r.add(d), n - d);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct AdamLanes<S> {
+    one_minus_beta1: S,
+    beta2: S,
+    one_minus_beta2: S,
+    minus_step: S,
+    inv: S,
+    eps: S,
+    keep: S,
+}
+
+#[inline(always)]
+unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S) {
+    // SAFETY: arithmetic on registers; the caller's CPU has the features.
+    unsafe {
+        let m = s.one_minus_beta1.fma(g.sub(m), m);
+        let v = s.beta2.fma(v, s.one_minus_beta2.mul(g.mul(g)));
+        let denom = v.sqrt().fma(s.inv, s.eps);
+        (s.minus_step.fma(m.div(denom), s.keep.mul(w)), m, v)
+    }
+}
+
+/// `g` may be shorter than `w` only by being empty: then every gradient is zero.
+#[inline(always)]
+unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+    let n = w.len();
+    assert!(m.len() == n && v.len() == n && (g.len() == n || g.is_empty()));
+    // SAFETY: every access stays within `n` values of each.
+    unsafe {
+        let lanes = AdamLanes {
+            one_minus_beta1: S::splat(s.one_minus_beta1),
+            beta2: S::splat(s.beta2),
+            one_minus_beta2: S::splat(s.one_minus_beta2),
+            minus_step: S::splat(-s.step_size),
+            inv: S::splat(s.inv_sqrt_bias2),
+            eps: S::splat(s.eps),
+            keep: S::splat(s.keep),
+        };
+        let (wp, mp, vp, gp) = (w.as_mut_ptr(), m.as_mut_ptr(), v.as_mut_ptr(), g.as_ptr());
+        let zero = S::splat(0.0);
+        let mut d = 0;
+        while d + LANES <= n {
+            let gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
+            let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
+            a.store(wp.add(d));
+            b.store(mp.add(d));
+            c.store(vp.add(d));
+            d += LANES;
+        }
+        if d < n {
+            let r = n - d;
+            let gd = if g.is_empty() { zero } else { S::load_n(gp.add(d), r) };
+            let (a, b, c) =
+                adam_lanes(S::load_n(wp.add(d), r), S::load_n(mp.add(d), r), S::load_n(vp.add(d), r), gd, &lanes);
+            a.store_n(wp.add(d), r);
+            b.store_n(mp.add(d), r);
+            c.store_n(vp.add(d), r);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn append_above_body<S: V>(
+    row: &[f32],
+    base: u32,
+    threshold: f32,
+    index: &mut [u32],
+    value: &mut [f32],
+    mut len: usize,
+) -> usize {
+    let room = len + row.len().next_multiple_of(LANES);
+    assert!(index.len() >= room && value.len() >= room, "the caller leaves room");
+    // SAFETY: at most 16 values are written from `len` on, and `len` grows by at most those that were read.
+    unsafe {
+        let (p, ip, vp) = (row.as_ptr(), index.as_mut_ptr(), value.as_mut_ptr());
+        let mut d = 0;
+        while d + LANES <= row.len() {
+            len += S::load(p.add(d)).pack_above(threshold, base + d as u32, LANES, ip.add(len), vp.add(len));
+            d += LANES;
+        }
+        if d < row.len() {
+            let n = row.len() - d;
+            len += S::load_n(p.add(d), n).pack_above(threshold, base + d as u32, n, ip.add(len), vp.add(len));
+        }
+    }
+    len
+}
+
+macro_rules! twins {
+    ($module:ident, $lanes:ty, $features:literal, $m:literal, $n:literal) => {
+        /// The kernels compiled for this instruction set.
+        ///
+        /// # Safety
+        /// Each function may be called only on a CPU that has the features it is compiled for.
+        pub mod $module {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+                // SAFETY: this function is compiled for the features that the lanes need.
+                unsafe { dot_body::<$lanes>(a, b) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], spill: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { dots_body::<$lanes, $m, $n>(x, w, bias, dim, out, spill) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+                // SAFETY: as above.
+                unsafe { add_rows_body::<$lanes>(out, coef, index, rows) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {
+                // SAFETY: as above.
+                unsafe { add_scaled_body::<$lanes>(out, c, row) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn scale(w: &mut [f32], c: f32) {
+                // SAFETY: as above.
+                unsafe { scale_body::<$lanes>(w, c) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn residual(x: &[f32], recon: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { residual_body::<$lanes>(x, recon) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+                assert_eq!(g.len(), w.len());
+                // SAFETY: as above.
+                unsafe { adam_body::<$lanes>(w, m, v, g, s) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+                // SAFETY: as above.
+                unsafe { adam_body::<$lanes>(w, m, v, &[], s) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn append_above(
+                row: &[f32],
+                base: u32,
+                threshold: f32,
+                index: &mut [u32],
+                value: &mut [f32],
+                len: usize,
+            ) -> usize {
+                // SAFETY: as above.
+                unsafe { append_above_body::<$lanes>(row, base, threshold, index, value, len) }
+            }
+        }
+    };
+}
+
+twins!(avx512, V512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", 4, 6);
+twins!(avx2, V256, "avx2,fma", 2, 3);
