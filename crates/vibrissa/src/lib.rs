@@ -1,8 +1,10 @@
 //! vibrissa trains sparse autoencoders on images or on any rows of numbers, and says how good they are.
 
+pub mod activation;
 pub mod data;
 pub mod error;
 pub mod kernels;
 pub mod matrix;
+pub mod random;
 
 pub use error::{Error, Result};

@@ -166,3 +166,187 @@ impl<'a> MatMut<'a> {
         MatMut { rows: self.rows, cols: self.cols, data: self.data }
     }
 }
+
+/// Dense values `[rows, cols]` stored in panels of [`Panels::WIDTH`] columns, so that each panel is one contiguous
+/// piece that one worker writes.
+#[derive(Clone, Debug, Default)]
+pub struct Panels {
+    rows: usize,
+    cols: usize,
+    data: Vec<f32>,
+}
+
+impl Panels {
+    /// Columns a panel; the last one may be narrower.
+    pub const WIDTH: usize = 48;
+
+    /// Makes room for `[rows, cols]`; allocates only when it grows.
+    pub fn resize(&mut self, rows: usize, cols: usize) {
+        (self.rows, self.cols) = (rows, cols);
+        self.data.resize(rows * cols, 0.0);
+    }
+
+    /// Values of a full panel: rows × [`Panels::WIDTH`].
+    pub fn panel_len(&self) -> usize {
+        self.rows * Panels::WIDTH
+    }
+
+    /// All panels, one after the other.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The pieces of one row: `(first column, values)`.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, &[f32])> {
+        (0..self.cols).step_by(Panels::WIDTH).map(move |first| {
+            let width = Panels::WIDTH.min(self.cols - first);
+            (first, &self.data[first * self.rows + row * width..][..width])
+        })
+    }
+
+    /// One value.
+    pub fn get(&self, row: usize, col: usize) -> f32 {
+        let first = col / Panels::WIDTH * Panels::WIDTH;
+        let width = Panels::WIDTH.min(self.cols - first);
+        self.data[first * self.rows + row * width + col - first]
+    }
+}
+
+/// Sparse latents `[B, H]`: for each row the active latents by ascending index, at most `capacity` of them.
+#[derive(Clone, Debug, Default)]
+pub struct Latents {
+    rows: usize,
+    capacity: usize,
+    len: Vec<u32>,
+    index: Vec<u32>,
+    value: Vec<f32>,
+}
+
+impl Latents {
+    /// Makes room for `rows` rows of at most `capacity` latents, all empty; allocates only when it grows.
+    pub fn resize(&mut self, rows: usize, capacity: usize) {
+        (self.rows, self.capacity) = (rows, capacity);
+        self.len.clear();
+        self.len.resize(rows, 0);
+        self.index.resize(rows * capacity, 0);
+        self.value.resize(rows * capacity, 0.0);
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The active latents of a row: indices, ascending, and values.
+    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        let len = self.len[row] as usize;
+        let at = row * self.capacity;
+        (&self.index[at..at + len], &self.value[at..at + len])
+    }
+
+    /// All rows, to be filled one by one or in parallel: lengths, indices and values, `capacity` of them a row.
+    pub fn parts_mut(&mut self) -> (&mut [u32], &mut [u32], &mut [f32], usize) {
+        let n = self.rows * self.capacity;
+        (&mut self.len[..self.rows], &mut self.index[..n], &mut self.value[..n], self.capacity)
+    }
+
+    /// Total number of entries.
+    pub fn count(&self) -> usize {
+        self.len[..self.rows].iter().map(|&n| n as usize).sum()
+    }
+}
+
+/// The entries of one or two [`Latents`] regrouped by latent (a counting sort): for each latent its rows, ascending.
+#[derive(Clone, Debug, Default)]
+pub struct ByLatent {
+    start: Vec<u32>,
+    row: Vec<u32>,
+    value: Vec<f32>,
+}
+
+impl ByLatent {
+    /// Regroups `latents` of `n_latents`; rows of the second, if any, are numbered after those of the first.
+    pub fn group(&mut self, n_latents: usize, first: &Latents, second: Option<&Latents>) {
+        let parts = || [Some(first), second].into_iter().flatten();
+        let total = parts().map(Latents::count).sum();
+        self.start.clear();
+        self.start.resize(n_latents + 2, 0);
+        self.row.resize(total, 0);
+        self.value.resize(total, 0.0);
+        for part in parts() {
+            for b in 0..part.rows() {
+                part.row(b).0.iter().for_each(|&h| self.start[h as usize + 2] += 1);
+            }
+        }
+        for h in 2..self.start.len() {
+            self.start[h] += self.start[h - 1];
+        }
+        let mut base = 0;
+        for part in parts() {
+            for b in 0..part.rows() {
+                let (index, value) = part.row(b);
+                for (&h, &v) in index.iter().zip(value) {
+                    let at = &mut self.start[h as usize + 1];
+                    self.row[*at as usize] = base + b as u32;
+                    self.value[*at as usize] = v;
+                    *at += 1;
+                }
+            }
+            base += part.rows() as u32;
+        }
+    }
+
+    /// Rows in which a latent is active, and its values there.
+    pub fn latent(&self, h: usize) -> (&[u32], &[f32]) {
+        let (from, to) = (self.start[h] as usize, self.start[h + 1] as usize);
+        (&self.row[from..to], &self.value[from..to])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_find_every_value() {
+        let mut p = Panels::default();
+        p.resize(3, 100);
+        for (i, v) in p.data_mut().iter_mut().enumerate() {
+            *v = i as f32;
+        }
+        for row in 0..3 {
+            for (first, values) in p.row(row) {
+                for (i, &v) in values.iter().enumerate() {
+                    assert_eq!(v, p.get(row, first + i));
+                }
+            }
+        }
+        assert_eq!(p.get(1, 97), (96 * 3 + 4 + 1) as f32);
+    }
+
+    #[test]
+    fn by_latent_keeps_rows_in_order() {
+        let make = |rows: &[&[(u32, f32)]]| {
+            let mut l = Latents::default();
+            l.resize(rows.len(), 4);
+            let (len, index, value, cap) = l.parts_mut();
+            for (b, row) in rows.iter().enumerate() {
+                len[b] = row.len() as u32;
+                for (j, &(h, v)) in row.iter().enumerate() {
+                    index[b * cap + j] = h;
+                    value[b * cap + j] = v;
+                }
+            }
+            l
+        };
+        let a = make(&[&[(0, 1.0), (3, 2.0)], &[(3, 3.0)], &[]]);
+        let b = make(&[&[(3, 4.0)], &[(1, 5.0)]]);
+        let mut by = ByLatent::default();
+        by.group(5, &a, Some(&b));
+        assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
+        assert_eq!(by.latent(1), (&[4][..], &[5.0][..]));
+        assert_eq!(by.latent(2), (&[][..], &[][..]));
+        assert_eq!(by.latent(3), (&[0, 1, 3][..], &[2.0, 3.0, 4.0][..]));
+        assert_eq!(by.latent(4), (&[][..], &[][..]));
+    }
+}
