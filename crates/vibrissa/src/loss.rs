@@ -1,0 +1,196 @@
+//! The terms of the loss and what they send back. Row loss = sum over D, batch loss = mean over rows.
+
+use crate::kernels::Isa;
+use crate::matrix::{Mat, MatRef};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Auxiliary loss for dead latents (Gao et al. 2024, arXiv 2406.04093, eq. 6, appendix A.2), scaled to a squared error:
+///
+/// ```text
+/// coef · V · ‖e - ê‖² / ‖e - mean(e)‖²,   e = residual (detached),   V = Σ‖x - mean(x)‖² / B (detached)
+/// ê = Σ over the k_aux largest dead raw pre-activations · W_dec, no bias
+/// ```
+///
+/// The published coefficient 1/32 belongs to a main loss divided by the variance; V restores that scale.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuxK {
+    /// Coefficient; 0 = off.
+    pub coef: f64,
+    /// Dead latents a row that try to explain its residual.
+    pub k_aux: usize,
+    /// A latent is dead when it was silent for this many rows.
+    pub dead_after: u64,
+}
+
+/// The loss of one batch, term by term, each with its coefficient already applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// Squared error, summed over D, mean over rows.
+    pub recon: f64,
+    /// [`AuxK`].
+    pub auxk: f64,
+    /// λ (1 - MMCS) of an ensemble (its share of it).
+    pub consistency: f64,
+}
+
+/// Columns handled by one worker in [`spread`].
+const COLUMNS: usize = 512;
+
+/// `Σ_b ‖row_b - mean‖²` of the rows, with the column means `mean = Σ_b row_b / B`.
+///
+/// `sums` is scratch of `cols` values. Fixed chunks of columns, added in order: the thread count changes nothing.
+pub fn spread(rows: MatRef, sums: &mut [f64]) -> f64 {
+    let (n, cols) = (rows.rows(), rows.cols());
+    sums[..cols].par_chunks_mut(COLUMNS).enumerate().for_each(|(c, out)| {
+        let from = c * COLUMNS;
+        out.fill(0.0);
+        let mut means = [0.0f64; COLUMNS];
+        for b in 0..n {
+            let part = &rows.row(b)[from..from + out.len()];
+            means.iter_mut().zip(part).for_each(|(m, &v)| *m += f64::from(v));
+        }
+        means.iter_mut().for_each(|m| *m /= n as f64);
+        for b in 0..n {
+            let part = &rows.row(b)[from..from + out.len()];
+            for ((o, &m), &v) in out.iter_mut().zip(&means).zip(part) {
+                *o += (f64::from(v) - m) * (f64::from(v) - m);
+            }
+        }
+    });
+    sums[..cols].iter().sum()
+}
+
+/// Consistency of an ensemble: `λ (1 - MMCS)`, MMCS = mean over pairs of SAEs (i < j) and over the latents h of i of
+/// `|cos(W_i[h], W_j[match(h)])|`, with its real gradient to both. Who matches whom is given (found once an epoch).
+///
+/// # Shapes
+/// `decoders`: S × `[H, D]`, rows of any length; `matches[p][h]` for the pairs p = (0,1), (0,2), …, (1,2), …;
+/// `gradients`: S × `[H, D]`, overwritten with the gradient to the *directions* (rows of unit length).
+/// Returns the loss.
+pub fn consistency(
+    isa: Isa,
+    lambda: f64,
+    decoders: &[MatRef],
+    matches: &[Vec<u32>],
+    gradients: &mut [Mat],
+) -> f64 {
+    let (saes, latents) = (decoders.len(), decoders[0].rows());
+    gradients.iter_mut().for_each(|g| g.data_mut().fill(0.0));
+    let pairs = saes * (saes - 1) / 2;
+    let each = lambda / (pairs * latents) as f64;
+    let mut total = 0.0;
+    let mut p = 0;
+    for i in 0..saes {
+        for j in i + 1..saes {
+            for h in 0..latents {
+                let m = matches[p][h] as usize;
+                let (a, b) = (decoders[i].row(h), decoders[j].row(m));
+                let (na, nb) = (isa.dot(a, a).sqrt(), isa.dot(b, b).sqrt());
+                if na == 0.0 || nb == 0.0 {
+                    continue;
+                }
+                let cos = f64::from(isa.dot(a, b)) / (f64::from(na) * f64::from(nb));
+                total += cos.abs();
+                // Gradient to the unit direction â: -sign·b̂; its part along â is removed by whoever owns â.
+                let push = (-each * cos.signum()) as f32;
+                isa.add_scaled(gradients[i].row_mut(h), push / nb, b);
+                isa.add_scaled(gradients[j].row_mut(m), push / na, a);
+            }
+            p += 1;
+        }
+    }
+    lambda * (1.0 - total / (pairs * latents) as f64)
+}
+
+/// For every latent of `a` the latent of `b` with the largest |cos| (the lower index on a tie).
+pub fn match_latents(isa: Isa, a: MatRef, b: MatRef) -> Vec<u32> {
+    let inverse = |m: MatRef| -> Vec<f32> {
+        (0..m.rows()).map(|h| isa.dot(m.row(h), m.row(h)).sqrt()).map(|n| if n > 0.0 { 1.0 / n } else { 0.0 }).collect()
+    };
+    let inv_b = inverse(b);
+    (0..a.rows())
+        .into_par_iter()
+        .map(|h| {
+            let mut best = (0u32, -1.0f32);
+            for (j, &inv) in inv_b.iter().enumerate() {
+                let cos = (isa.dot(a.row(h), b.row(j)) * inv).abs();
+                if cos > best.1 {
+                    best = (j as u32, cos);
+                }
+            }
+            best.0
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    fn noise(rows: usize, cols: usize, seed: u64) -> Mat {
+        let mut s = Stream::new(seed, "test", &[]);
+        Mat::from_vec(rows, cols, (0..rows * cols).map(|_| s.normal() as f32).collect())
+    }
+
+    #[test]
+    fn spread_equals_the_formula() {
+        let x = noise(7, 1030, 1);
+        let mut want = 0.0;
+        for c in 0..1030 {
+            let mean = (0..7).map(|r| f64::from(x.row(r)[c])).sum::<f64>() / 7.0;
+            want += (0..7).map(|r| (f64::from(x.row(r)[c]) - mean).powi(2)).sum::<f64>();
+        }
+        assert!((spread(x.view(), &mut vec![0.0; 1030]) / want - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn consistency_gradient_equals_finite_differences() {
+        let (latents, dim, lambda) = (5, 8, 0.7);
+        let w: Vec<Mat> = (0..3).map(|i| noise(latents, dim, 10 + i)).collect();
+        let views = |w: &[Mat]| -> Vec<Mat> { w.to_vec() };
+        let isa = Isa::SCALAR;
+        let pairs = [(0, 1), (0, 2), (1, 2)];
+        let matches: Vec<Vec<u32>> =
+            pairs.iter().map(|&(i, j): &(usize, usize)| match_latents(isa, w[i].view(), w[j].view())).collect();
+        // Independent f64 loss.
+        let loss = |w: &[Vec<f64>]| -> f64 {
+            let mut sum = 0.0;
+            for (p, &(i, j)) in pairs.iter().enumerate() {
+                for h in 0..latents {
+                    let (a, b) = (&w[i][h * dim..][..dim], &w[j][matches[p][h] as usize * dim..][..dim]);
+                    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(a, b)| a * b).sum::<f64>();
+                    sum += (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).abs();
+                }
+            }
+            lambda * (1.0 - sum / (3 * latents) as f64)
+        };
+        let mut w64: Vec<Vec<f64>> = w.iter().map(|m| m.data().iter().map(|&v| f64::from(v)).collect()).collect();
+        let mut gradients = vec![Mat::zeros(latents, dim); 3];
+        let copies = views(&w);
+        let refs: Vec<MatRef> = copies.iter().map(Mat::view).collect();
+        let got = consistency(isa, lambda, &refs, &matches, &mut gradients);
+        assert!((got - loss(&w64)).abs() < 1e-6);
+        for s in 0..3 {
+            for h in 0..latents {
+                let row = w[s].row(h);
+                let norm = isa.dot(row, row).sqrt();
+                let along = isa.dot(gradients[s].row(h), row) / norm;
+                for d in 0..dim {
+                    // Chain rule through the normalisation: (g - (g·ŵ)ŵ)/‖w‖.
+                    let analytic = (gradients[s].row(h)[d] - along * row[d] / norm) / norm;
+                    let at = h * dim + d;
+                    let keep = w64[s][at];
+                    w64[s][at] = keep + 1e-5;
+                    let up = loss(&w64);
+                    w64[s][at] = keep - 1e-5;
+                    let down = loss(&w64);
+                    w64[s][at] = keep;
+                    let numeric = (up - down) / 2e-5;
+                    assert!((numeric - f64::from(analytic)).abs() < 1e-5, "{numeric} {analytic}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The sparse autoencoder: an activation × a weight layout, encode and decode. How it is trained is in `model/step.rs`,
+//! how it begins in `model/init.rs`; files are the business of `format`.
+
+pub mod init;
+pub mod step;
+
+use crate::activation::{self, Activation, Candidates};
+use crate::error::{Error, Result};
+use crate::kernels::{Isa, spill_len};
+use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+
+/// Most weights a matrix may have: an encoder of 2⁴⁰ values would be four terabytes.
+const MAX_WEIGHTS: usize = 1 << 40;
+
+/// What a sparse autoencoder is, without its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// D, values a row.
+    pub d_in: usize,
+    /// H, number of latents.
+    pub latents: usize,
+    /// Which pre-activations become latents.
+    pub activation: Activation,
+    /// Active latents a row, 1..=H.
+    pub k: usize,
+    /// Selected values ≤ 0 are dropped (default); off: kept raw, as the seeds do.
+    pub relu_after: bool,
+    /// Decoder = row-normalised encoder, one buffer; else a decoder of its own with rows of unit length.
+    pub tied: bool,
+    /// `b_dec` is learned, added to the reconstruction and subtracted from the input.
+    pub decoder_bias: bool,
+}
+
+impl Config {
+    /// Checks that such a model can be.
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the first option that is out of range.
+    pub fn check(&self) -> Result<()> {
+        if self.d_in == 0 {
+            return Err(Error::option("data", "at least one column", 0, "the rows are empty"));
+        }
+        if self.latents == 0 {
+            return Err(Error::option("--latents", "at least 1", 0, "give the number of features to learn"));
+        }
+        if self.latents.checked_mul(self.d_in).is_none_or(|n| n > MAX_WEIGHTS) || self.latents > u32::MAX as usize {
+            let most = (MAX_WEIGHTS / self.d_in).min(u32::MAX as usize);
+            return Err(Error::option(
+                "--latents",
+                format!("at most {most} for rows of {} values", self.d_in),
+                self.latents,
+                "choose a smaller dictionary",
+            ));
+        }
+        if self.k == 0 || self.k > self.latents {
+            return Err(Error::option(
+                "-k",
+                format!("1 to {} (the number of latents)", self.latents),
+                self.k,
+                "choose how many latents a row may use",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A sparse autoencoder.
+///
+/// ```text
+/// pre_acts = (x - b_dec) W_encᵀ + b_enc      latents = activation(pre_acts)      recon = latents W_dec + b_dec
+/// ```
+///
+/// # Shapes
+/// `W_enc [H, D]`, `W_dec [H, D]` (row = latent; tied: `W_enc` with rows brought to unit length), `b_enc [H]`,
+/// `b_dec [D]` (absent: zero and not subtracted).
+#[derive(Clone, Debug, PartialEq)]
+#[allow(non_snake_case)]
+pub struct Sae {
+    config: Config,
+    W_enc: Mat,
+    W_dec: Option<Mat>,
+    b_enc: Vec<f32>,
+    b_dec: Option<Vec<f32>>,
+    /// Tied: 1/‖W_enc[h]‖ (0 for a zero row); untied: empty.
+    inv_norm: Vec<f32>,
+}
+
+/// The weights of an [`Sae`] by name.
+#[derive(Clone, Debug)]
+#[allow(non_snake_case)]
+pub struct Weights {
+    /// `[H, D]`
+    pub W_enc: Mat,
+    /// `[H, D]`, none when tied.
+    pub W_dec: Option<Mat>,
+    /// `[H]`
+    pub b_enc: Vec<f32>,
+    /// `[D]`, none without decoder bias.
+    pub b_dec: Option<Vec<f32>>,
+}
+
+/// Scratch of encoding and decoding; keeps its memory between calls.
+#[derive(Debug, Default)]
+pub struct Work {
+    centred: Mat,
+    pre_acts: Panels,
+    candidates: Vec<Mutex<Candidates>>,
+    spill: Vec<Mutex<Vec<f32>>>,
+    coefs: Vec<Mutex<Vec<f32>>>,
+}
+
+impl Work {
+    fn prepare(&mut self, rows: usize, config: &Config) {
+        let threads = rayon::current_num_threads().max(1);
+        self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);
+        self.spill.resize_with(threads.max(self.spill.len()), Mutex::default);
+        self.coefs.resize_with(threads.max(self.coefs.len()), Mutex::default);
+        let need = spill_len(rows, config.d_in);
+        for s in &mut self.spill {
+            let s = s.get_mut().expect("no panic while held");
+            if s.len() < need {
+                s.resize(need, 0.0);
+            }
+        }
+        for c in &mut self.coefs {
+            let c = c.get_mut().expect("no panic while held");
+            if c.len() < config.k {
+                c.resize(config.k, 0.0);
+            }
+        }
+        self.pre_acts.resize(rows, config.latents);
+        if config.decoder_bias && (self.centred.rows() < rows || self.centred.cols() != config.d_in) {
+            self.centred = Mat::zeros(rows, config.d_in);
+        }
+    }
+}
+
+fn thread() -> usize {
+    rayon::current_thread_index().unwrap_or(0)
+}
+
+#[allow(non_snake_case)]
+impl Sae {
+    /// A model from its weights.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an impossible configuration or weights of another shape than it says.
+    pub fn new(config: Config, weights: Weights) -> Result<Sae> {
+        config.check()?;
+        let Weights { W_enc, W_dec, b_enc, b_dec } = weights;
+        let want = |name: &str, want: String, got: String| {
+            if want == got { Ok(()) } else { Err(Error::option(name, want, got, "the model is broken")) }
+        };
+        let shape = |m: &Mat| format!("[{}, {}]", m.rows(), m.cols());
+        let full = format!("[{}, {}]", config.latents, config.d_in);
+        want("W_enc", full.clone(), shape(&W_enc))?;
+        want("W_dec", if config.tied { "none".into() } else { full }, W_dec.as_ref().map_or("none".into(), shape))?;
+        want("b_enc", format!("[{}]", config.latents), format!("[{}]", b_enc.len()))?;
+        let bias = if config.decoder_bias { format!("[{}]", config.d_in) } else { "none".into() };
+        want("b_dec", bias, b_dec.as_ref().map_or("none".into(), |b| format!("[{}]", b.len())))?;
+        let finite = |v: &[f32]| v.par_iter().all(|x| x.is_finite());
+        for (name, values) in [
+            ("W_enc", Some(W_enc.data())),
+            ("W_dec", W_dec.as_ref().map(Mat::data)),
+            ("b_enc", Some(&b_enc[..])),
+            ("b_dec", b_dec.as_deref()),
+        ] {
+            if values.is_some_and(|v| !finite(v)) {
+                return Err(Error::option(name, "finite weights", "NaN or infinity", "the model is broken"));
+            }
+        }
+        let mut sae = Sae { config, W_enc, W_dec, b_enc, b_dec, inv_norm: Vec::new() };
+        if config.tied {
+            let isa = Isa::current();
+            sae.inv_norm = (0..config.latents).map(|h| inverse_norm(isa, sae.W_enc.row(h))).collect();
+        }
+        Ok(sae)
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Encoder `[H, D]`.
+    pub fn W_enc(&self) -> MatRef<'_> {
+        self.W_enc.view()
+    }
+
+    /// Decoder `[H, D]`, none when tied.
+    pub fn W_dec(&self) -> Option<MatRef<'_>> {
+        self.W_dec.as_ref().map(Mat::view)
+    }
+
+    /// Encoder bias `[H]`.
+    pub fn b_enc(&self) -> &[f32] {
+        &self.b_enc
+    }
+
+    /// Decoder bias `[D]`.
+    pub fn b_dec(&self) -> Option<&[f32]> {
+        self.b_dec.as_deref()
+    }
+
+    /// The decoder's rows as they stand: `W_dec`, or, tied, `W_enc` before its rows are brought to unit length.
+    pub fn decoder_rows(&self) -> MatRef<'_> {
+        self.W_dec.as_ref().unwrap_or(&self.W_enc).view()
+    }
+
+    /// One decoder direction: the picture of a feature `[D]`.
+    pub fn feature(&self, latent: usize) -> Vec<f32> {
+        let row = self.decoder_rows().row(latent);
+        let scale = if self.config.tied { self.inv_norm[latent] } else { 1.0 };
+        row.iter().map(|&w| w * scale).collect()
+    }
+
+    /// `latents = activation((x - b_dec) W_encᵀ + b_enc)`.
+    ///
+    /// # Shapes
+    /// `x [B, D]` → `latents [B, H]`.
+    ///
+    /// # Errors
+    /// The number of the first row whose pre-activations are not finite.
+    pub fn encode(&self, isa: Isa, x: MatRef, work: &mut Work, latents: &mut Latents) -> std::result::Result<(), usize> {
+        let (rows, dim) = (x.rows(), self.config.d_in);
+        assert_eq!(x.cols(), dim, "rows of another width than the model");
+        work.prepare(rows, &self.config);
+        if let Some(b_dec) = &self.b_dec {
+            let centred = &mut work.centred.data_mut()[..rows * dim];
+            centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+                out.copy_from_slice(b_dec);
+                isa.residual(x.row(b), out);
+            });
+        }
+        let input = if self.config.decoder_bias { &work.centred.data()[..rows * dim] } else { x.data() };
+        let (panel_len, spill) = (work.pre_acts.panel_len(), &work.spill);
+        let out = work.pre_acts.data_mut();
+        out.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
+            let first = p * Panels::WIDTH;
+            let n = out.len() / rows;
+            let w = &self.W_enc.data()[first * dim..(first + n) * dim];
+            let mut spill = spill[thread()].lock().expect("no panic while held");
+            isa.dots(input, w, &self.b_enc[first..first + n], dim, out, &mut spill);
+        });
+        let Config { k, relu_after, .. } = self.config;
+        match activation::select(isa, k, relu_after, &work.pre_acts, rows, &work.candidates, latents) {
+            Some(row) => Err(row),
+            None => Ok(()),
+        }
+    }
+
+    /// `recon = latents W_dec + b_dec`.
+    ///
+    /// # Shapes
+    /// `latents [B, H]` → `recon [B, D]`.
+    pub fn decode(&self, isa: Isa, latents: &Latents, work: &Work, mut recon: MatMut) {
+        let dim = self.config.d_in;
+        let rows = self.decoder_rows().data();
+        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+            match &self.b_dec {
+                Some(b_dec) => out.copy_from_slice(b_dec),
+                None => out.fill(0.0),
+            }
+            let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+            let (index, value) = latents.row(b);
+            self.add_features(isa, out, index, value, &mut coefs, rows);
+        });
+    }
+
+    /// `out += Σ_j value[j] · decoder direction index[j]`.
+    fn add_features(&self, isa: Isa, out: &mut [f32], index: &[u32], value: &[f32], coefs: &mut [f32], rows: &[f32]) {
+        if !self.config.tied {
+            return isa.add_rows(out, value, index, rows);
+        }
+        for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
+            *c = v * self.inv_norm[h as usize];
+        }
+        isa.add_rows(out, &coefs[..index.len()], index, rows);
+    }
+
+    /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model
+    /// that acts on the rows as they are. Only biases change, since the model is homogeneous.
+    pub fn unscale(&mut self, factor: f32) {
+        self.b_enc.iter_mut().for_each(|b| *b /= factor);
+        self.b_dec.iter_mut().flatten().for_each(|b| *b /= factor);
+    }
+
+    /// The weights, by name.
+    pub fn into_weights(self) -> Weights {
+        Weights { W_enc: self.W_enc, W_dec: self.W_dec, b_enc: self.b_enc, b_dec: self.b_dec }
+    }
+}
+
+fn inverse_norm(isa: Isa, row: &[f32]) -> f32 {
+    let norm = isa.dot(row, row).sqrt();
+    if norm > 0.0 { 1.0 / norm } else { 0.0 }
+}

@@ -1,0 +1,176 @@
+//! How a model begins: random directions, or directions taken from a sample of the rows.
+
+use super::{Config, Sae, Weights};
+use crate::error::Result;
+use crate::kernels::Isa;
+use crate::matrix::{Mat, MatRef};
+use crate::optim::normalise;
+use crate::random::Stream;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// How the encoder's rows begin. A decoder of its own begins as the encoder's rows brought to unit length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Orthonormal rows (H ≤ D) or columns (H > D), as `torch.nn.init.orthogonal_` (Saxe et al. 2013, arXiv 1312.6120).
+    Orthogonal,
+    /// Uniform in ±1/√D, as `torch.nn.Linear`.
+    Kaiming,
+    /// ± the principal directions of the sample, the strongest first, then orthogonal random ones.
+    Pca,
+    /// Rows of the sample minus their mean, brought to unit length; past the last row differences of two.
+    Data,
+}
+
+/// What `pca`, `data` and the decoder bias need to know of the training rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Mean of all training rows `[D]`.
+    pub mean: &'a [f32],
+    /// Some training rows `[n, D]`, in an order drawn at random.
+    pub rows: MatRef<'a>,
+}
+
+/// The model before its first step. Number `sae` of an ensemble draws its own random numbers.
+///
+/// # Errors
+/// [`crate::Error::Option`] for an impossible configuration.
+pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> Result<Sae> {
+    config.check()?;
+    let (latents, dim) = (config.latents, config.d_in);
+    let mut encoder = match how {
+        Init::Orthogonal => orthogonal(latents, dim, seed, sae),
+        Init::Kaiming => random_rows(latents, dim, |h| {
+            let (mut s, bound) = (Stream::new(seed, "kaiming", &[sae, h]), 1.0 / (dim as f64).sqrt());
+            move || (2.0 * s.uniform() - 1.0) * bound
+        }),
+        Init::Pca => principal(latents, seed, sae, sample),
+        Init::Data => from_rows(latents, seed, sae, sample),
+    };
+    let mut decoder = (!config.tied).then(|| encoder.clone());
+    let isa = Isa::current();
+    if let Some(decoder) = &mut decoder {
+        decoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
+    }
+    if matches!(how, Init::Pca | Init::Data) {
+        encoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
+    }
+    let b_dec = config.decoder_bias.then(|| sample.mean.to_vec());
+    Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc: vec![0.0; latents], b_dec })
+}
+
+fn random_rows<F: FnMut() -> f64>(rows: usize, dim: usize, stream: impl Fn(u64) -> F + Sync) -> Mat {
+    let mut out = Mat::zeros(rows, dim);
+    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| {
+        let mut next = stream(h as u64);
+        row.iter_mut().for_each(|v| *v = next() as f32);
+    });
+    out
+}
+
+/// Orthonormal rows (`rows ≤ dim`) or columns, from the QR decomposition of a Gaussian matrix with the signs of R's
+/// diagonal folded in, so that the distribution is uniform (Mezzadri 2006, arXiv math-ph/0609050).
+fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
+    let (long, short) = (rows.max(dim), rows.min(dim));
+    let gauss = random_rows(short, long, |h| {
+        let mut s = Stream::new(seed, "orthogonal", &[sae, h]);
+        move || s.normal()
+    });
+    // Column-major [long, short]: the rows of `gauss` are its columns.
+    let a = faer::mat::MatRef::from_column_major_slice(gauss.data(), long, short);
+    let qr = a.qr();
+    let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+    let sign: Vec<f32> = (0..short).map(|j| if r[(j, j)] < 0.0 { -1.0 } else { 1.0 }).collect();
+    let mut out = Mat::zeros(rows, dim);
+    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(i, row)| {
+        for (j, v) in row.iter_mut().enumerate() {
+            let (l, s) = if rows <= dim { (j, i) } else { (i, j) };
+            *v = q[(l, s)] * sign[s];
+        }
+    });
+    out
+}
+
+/// ± the principal directions, the rest filled with random directions orthogonal to them where there is room.
+fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
+    let dim = sample.mean.len();
+    let directions = principal_directions(sample, latents.div_ceil(2));
+    let mut out = Mat::zeros(latents, dim);
+    let n = directions.rows();
+    for h in 0..latents {
+        let row = out.row_mut(h);
+        if h / 2 < n {
+            row.copy_from_slice(directions.row(h / 2));
+            if h % 2 == 1 {
+                row.iter_mut().for_each(|v| *v = -*v);
+            }
+        } else {
+            let mut s = Stream::new(seed, "pca fill", &[sae, h as u64]);
+            row.iter_mut().for_each(|v| *v = s.normal() as f32);
+        }
+    }
+    out
+}
+
+/// The leading principal directions of the sample around its mean, as many as it has and at most `want`.
+///
+/// # Shapes
+/// `[≤ want, D]`, rows of unit length by descending variance.
+pub fn principal_directions(sample: Sample, want: usize) -> Mat {
+    let (n, dim) = (sample.rows.rows(), sample.mean.len());
+    let mut centred = Mat::zeros(n, dim);
+    centred.data_mut().par_chunks_mut(dim).enumerate().for_each(|(r, row)| {
+        row.iter_mut().zip(sample.rows.row(r)).zip(sample.mean).for_each(|((o, &x), &m)| *o = x - m);
+    });
+    let x = faer::mat::MatRef::from_row_major_slice(centred.data(), n, dim);
+    let small = n < dim;
+    let gram = if small { x * x.transpose() } else { x.transpose() * x };
+    let Ok(eigen) = gram.self_adjoint_eigen(faer::Side::Lower) else {
+        return Mat::zeros(0, dim);
+    };
+    let (values, vectors) = (eigen.S(), eigen.U());
+    let order = gram.nrows();
+    let largest = values[order - 1];
+    let kept: Vec<usize> = (0..order).rev().take(want).filter(|&i| values[i] > 1e-6 * largest).collect();
+    let mut out = Mat::zeros(kept.len(), dim);
+    if small {
+        let u = faer::Mat::<f32>::from_fn(n, kept.len(), |i, j| vectors[(i, kept[j])]);
+        let d = x.transpose() * &u;
+        out.data_mut()
+            .par_chunks_mut(dim)
+            .enumerate()
+            .for_each(|(j, row)| row.iter_mut().enumerate().for_each(|(i, v)| *v = d[(i, j)]));
+    } else {
+        out.data_mut()
+            .par_chunks_mut(dim)
+            .enumerate()
+            .for_each(|(j, row)| row.iter_mut().enumerate().for_each(|(i, v)| *v = vectors[(i, kept[j])]));
+    }
+    let isa = Isa::current();
+    out.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
+    out
+}
+
+fn from_rows(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
+    let dim = sample.mean.len();
+    let n = sample.rows.rows();
+    let mut order: Vec<usize> = (0..n).collect();
+    Stream::new(seed, "data order", &[sae]).shuffle(&mut order);
+    let mut out = Mat::zeros(latents, dim);
+    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| {
+        let mut s = Stream::new(seed, "data", &[sae, h as u64]);
+        if h < n {
+            row.iter_mut().zip(sample.rows.row(order[h])).zip(sample.mean).for_each(|((o, &x), &m)| *o = x - m);
+        } else if n > 1 {
+            let (a, b) = (s.below(n as u64) as usize, s.below(n as u64 - 1) as usize);
+            let b = if b >= a { b + 1 } else { b };
+            let (a, b) = (sample.rows.row(a), sample.rows.row(b));
+            row.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = a - b);
+        }
+        if row.iter().all(|&v| v == 0.0) {
+            row.iter_mut().for_each(|v| *v = s.normal() as f32);
+        }
+    });
+    out
+}

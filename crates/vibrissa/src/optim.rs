@@ -1,0 +1,139 @@
+//! Optimisers, learning-rate schedules and the unit norm of decoder rows. Knows rows of numbers, not models.
+//!
+//! Adam (Kingma & Ba 2014, arXiv 1412.6980), as PyTorch computes it, at step t = 1, 2, …:
+//!
+//! ```text
+//! w ← (1 - lr·weight_decay) w                                 (decoupled: Loshchilov & Hutter 2017)
+//! m ← m + (1 - β1)(g - m)          v ← β2 v + (1 - β2) g²
+//! w ← w - lr/(1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
+//! ```
+//!
+//! SparseAdam (PyTorch's) moves only the rows that the batch touched, by `lr √(1 - β2^t)/(1 - β1^t) · m / (√v + ε)`
+//! with the global step count t.
+
+use crate::kernels::{AdamStep, Isa};
+use serde::{Deserialize, Serialize};
+
+/// Which optimiser moves the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Every weight at every step, as PyTorch's dense Adam.
+    #[default]
+    Adam,
+    /// Only rows of latents that the batch activated, as PyTorch's SparseAdam. Biases of the decoder move as in Adam.
+    SparseAdam,
+}
+
+/// How the learning rate changes over the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Stays.
+    #[default]
+    Constant,
+    /// Falls to 0 in a straight line from the end of the warm-up to the last step.
+    LinearDecay,
+    /// Falls to 0 along half a cosine.
+    Cosine,
+}
+
+impl Schedule {
+    /// The factor on the learning rate at `step` (from 0) of `steps`: `min(1, (step+1)/warmup)` while warming up.
+    pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
+        if step < warmup {
+            return (step + 1) as f64 / warmup as f64;
+        }
+        let done = (step - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
+        match self {
+            Schedule::Constant => 1.0,
+            Schedule::LinearDecay => (1.0 - done).max(0.0),
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()),
+        }
+    }
+}
+
+/// Numbers that Adam needs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdamOptions {
+    /// β1, default 0.9.
+    pub beta1: f64,
+    /// β2, default 0.999.
+    pub beta2: f64,
+    /// ε, default 1e-8.
+    pub eps: f64,
+    /// Decoupled weight decay of the weight matrices (never of biases), default 0.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamOptions {
+    fn default() -> Self {
+        AdamOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamOptions {
+    /// The coefficients at step `t` (from 1): for weights (with decay) and for biases (without).
+    pub fn at(&self, optimizer: Optimizer, t: u64, lr: f64) -> (AdamStep, AdamStep) {
+        let bias1 = 1.0 - self.beta1.powf(t as f64);
+        let root2 = (1.0 - self.beta2.powf(t as f64)).sqrt();
+        let bias = AdamStep {
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            step_size: (lr / bias1) as f32,
+            inv_sqrt_bias2: (1.0 / root2) as f32,
+            eps: self.eps as f32,
+            keep: 1.0,
+        };
+        let mut weight = bias;
+        if optimizer == Optimizer::SparseAdam {
+            weight.step_size = (lr * root2 / bias1) as f32;
+            weight.inv_sqrt_bias2 = 1.0;
+        }
+        weight.keep = (1.0 - lr * self.weight_decay) as f32;
+        (weight, bias)
+    }
+}
+
+/// Brings a row to unit length; a zero row stays.
+pub fn normalise(isa: Isa, row: &mut [f32]) {
+    let norm = isa.dot(row, row).sqrt();
+    if norm > 0.0 {
+        isa.scale(row, 1.0 / norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_begin_and_end_where_they_should() {
+        assert_eq!(Schedule::Constant.factor(999, 1000, 0), 1.0);
+        assert_eq!(Schedule::LinearDecay.factor(0, 4, 4), 0.25);
+        assert_eq!(Schedule::LinearDecay.factor(4, 10, 4), 1.0);
+        assert!((Schedule::LinearDecay.factor(9, 10, 4) - 1.0 / 6.0).abs() < 1e-12);
+        assert!((Schedule::Cosine.factor(50, 100, 0) - 0.5).abs() < 1e-12);
+        assert_eq!(Schedule::Cosine.factor(0, 100, 0), 1.0);
+    }
+
+    #[test]
+    fn first_step_of_adam_is_lr_times_the_sign() {
+        for isa in Isa::available() {
+            let (s, _) = AdamOptions::default().at(Optimizer::Adam, 1, 0.01);
+            let (mut w, mut m, mut v) = (vec![1.0f32; 3], vec![0.0; 3], vec![0.0; 3]);
+            isa.adam(&mut w, &mut m, &mut v, &[5.0, -0.3, 0.0], &s);
+            for (w, want) in w.iter().zip([0.99, 1.01, 1.0]) {
+                assert!((w - want).abs() < 1e-6, "{w} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn weight_decay_spares_biases() {
+        let o = AdamOptions { weight_decay: 0.1, ..AdamOptions::default() };
+        let (w, b) = o.at(Optimizer::Adam, 3, 0.5);
+        assert_eq!((w.keep, b.keep), (0.95, 1.0));
+    }
+}
