@@ -298,3 +298,4 @@ fn inverse_norm(isa: Isa, row: &[f32]) -> f32 {
     let norm = isa.dot(row, row).sqrt();
     if norm > 0.0 { 1.0 / norm } else { 0.0 }
 }
+

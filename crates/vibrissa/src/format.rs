@@ -1,0 +1,363 @@
+//! Models and checkpoints on disk: safetensors, written whole or not at all. Foreign formats come here too, and only
+//! here are foreign names known.
+//!
+//! `model.safetensors` holds for each SAE i: `sae.i.W_enc [H, D]`, `sae.i.W_dec [H, D]` (absent when tied: the decoder is
+//! then W_enc with rows of unit length), `sae.i.b_enc [H]`, `sae.i.b_dec [D]` (absent without), and `data.mean [D]`, the
+//! mean of the training rows. Weights act on rows as loaded. Metadata: `schema`, `config` (JSON, [`ModelConfig`]),
+//! `config_hash` (BLAKE3 of that text), `tool_version`. A checkpoint adds the optimiser's state.
+#![allow(non_snake_case)]
+
+use crate::error::{Error, Result};
+use crate::matrix::Mat;
+use crate::model::step::{Moments, State};
+use crate::model::{Config, Sae, Weights};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Version of the model file; a file of a later one is refused.
+pub const MODEL_SCHEMA: &str = "vibrissa.model/1";
+
+/// The pictures a model was trained on, so that others can be brought to their shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// 1 or 3.
+    pub channels: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+}
+
+/// What the metadata of a model says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// The architecture, the same for every SAE of the file.
+    #[serde(flatten)]
+    pub sae: Config,
+    /// Number of SAEs.
+    pub saes: usize,
+    /// Set where rows are pictures.
+    pub pictures: Option<Pictures>,
+}
+
+/// A model as read.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its description.
+    pub config: ModelConfig,
+    /// Its SAEs.
+    pub saes: Vec<Sae>,
+    /// Mean of the training rows `[D]`.
+    pub mean: Vec<f32>,
+    /// All of the file's metadata.
+    pub metadata: HashMap<String, String>,
+}
+
+/// One tensor on its way to a file.
+struct Out<'a> {
+    name: String,
+    shape: Vec<usize>,
+    dtype: &'static str,
+    bytes: &'a [u8],
+}
+
+fn floats<'a>(name: String, shape: &[usize], values: &'a [f32]) -> Out<'a> {
+    Out { name, shape: shape.to_vec(), dtype: "F32", bytes: bytemuck::cast_slice(values) }
+}
+
+/// Writes a file whole or not at all: into a temporary file of the same folder, synced, then renamed.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be written or the disk is full; the old file, if any, is still there.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let failed = || Error::io(path, "write", "free some space or choose another --out; nothing was half-written");
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".vibrissa-").tempfile_in(folder).map_err(failed())?;
+    {
+        let mut buffer = std::io::BufWriter::with_capacity(1 << 20, file.as_file_mut());
+        write(&mut buffer).map_err(failed())?;
+        buffer.flush().map_err(failed())?;
+    }
+    file.as_file().sync_all().map_err(failed())?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed())?;
+    }
+    file.persist(path).map_err(|e| failed()(e.error))?;
+    Ok(())
+}
+
+/// The layout of a safetensors file, written by hand so that the same model gives the same bytes (the crate keeps its
+/// metadata in a hash map of random order).
+fn write_tensors(path: &Path, metadata: &BTreeMap<&str, String>, tensors: &[Out]) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!(metadata));
+    let mut at = 0;
+    for t in tensors {
+        let end = at + t.bytes.len();
+        header.insert(
+            t.name.clone(),
+            serde_json::json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [at, end]}),
+        );
+        at = end;
+    }
+    let mut text = serde_json::Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    write_atomically(path, |out| {
+        out.write_all(&(text.len() as u64).to_le_bytes())?;
+        out.write_all(&text)?;
+        tensors.iter().try_for_each(|t| out.write_all(t.bytes))
+    })
+}
+
+fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32]) -> Vec<Out<'a>> {
+    let mut out = Vec::new();
+    for (i, sae) in saes.iter().enumerate() {
+        let full = [sae.config().latents, sae.config().d_in];
+        out.push(floats(format!("sae.{i}.W_enc"), &full, sae.W_enc().data()));
+        if let Some(w) = sae.W_dec() {
+            out.push(floats(format!("sae.{i}.W_dec"), &full, w.data()));
+        }
+        out.push(floats(format!("sae.{i}.b_enc"), &full[..1], sae.b_enc()));
+        if let Some(b) = sae.b_dec() {
+            out.push(floats(format!("sae.{i}.b_dec"), &full[1..], b));
+        }
+    }
+    out.push(floats("data.mean".into(), &[mean.len()], mean));
+    out
+}
+
+fn metadata(config: &ModelConfig) -> BTreeMap<&'static str, String> {
+    let text = serde_json::to_string(config).expect("plain data");
+    BTreeMap::from([
+        ("schema", MODEL_SCHEMA.to_owned()),
+        ("config_hash", blake3::hash(text.as_bytes()).to_hex().to_string()),
+        ("config", text),
+        ("tool_version", env!("CARGO_PKG_VERSION").to_owned()),
+    ])
+}
+
+/// Writes a model.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is half-written.
+pub fn write_model(path: &Path, config: &ModelConfig, saes: &[&Sae], mean: &[f32]) -> Result<()> {
+    write_tensors(path, &metadata(config), &model_tensors(saes, mean))
+}
+
+/// Where a run stands, besides models and moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Hash of the options and data that decide the result: a checkpoint continues only the run it came from.
+    pub run_hash: String,
+    /// Seconds spent before this checkpoint.
+    pub wall_s: f64,
+    /// Early stopping: best validation fvu so far and the epoch it was seen.
+    pub best: Option<(f64, u64)>,
+    /// Consistency: who matches whom, as of the epoch's beginning.
+    pub matches: Vec<Vec<u32>>,
+}
+
+/// Writes a full checkpoint: model, optimiser state, progress.
+///
+/// # Errors
+/// [`Error::Io`]; the previous checkpoint stays.
+pub fn write_checkpoint(
+    path: &Path,
+    config: &ModelConfig,
+    engines: &[(&Sae, &State)],
+    mean: &[f32],
+    progress: &Progress,
+) -> Result<()> {
+    let saes: Vec<&Sae> = engines.iter().map(|e| e.0).collect();
+    let mut out = model_tensors(&saes, mean);
+    let moved: Vec<Vec<u8>> = engines.iter().map(|e| e.1.moved.iter().map(|&b| u8::from(b)).collect()).collect();
+    for (i, (_, state)) in engines.iter().enumerate() {
+        for (name, moments) in named(state) {
+            out.push(floats(format!("state.{i}.{name}.m"), &[moments.m.len()], &moments.m));
+            out.push(floats(format!("state.{i}.{name}.v"), &[moments.v.len()], &moments.v));
+        }
+        let silent = bytemuck::cast_slice(&state.silent);
+        out.push(Out { name: format!("state.{i}.silent"), shape: vec![state.silent.len()], dtype: "U64", bytes: silent });
+        out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes: &moved[i] });
+    }
+    let mut meta = metadata(config);
+    meta.insert("progress", serde_json::to_string(progress).expect("plain data"));
+    write_tensors(path, &meta, &out)
+}
+
+fn named(state: &State) -> [(&'static str, &Moments); 4] {
+    [("W_enc", &state.W_enc), ("W_dec", &state.W_dec), ("b_enc", &state.b_enc), ("b_dec", &state.b_dec)]
+}
+
+/// A safetensors file whose header was checked against its length.
+struct File<'a> {
+    path: &'a Path,
+    file: std::fs::File,
+    data: u64,
+    metadata: Metadata,
+}
+
+const BROKEN: &str = "the file is damaged: copy it again or train anew";
+
+impl<'a> File<'a> {
+    fn open(path: &'a Path) -> Result<File<'a>> {
+        let io = || Error::io(path, "read the model", "give a run folder or a model.safetensors that exists");
+        let mut file = std::fs::File::open(path).map_err(io())?;
+        let size = file.metadata().map_err(io())?.len();
+        let mut head = [0u8; 8];
+        file.read_exact(&mut head).map_err(|_| Error::file(path, format!("holds only {size} bytes"), BROKEN))?;
+        let length = u64::from_le_bytes(head);
+        if length > size - 8 || length > 100_000_000 {
+            let found = format!("not a safetensors file (its header would have {length} bytes, the file has {size})");
+            return Err(Error::file(path, found, BROKEN));
+        }
+        let mut buffer = head.to_vec();
+        buffer.resize(8 + length as usize, 0);
+        file.read_exact(&mut buffer[8..]).map_err(io())?;
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&buffer)
+            .map_err(|e| Error::file(path, format!("not a safetensors file ({e})"), BROKEN))?;
+        let data = 8 + length;
+        let want = metadata.data_len() as u64;
+        if size - data != want {
+            let found = format!("its header promises {want} bytes of tensors, the file holds {}", size - data);
+            return Err(Error::file(path, found, BROKEN));
+        }
+        Ok(File { path, file, data, metadata })
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.metadata.info(name)
+    }
+
+    fn read<T: bytemuck::Pod>(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>> {
+        let (path, wrong) = (self.path, |got: String| Error::Tensor {
+            path: self.path.to_path_buf(),
+            tensor: name.to_owned(),
+            expected: format!("{dtype:?} {shape:?}"),
+            got,
+            remedy: BROKEN.to_owned(),
+        });
+        let info = self.info(name).ok_or_else(|| wrong("nothing of that name".into()))?;
+        if info.dtype != dtype || info.shape != shape {
+            return Err(wrong(format!("{:?} {:?}", info.dtype, info.shape)));
+        }
+        let from = self.data + info.data_offsets.0 as u64;
+        let mut out = vec![T::zeroed(); shape.iter().product()];
+        let io = || Error::io(path, "read the model", BROKEN);
+        self.file.seek(SeekFrom::Start(from)).map_err(io())?;
+        self.file.read_exact(bytemuck::cast_slice_mut(&mut out)).map_err(io())?;
+        Ok(out)
+    }
+
+    fn text(&self, key: &str) -> Result<String> {
+        self.metadata.metadata().as_ref().and_then(|m| m.get(key)).cloned().ok_or_else(|| {
+            Error::file(self.path, format!("its metadata has no {key}"), "give a model that vibrissa wrote")
+        })
+    }
+
+    fn config(&self) -> Result<ModelConfig> {
+        let schema = self.text("schema")?;
+        if schema != MODEL_SCHEMA {
+            let newer = schema.strip_prefix("vibrissa.model/").and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v > 1);
+            let found = format!("has schema {schema}, this version reads {MODEL_SCHEMA}");
+            let remedy = if newer { "update vibrissa to read it" } else { "give a model that vibrissa wrote" };
+            return Err(Error::file(self.path, found, remedy));
+        }
+        let text = self.text("config")?;
+        if blake3::hash(text.as_bytes()).to_hex().as_str() != self.text("config_hash")? {
+            return Err(Error::file(self.path, "its configuration does not match its hash", BROKEN));
+        }
+        serde_json::from_str(&text).map_err(|e| Error::file(self.path, format!("its configuration is broken ({e})"), BROKEN))
+    }
+
+    fn saes(&mut self, config: &ModelConfig) -> Result<Vec<Sae>> {
+        let Config { latents, d_in, tied, decoder_bias, .. } = config.sae;
+        config.sae.check()?;
+        (0..config.saes)
+            .map(|i| {
+                let W_enc = Mat::from_vec(latents, d_in, self.read(&format!("sae.{i}.W_enc"), Dtype::F32, &[latents, d_in])?);
+                let W_dec = if tied {
+                    None
+                } else {
+                    let values = self.read(&format!("sae.{i}.W_dec"), Dtype::F32, &[latents, d_in])?;
+                    Some(Mat::from_vec(latents, d_in, values))
+                };
+                let b_enc = self.read(&format!("sae.{i}.b_enc"), Dtype::F32, &[latents])?;
+                let b_dec =
+                    if decoder_bias { Some(self.read(&format!("sae.{i}.b_dec"), Dtype::F32, &[d_in])?) } else { None };
+                Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec })
+                    .map_err(|e| Error::file(self.path, format!("SAE {i} is broken ({e})"), BROKEN))
+            })
+            .collect()
+    }
+}
+
+/// The file of a run's model: `path` itself, or `path/model.safetensors`.
+///
+/// # Errors
+/// A run that has not ended, or no run at all.
+pub fn model_file(path: &Path) -> Result<std::path::PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let model = path.join("model.safetensors");
+    if model.exists() {
+        return Ok(model);
+    }
+    let found = if path.join("checkpoints").is_dir() {
+        "this run has not ended: it has checkpoints but no model.safetensors"
+    } else {
+        "no model.safetensors here"
+    };
+    Err(Error::file(path, found, "finish it with train … --resume, or give another run"))
+}
+
+/// Reads a model: a run folder or a model file.
+///
+/// # Errors
+/// One line that says what is wrong with the file: not there, not safetensors, damaged, of a newer schema.
+pub fn read_model(path: &Path) -> Result<Model> {
+    let path = model_file(path)?;
+    let mut file = File::open(&path)?;
+    let config = file.config()?;
+    let saes = file.saes(&config)?;
+    let mean = file.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+    Ok(Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config })
+}
+
+/// Reads a full checkpoint.
+///
+/// # Errors
+/// As [`read_model`].
+pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
+    let mut file = File::open(path)?;
+    let config = file.config()?;
+    let text = file.text("progress")?;
+    let progress: Progress = serde_json::from_str(&text)
+        .map_err(|e| Error::file(path, format!("its progress is broken ({e})"), BROKEN))?;
+    let saes = file.saes(&config)?;
+    let mut states = Vec::new();
+    for i in 0..config.saes {
+        let mut state = State::new(&config.sae);
+        state.steps = progress.step;
+        let State { W_enc, W_dec, b_enc, b_dec, .. } = &mut state;
+        for (name, moments) in [("W_enc", W_enc), ("W_dec", W_dec), ("b_enc", b_enc), ("b_dec", b_dec)] {
+            let n = moments.m.len();
+            moments.m = file.read(&format!("state.{i}.{name}.m"), Dtype::F32, &[n])?;
+            moments.v = file.read(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?;
+        }
+        state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
+        let moved: Vec<u8> = file.read(&format!("state.{i}.moved"), Dtype::U8, &[config.sae.latents])?;
+        state.moved = moved.into_iter().map(|b| b != 0).collect();
+        states.push(state);
+    }
+    let mean = file.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+    Ok((Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config }, states, progress))
+}

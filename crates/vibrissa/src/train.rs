@@ -1,0 +1,445 @@
+//! Training: an ensemble over one data pass, stepped from outside. Files and folders of a run are in `train/run.rs`, the
+//! defaults in `train/defaults.rs`, figures in `train/evaluate.rs`.
+
+pub mod defaults;
+pub mod evaluate;
+pub mod run;
+
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::format::{self, Model, ModelConfig, Pictures, Progress};
+use crate::kernels::Isa;
+use crate::loss::{AuxK, Losses, consistency, match_latents};
+use crate::matrix::{Mat, MatRef};
+use crate::model::init::{Init, Sample, init};
+use crate::model::step::{Engine, State, StepOptions};
+use crate::model::{Config, Sae};
+use crate::optim::{AdamOptions, Optimizer, Schedule};
+use crate::random::Stream;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+
+/// Everything that decides what is trained and how, resolved: the keys of `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainOptions {
+    /// What becomes of pre-activations.
+    pub activation: crate::activation::Activation,
+    /// H, number of latents.
+    pub latents: usize,
+    /// Active latents a row.
+    pub k: usize,
+    /// Decoder = row-normalised encoder.
+    pub tied: bool,
+    /// No ReLU after the selection.
+    pub raw_topk: bool,
+    /// No `b_dec`.
+    pub no_decoder_bias: bool,
+    /// Members of the ensemble.
+    pub saes: usize,
+    /// λ of the ensemble's consistency, 0 = off.
+    pub consistency: f64,
+    /// How the weights begin.
+    pub init: Init,
+    /// Learning rate.
+    pub lr: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Rows a batch.
+    pub batch: usize,
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Number of steps; overrides `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Adam or SparseAdam.
+    pub optimizer: Optimizer,
+    /// β2.
+    pub beta2: f64,
+    /// Decoupled decay of the weights.
+    pub weight_decay: f64,
+    /// AuxK coefficient, 0 = off.
+    pub auxk: f64,
+    /// Dead latents a row that explain its residual.
+    pub k_aux: usize,
+    /// Rows of silence after which a latent counts as dead.
+    pub dead_after: u64,
+    /// Rows in file order.
+    pub no_shuffle: bool,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Stop when validation fvu has not improved for so many epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u64>,
+}
+
+impl TrainOptions {
+    /// Checks every value by itself; what depends on the data is checked by [`Trainer::new`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] naming the option.
+    pub fn check(&self) -> Result<()> {
+        let number = |option: &str, value: f64, ok: bool, expected: &str| {
+            if ok && value.is_finite() { Ok(()) } else { Err(Error::option(option, expected, value, "see vibrissa train --help")) }
+        };
+        number("--lr", self.lr, self.lr > 0.0, "a number above 0")?;
+        number("--beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "0 to below 1")?;
+        number("--weight-decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
+        number("--auxk", self.auxk, self.auxk >= 0.0, "0 or more")?;
+        number("--consistency", self.consistency, self.consistency >= 0.0, "0 or more")?;
+        for (option, value) in [("--batch", self.batch), ("--saes", self.saes)] {
+            if value == 0 {
+                return Err(Error::option(option, "at least 1", value, "see vibrissa train --help"));
+            }
+        }
+        if self.batch > 1 << 20 {
+            return Err(Error::option("--batch", "at most 1048576", self.batch, "use a smaller batch"));
+        }
+        if self.consistency > 0.0 && self.saes < 2 {
+            return Err(Error::option("--consistency", "an ensemble", "one SAE", "add --saes 2 or more"));
+        }
+        Ok(())
+    }
+
+    fn step_options(&self) -> StepOptions {
+        StepOptions {
+            optimizer: self.optimizer,
+            adam: AdamOptions { beta2: self.beta2, weight_decay: self.weight_decay, ..AdamOptions::default() },
+            auxk: AuxK { coef: self.auxk, k_aux: self.k_aux, dead_after: self.dead_after },
+        }
+    }
+
+    /// The architecture for rows of `d_in` values.
+    pub fn model(&self, d_in: usize) -> Config {
+        Config {
+            d_in,
+            latents: self.latents,
+            activation: self.activation,
+            k: self.k,
+            relu_after: !self.raw_topk,
+            tied: self.tied,
+            decoder_bias: !self.no_decoder_bias,
+        }
+    }
+}
+
+/// What the training rows are like, as far as training needs to know.
+#[derive(Clone, Debug)]
+pub struct DataFacts {
+    /// Training rows, variants included.
+    pub rows: usize,
+    /// D.
+    pub dim: usize,
+    /// Mean of each column.
+    pub mean: Vec<f32>,
+    /// Mean squared distance of a row from the mean.
+    pub spread: f64,
+    /// Rows are multiplied by this while training: a power of two that brings far-off data near unit variance, else 1.
+    pub scale: f32,
+}
+
+impl DataFacts {
+    /// Reads all training rows once, and sets the data's scale.
+    pub fn gather(data: &mut Dataset, rows: &[usize]) -> DataFacts {
+        let (mean, spread) = data.moments(rows);
+        let rms = (spread / data.dim() as f64).sqrt();
+        let scale = if rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) { (-rms.log2().round()).exp2() as f32 } else { 1.0 };
+        data.set_scale(scale);
+        let mean = mean.iter().map(|&m| m as f32 * scale).collect();
+        let factor = f64::from(scale) * f64::from(scale);
+        DataFacts { rows: rows.len(), dim: data.dim(), mean, spread: spread * factor, scale }
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Rows in its batch.
+    pub rows: usize,
+    /// Losses by SAE, in the units of the data.
+    pub losses: Vec<Losses>,
+    /// Seconds in the step alone, without reading the rows.
+    pub step_s: f64,
+}
+
+/// An ensemble in training.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    data: &'a Dataset,
+    rows: Vec<usize>,
+    facts: DataFacts,
+    options: TrainOptions,
+    engines: Vec<Engine>,
+    order: Vec<usize>,
+    order_epoch: Option<u64>,
+    step: u64,
+    steps: u64,
+    batch: Mat,
+    matches: Vec<Vec<u32>>,
+    gradients: Vec<Mat>,
+}
+
+/// Rows that an initialisation looks at.
+const SAMPLE: usize = 8192;
+
+impl<'a> Trainer<'a> {
+    /// An ensemble before its first step; `from` gives the weights to begin with, else they are initialised.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that cannot be.
+    pub fn new(
+        data: &'a Dataset,
+        rows: Vec<usize>,
+        facts: DataFacts,
+        options: TrainOptions,
+        from: Option<Vec<Sae>>,
+    ) -> Result<Trainer<'a>> {
+        options.check()?;
+        let config = options.model(facts.dim);
+        config.check()?;
+        let saes = match from {
+            Some(mut saes) => {
+                saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
+                saes
+            }
+            None => {
+                let sample = sample(data, &rows, options.seed);
+                let sample = Sample { mean: &facts.mean, rows: sample.view() };
+                (0..options.saes).map(|s| init(config, options.init, options.seed, s as u64, sample)).collect::<Result<_>>()?
+            }
+        };
+        let states = saes.iter().map(|s| State::new(s.config())).collect();
+        Ok(Trainer::with(data, rows, facts, options, saes, states))
+    }
+
+    /// Continues from a checkpoint.
+    pub fn resume(
+        data: &'a Dataset,
+        rows: Vec<usize>,
+        facts: DataFacts,
+        options: TrainOptions,
+        saes: Vec<Sae>,
+        states: Vec<State>,
+        progress: &Progress,
+    ) -> Trainer<'a> {
+        let mut trainer = Trainer::with(data, rows, facts, options, saes, states);
+        trainer.step = progress.step;
+        trainer.matches.clone_from(&progress.matches);
+        trainer
+    }
+
+    fn with(
+        data: &'a Dataset,
+        rows: Vec<usize>,
+        facts: DataFacts,
+        options: TrainOptions,
+        saes: Vec<Sae>,
+        states: Vec<State>,
+    ) -> Trainer<'a> {
+        let isa = Isa::current();
+        let step_options = options.step_options();
+        let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
+        let per_epoch = rows.len().div_ceil(options.batch) as u64;
+        let steps = options.steps.unwrap_or(options.epochs * per_epoch);
+        let gradients = if options.consistency > 0.0 {
+            (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
+        } else {
+            Vec::new()
+        };
+        Trainer {
+            batch: Mat::zeros(options.batch.min(rows.len()), facts.dim),
+            order: rows.clone(),
+            data,
+            rows,
+            facts,
+            options,
+            engines,
+            order_epoch: None,
+            step: 0,
+            steps,
+            matches: Vec::new(),
+            gradients,
+        }
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Steps in all.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps an epoch.
+    pub fn per_epoch(&self) -> u64 {
+        self.rows.len().div_ceil(self.options.batch) as u64
+    }
+
+    /// Epochs completed.
+    pub fn epoch(&self) -> u64 {
+        self.step / self.per_epoch()
+    }
+
+    /// The options.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// What is known of the training rows.
+    pub fn facts(&self) -> &DataFacts {
+        &self.facts
+    }
+
+    /// The models as they stand, in the scale of training.
+    pub fn saes(&self) -> Vec<&Sae> {
+        self.engines.iter().map(Engine::sae).collect()
+    }
+
+    /// The models as they stand, acting on rows as loaded.
+    pub fn export(&self) -> Vec<Sae> {
+        self.saes()
+            .into_iter()
+            .map(|s| {
+                let mut s = s.clone();
+                s.unscale(self.facts.scale);
+                s
+            })
+            .collect()
+    }
+
+    /// Mean active latents of the last batch, and dead latents, by SAE.
+    pub fn activity(&self) -> Vec<(f64, usize)> {
+        self.engines
+            .iter()
+            .map(|e| (e.latents().count() as f64 / e.latents().rows().max(1) as f64, e.dead()))
+            .collect()
+    }
+
+    /// One step of every SAE on the next batch; `None` when training has ended.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the numbers leave the finite.
+    pub fn next(&mut self) -> Result<Option<StepReport>> {
+        if self.step >= self.steps {
+            return Ok(None);
+        }
+        let per_epoch = self.per_epoch();
+        let (epoch, at) = (self.step / per_epoch, (self.step % per_epoch) as usize * self.options.batch);
+        if self.order_epoch != Some(epoch) {
+            self.order.copy_from_slice(&self.rows);
+            if !self.options.no_shuffle {
+                Stream::new(self.options.seed, "shuffle", &[epoch]).shuffle(&mut self.order);
+            }
+            if self.options.consistency > 0.0 && (at == 0 || self.matches.is_empty()) {
+                self.find_matches();
+            }
+            self.order_epoch = Some(epoch);
+        }
+        let rows = &self.order[at..(at + self.options.batch).min(self.order.len())];
+        let n = rows.len();
+        self.data.fill(rows, epoch, self.batch.top_mut(n));
+        let started = Instant::now();
+        let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup);
+        let lr = self.options.lr * factor;
+        let mut shared = 0.0;
+        if self.options.consistency > 0.0 {
+            let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
+            shared =
+                consistency(Isa::current(), self.options.consistency, &decoders, &self.matches, &mut self.gradients);
+        }
+        let mut losses = Vec::with_capacity(self.engines.len());
+        for (s, engine) in self.engines.iter_mut().enumerate() {
+            let extra = self.gradients.get(s).map(|g| (g, shared));
+            losses.push(engine.step(self.batch.top(n), lr, extra)?);
+        }
+        let units = 1.0 / (f64::from(self.facts.scale) * f64::from(self.facts.scale));
+        for l in &mut losses {
+            (l.recon, l.auxk) = (l.recon * units, l.auxk * units);
+        }
+        self.step += 1;
+        Ok(Some(StepReport { step: self.step - 1, rows: n, losses, step_s: started.elapsed().as_secs_f64() }))
+    }
+
+    fn find_matches(&mut self) {
+        let isa = Isa::current();
+        self.matches.clear();
+        for i in 0..self.engines.len() {
+            for j in i + 1..self.engines.len() {
+                let (a, b) = (self.engines[i].sae().decoder_rows(), self.engines[j].sae().decoder_rows());
+                self.matches.push(match_latents(isa, a, b));
+            }
+        }
+    }
+
+    /// What the model file says of these models.
+    pub fn model_config(&self) -> ModelConfig {
+        let pictures =
+            self.data.shape().map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
+        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), pictures }
+    }
+
+    /// Mean of the training rows in the units of the data.
+    pub fn mean(&self) -> Vec<f32> {
+        self.facts.mean.iter().map(|m| m / self.facts.scale).collect()
+    }
+
+    /// Writes all that is needed to go on from here.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the previous file stays.
+    pub fn checkpoint(&self, path: &Path, run_hash: &str, wall_s: f64, best: Option<(f64, u64)>) -> Result<()> {
+        let progress = Progress {
+            step: self.step,
+            run_hash: run_hash.to_owned(),
+            wall_s,
+            best,
+            matches: self.matches.clone(),
+        };
+        let engines: Vec<_> = self.engines.iter().map(|e| (e.sae(), e.state())).collect();
+        format::write_checkpoint(path, &self.model_config(), &engines, &self.mean(), &progress)
+    }
+
+    /// Writes the weights alone, acting on rows as loaded.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing is half-written.
+    pub fn write_model(&self, path: &Path) -> Result<()> {
+        let saes = self.export();
+        format::write_model(path, &self.model_config(), &saes.iter().collect::<Vec<_>>(), &self.mean())
+    }
+}
+
+/// Up to [`SAMPLE`] training rows in a random order.
+fn sample(data: &Dataset, rows: &[usize], seed: u64) -> Mat {
+    let mut order = rows.to_vec();
+    Stream::new(seed, "sample", &[]).shuffle(&mut order);
+    order.truncate(SAMPLE);
+    let mut out = Mat::zeros(order.len(), data.dim());
+    data.fill(&order, 0, out.view_mut());
+    out
+}
+
+/// Checks that a model fits rows of `dim` values and says what to do if not.
+///
+/// # Errors
+/// [`Error::Tensor`].
+pub fn check_width(path: &Path, model: &Model, dim: usize) -> Result<()> {
+    let want = model.config.sae.d_in;
+    if want == dim {
+        return Ok(());
+    }
+    Err(Error::Tensor {
+        path: path.to_path_buf(),
+        tensor: "sae.0.W_enc".into(),
+        expected: format!("rows of {want} values"),
+        got: format!("rows of {dim}"),
+        remedy: "give data of the width that the model was trained on".into(),
+    })
+}

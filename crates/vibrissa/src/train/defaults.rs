@@ -1,0 +1,86 @@
+//! Every default of training, and its reason: one rule from the data's shape and size (docs/defaults.md has the
+//! measurements).
+
+use super::{DataFacts, TrainOptions};
+use crate::activation::Activation;
+use crate::model::init::Init;
+use crate::optim::{Optimizer, Schedule};
+
+/// What the user asked for; `None` is left to the rule.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Wishes {
+    pub latents: Option<usize>,
+    pub k: Option<usize>,
+    pub tied: Option<bool>,
+    pub raw_topk: Option<bool>,
+    pub no_decoder_bias: Option<bool>,
+    pub saes: Option<usize>,
+    pub consistency: Option<f64>,
+    pub init: Option<Init>,
+    pub lr: Option<f64>,
+    pub schedule: Option<Schedule>,
+    pub warmup: Option<u64>,
+    pub batch: Option<usize>,
+    pub epochs: Option<u64>,
+    pub steps: Option<u64>,
+    pub optimizer: Option<Optimizer>,
+    pub beta2: Option<f64>,
+    pub weight_decay: Option<f64>,
+    pub auxk: Option<f64>,
+    pub k_aux: Option<usize>,
+    pub dead_after: Option<u64>,
+    pub no_shuffle: Option<bool>,
+    pub seed: Option<u64>,
+    pub early_stop: Option<u64>,
+}
+
+/// Rounds to a multiple of `unit`, at least one.
+fn round_to(value: f64, unit: f64) -> usize {
+    ((value / unit).round().max(1.0) * unit) as usize
+}
+
+/// The rule.
+///
+/// | option | default | reason |
+/// | --- | --- | --- |
+/// | latents | √(rows · columns), a multiple of 64, 64 to 16384 | as many weights a latent as rows can teach |
+/// | k | 1.5 √H, a multiple of 8, at most H/4 | between the field's 32 of 6144 and the seeds' 50 of 1024 |
+/// | batch | rows/256 as a power of two, 32 to 1024 | some 256 steps an epoch, limited by the cost of small batches |
+/// | epochs | 300,000 / rows, 5 to 100 | at least some thousand steps |
+pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
+    let (rows, dim) = (facts.rows as f64, facts.dim as f64);
+    let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384));
+    let k = wishes.k.unwrap_or_else(|| round_to(1.5 * (latents as f64).sqrt(), 8.0).min((latents / 4).max(1)));
+    let batch = wishes.batch.unwrap_or_else(|| 1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10));
+    let batch = if wishes.batch.is_none() { batch.min(facts.rows.max(1)) } else { batch };
+    let epochs = wishes.epochs.unwrap_or_else(|| (300_000.0 / rows).round().clamp(5.0, 100.0) as u64);
+    let per_epoch = facts.rows.div_ceil(batch.max(1)) as u64;
+    let steps = wishes.steps.unwrap_or(epochs * per_epoch);
+    TrainOptions {
+        activation: Activation::TopK,
+        latents,
+        k,
+        tied: wishes.tied.unwrap_or(false),
+        raw_topk: wishes.raw_topk.unwrap_or(false),
+        no_decoder_bias: wishes.no_decoder_bias.unwrap_or(false),
+        saes: wishes.saes.unwrap_or(1),
+        consistency: wishes.consistency.unwrap_or(0.0),
+        init: wishes.init.unwrap_or(Init::Pca),
+        lr: wishes.lr.unwrap_or(1e-3),
+        schedule: wishes.schedule.unwrap_or(Schedule::LinearDecay),
+        warmup: wishes.warmup.unwrap_or((steps / 20).min(1000)),
+        batch,
+        epochs,
+        steps: wishes.steps,
+        optimizer: wishes.optimizer.unwrap_or(Optimizer::Adam),
+        beta2: wishes.beta2.unwrap_or(0.99),
+        weight_decay: wishes.weight_decay.unwrap_or(0.0),
+        auxk: wishes.auxk.unwrap_or(1.0 / 32.0),
+        k_aux: wishes.k_aux.unwrap_or((facts.dim / 2).min(latents / 4).max(1)),
+        dead_after: wishes.dead_after.unwrap_or(facts.rows as u64),
+        no_shuffle: wishes.no_shuffle.unwrap_or(false),
+        seed: wishes.seed.unwrap_or(42),
+        early_stop: wishes.early_stop,
+    }
+}

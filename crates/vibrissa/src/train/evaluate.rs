@@ -1,0 +1,150 @@
+//! How good models are on given rows: each SAE, the mean of all, and the mean image as the baseline. Streams batches;
+//! memory does not grow with the rows.
+
+use crate::data::Dataset;
+use crate::kernels::Isa;
+use crate::matrix::{Latents, Mat};
+use crate::metrics::{Evaluation, PictureShape, Summary};
+use crate::model::{Sae, Work};
+use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
+
+/// Rows a batch.
+const BATCH: usize = 256;
+
+/// Accumulators of one evaluation; several can be pooled (folds).
+#[derive(Debug)]
+pub struct Pool {
+    saes: Vec<Evaluation>,
+    ensemble: Evaluation,
+    mean: Evaluation,
+    classes: Vec<String>,
+    targets: Vec<usize>,
+}
+
+impl Pool {
+    /// Adds what another evaluation of the same kind saw.
+    pub fn merge(&mut self, other: &Pool) {
+        self.saes.iter_mut().zip(&other.saes).for_each(|(a, b)| a.merge(b));
+        self.ensemble.merge(&other.ensemble);
+        self.mean.merge(&other.mean);
+    }
+
+    /// Mean Pearson and fvu of each SAE.
+    pub fn brief(&self) -> Vec<(Option<f64>, Option<f64>)> {
+        self.saes.iter().map(|e| e.overall()).map(|s| (s.pearson, s.fvu)).collect()
+    }
+
+    /// Number of rows of each class, with its name.
+    pub fn class_rows(&self) -> Vec<(String, u64)> {
+        self.classes.iter().enumerate().map(|(c, name)| (name.clone(), self.mean.class(c).rows)).collect()
+    }
+
+    /// The figures as a record.
+    pub fn record(&self) -> EvalRecord {
+        EvalRecord {
+            rows: self.mean.overall().rows,
+            saes: self
+                .saes
+                .iter()
+                .zip(&self.targets)
+                .map(|(e, &k)| self.by_class(e, |s| scores(s, Some(k))))
+                .collect(),
+            ensemble: self.by_class(&self.ensemble, |s| scores(s, None)),
+            mean_image: self.by_class(&self.mean, reconstruction),
+            tool_version: Some(env!("CARGO_PKG_VERSION").into()),
+            ..EvalRecord::default()
+        }
+    }
+
+    fn by_class<T>(&self, evaluation: &Evaluation, make: impl Fn(&Summary) -> T) -> ByClass<T> {
+        let classes = self.classes.iter().enumerate().map(|(c, name)| {
+            let s = evaluation.class(c);
+            (name.clone(), OfClass { rows: s.rows, scores: make(&s) })
+        });
+        ByClass { scores: make(&evaluation.overall()), by_class: Ordered(classes.collect()) }
+    }
+}
+
+fn scores(s: &Summary, k: Option<usize>) -> Scores {
+    let with_latents = k.is_some();
+    Scores {
+        pearson: s.pearson,
+        mse: s.mse,
+        fvu: s.fvu,
+        cosine: s.cosine,
+        ssim: s.ssim,
+        psnr: s.psnr,
+        l0: s.l0.filter(|_| with_latents),
+        l0_target: k.map(|k| k as f64),
+        l0_distance: s.l0.zip(k).map(|(l0, k)| l0 - k as f64),
+        dead_latents: s.dead_latents.filter(|_| with_latents),
+        rare_latents: s.rare_latents.filter(|_| with_latents),
+        latents: s.latents.filter(|_| with_latents),
+        constant_rows: Some(s.constant_rows),
+        density: s.density.as_ref().filter(|_| with_latents).map(|d| Density {
+            log10_from: d.log10_from,
+            per_decade: d.per_decade,
+            counts: d.counts.clone(),
+            never: d.never,
+        }),
+    }
+}
+
+fn reconstruction(s: &Summary) -> Reconstruction {
+    Reconstruction { pearson: s.pearson, mse: s.mse, fvu: s.fvu, cosine: s.cosine, ssim: s.ssim, psnr: s.psnr }
+}
+
+/// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM). `tick(done, total)` after each batch.
+///
+/// # Shapes
+/// `mean [D]`; all SAEs take rows of D values.
+pub fn evaluate(
+    saes: &[&Sae],
+    mean: &[f32],
+    data: &Dataset,
+    rows: &[usize],
+    full: bool,
+    tick: &mut dyn FnMut(usize, usize),
+) -> Pool {
+    let (isa, dim) = (Isa::current(), data.dim());
+    let shape = data
+        .shape()
+        .filter(|_| full)
+        .map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
+    let classes = data.classes().len();
+    let new = |latents| Evaluation::new(dim, classes, shape, latents);
+    let mut pool = Pool {
+        saes: saes.iter().map(|s| new(s.config().latents)).collect(),
+        ensemble: new(0),
+        mean: new(0),
+        classes: data.classes().to_vec(),
+        targets: saes.iter().map(|s| s.config().k).collect(),
+    };
+    let size = BATCH.min(rows.len().max(1));
+    let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
+    let (mut work, mut latents) = (Work::default(), Latents::default());
+    for (done, batch) in rows.chunks(size).enumerate() {
+        let n = batch.len();
+        data.fill(batch, 0, x.top_mut(n));
+        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label(r)).collect();
+        sum.data_mut().fill(0.0);
+        for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
+            // A finite model on finite rows overflows at worst; such a row then reconstructs as what was selected.
+            let _ = sae.encode(isa, x.top(n), &mut work, &mut latents);
+            sae.decode(isa, &latents, &work, recon.top_mut(n));
+            evaluation.add(x.top(n), recon.top(n), &labels);
+            for b in 0..n {
+                let (index, value) = latents.row(b);
+                evaluation.count_latents(labels.get(b).copied(), index, value);
+            }
+            if saes.len() > 1 {
+                isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
+            }
+        }
+        let of_all = if saes.len() > 1 { &sum } else { &recon };
+        pool.ensemble.add(x.top(n), of_all.top(n), &labels);
+        pool.mean.add_against(x.top(n), mean, &labels);
+        tick(done * size + n, rows.len());
+    }
+    pool
+}

@@ -1,0 +1,335 @@
+//! The folder of a run: what is in it, how it is begun, continued and ended. Nothing in it is ever half-written.
+//!
+//! `config.toml` as resolved · `metrics.jsonl` one line an interval · `checkpoints/last.safetensors` rolling, full ·
+//! `checkpoints/step-N.safetensors` weights only · `model.safetensors` when training has ended · `eval.json`.
+
+use super::evaluate::evaluate;
+use super::{DataFacts, StepReport, TrainOptions, Trainer};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::format::{self, write_atomically};
+use crate::loss::Losses;
+use crate::model::Sae;
+use crate::record::{MetricsLine, Number, Ordered, SaeLine};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What is kept on disk, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Steps between full checkpoints; `None`: ten a run, at least 100 steps apart.
+    pub checkpoint_every: Option<u64>,
+    /// Weights-only checkpoints kept beside the full one, the newest.
+    pub history: usize,
+}
+
+/// The rows of a run.
+#[derive(Clone, Debug, Default)]
+pub struct RunRows {
+    /// Trained on, variants included.
+    pub train: Vec<usize>,
+    /// Only ever looked at.
+    pub test: Vec<usize>,
+    /// For early stopping, from the training side.
+    pub validation: Vec<usize>,
+}
+
+/// Where a run begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// Initialised weights.
+    Fresh,
+    /// Weights of another run, a fresh optimiser.
+    From(Vec<Sae>),
+    /// The last checkpoint, or the beginning where there is none.
+    Resume,
+}
+
+/// What the caller is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Training begins at this step, of so many.
+    Started {
+        /// First step to be done.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// A step was done.
+    Step(&'a StepReport),
+    /// An interval ended; held-out figures are new.
+    Line(&'a MetricsLine),
+    /// Early stopping ended the run at this epoch; the weights of the best one are kept.
+    Stopped {
+        /// Epoch with the best validation fvu.
+        best_epoch: u64,
+        /// That fvu.
+        fvu: f64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The trained models, acting on rows as loaded.
+    Finished(Vec<Sae>),
+    /// The caller broke off; a checkpoint was written at this step.
+    Interrupted(u64),
+}
+
+/// Held-out rows looked at during training.
+const PROBE: usize = 512;
+
+/// The files of a run.
+#[derive(Clone, Debug)]
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// The rolling full checkpoint.
+    pub fn last(&self) -> PathBuf {
+        self.0.join("checkpoints/last.safetensors")
+    }
+
+    fn best(&self) -> PathBuf {
+        self.0.join("checkpoints/best.safetensors")
+    }
+
+    /// The trained model.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// The log.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// Whether there is something here that a new run would overwrite.
+    pub fn in_use(&self) -> bool {
+        self.0.exists() && std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_some())
+    }
+
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(&self) -> Result<()> {
+        std::fs::create_dir_all(self.0.join("checkpoints"))
+            .map_err(Error::io(&self.0, "make the run folder", "choose an --out that can be written"))
+    }
+
+    /// Drops the lines after `step`, written by a run that was killed later.
+    fn trim_metrics(&self, step: u64) -> Result<()> {
+        let Ok(text) = std::fs::read_to_string(self.metrics()) else { return Ok(()) };
+        let kept: Vec<&str> = text
+            .lines()
+            .filter(|l| serde_json::from_str::<MetricsLine>(l).is_ok_and(|m| m.step <= step))
+            .collect();
+        write_atomically(&self.metrics(), |out| kept.iter().try_for_each(|l| writeln!(out, "{l}")))
+    }
+
+    fn append(&self, line: &MetricsLine) -> Result<()> {
+        let failed = || Error::io(self.metrics(), "write", "free some space; continue with --resume");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.metrics()).map_err(failed())?;
+        file.write_all(line.to_line().as_bytes()).map_err(failed())
+    }
+
+    /// Keeps the newest `n` weights-only checkpoints.
+    fn prune_history(&self, n: usize) {
+        let step = |p: &Path| -> Option<u64> { p.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok() };
+        let Ok(entries) = std::fs::read_dir(self.0.join("checkpoints")) else { return };
+        let mut all: Vec<(u64, PathBuf)> =
+            entries.flatten().map(|e| e.path()).filter_map(|p| Some((step(&p)?, p))).collect();
+        all.sort();
+        for (_, path) in all.iter().rev().skip(n) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A hash of what decides the result: a checkpoint continues only the run it came from.
+fn run_hash(options: &TrainOptions, facts: &DataFacts, rows: &RunRows) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(serde_json::to_string(options).expect("plain data").as_bytes());
+    for part in [&rows.train, &rows.test, &rows.validation] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        part.iter().for_each(|&r| {
+            hash.update(&(r as u64).to_le_bytes());
+        });
+    }
+    facts.mean.iter().for_each(|m| {
+        hash.update(&m.to_le_bytes());
+    });
+    hash.update(&facts.spread.to_le_bytes());
+    hash.finalize().to_hex().to_string()
+}
+
+/// Trains from the beginning or a checkpoint to the end, into `folder`, which exists. `tell` hears of every step and may
+/// break off: a checkpoint is then written.
+///
+/// # Errors
+/// Options that cannot be, a damaged or foreign checkpoint, divergence, a full disk (the last checkpoint stays).
+pub fn train(
+    folder: &Folder,
+    data: &Dataset,
+    rows: RunRows,
+    facts: DataFacts,
+    options: TrainOptions,
+    keep: Keep,
+    begin: Begin,
+    tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Outcome> {
+    let hash = run_hash(&options, &facts, &rows);
+    let (mut best, mut wall_before) = (None, 0.0);
+    let train_rows = rows.train.clone();
+    let mut trainer = match begin {
+        Begin::Resume if folder.last().exists() => {
+            let (model, states, progress) = format::read_checkpoint(&folder.last())?;
+            if progress.run_hash != hash {
+                return Err(Error::file(
+                    folder.last(),
+                    "was made with other options or other data",
+                    "repeat the run's own options (RUN/config.toml), or train into another --out",
+                ));
+            }
+            (best, wall_before) = (progress.best, progress.wall_s);
+            Trainer::resume(data, train_rows, facts, options, model.saes, states, &progress)
+        }
+        Begin::From(saes) => Trainer::new(data, train_rows, facts, options, Some(saes))?,
+        Begin::Fresh | Begin::Resume => Trainer::new(data, train_rows, facts, options, None)?,
+    };
+    let steps = trainer.steps();
+    folder.trim_metrics(trainer.step())?;
+    let probe = &rows.test[..rows.test.len().min(PROBE)];
+    // Held-out figures cost a forward pass over the probe: at most about a twentieth of the training.
+    let apart = (7 * probe.len()).div_ceil(trainer.options().batch) as u64;
+    let line_every = steps.div_ceil(50).max(apart).max(1);
+    let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
+    let started = Instant::now();
+    let mut interval = Interval::default();
+    let mut go_on = tell(Event::Started { step: trainer.step(), steps });
+    let mut ended = false;
+    while go_on.is_continue() {
+        let Some(report) = trainer.next()? else {
+            ended = true;
+            break;
+        };
+        interval.add(&report);
+        go_on = tell(Event::Step(&report));
+        let step = trainer.step();
+        let wall_s = wall_before + started.elapsed().as_secs_f64();
+        if step % line_every == 0 || step == steps {
+            let line = interval.line(&trainer, data, probe, wall_s);
+            folder.append(&line)?;
+            interval = Interval::default();
+            if tell(Event::Line(&line)).is_break() {
+                go_on = ControlFlow::Break(());
+            }
+        }
+        if let Some(patience) = trainer.options().early_stop.filter(|_| step % trainer.per_epoch() == 0) {
+            let epoch = trainer.epoch();
+            let fvu = validation_fvu(&trainer, data, &rows.validation);
+            if best.is_none_or(|(b, _)| fvu < b) {
+                best = Some((fvu, epoch));
+                trainer.write_model(&folder.best())?;
+            } else if let Some((fvu, best_epoch)) = best.filter(|&(_, e)| epoch >= e + patience) {
+                let _ = tell(Event::Stopped { best_epoch, fvu });
+                ended = true;
+                break;
+            }
+        }
+        if step % checkpoint_every == 0 && step < steps {
+            trainer.checkpoint(&folder.last(), &hash, wall_s, best)?;
+            if keep.history > 0 {
+                trainer.write_model(&folder.0.join(format!("checkpoints/step-{step}.safetensors")))?;
+                folder.prune_history(keep.history);
+            }
+        }
+    }
+    if !ended {
+        let wall_s = wall_before + started.elapsed().as_secs_f64();
+        trainer.checkpoint(&folder.last(), &hash, wall_s, best)?;
+        return Ok(Outcome::Interrupted(trainer.step()));
+    }
+    if trainer.step() == 0 {
+        folder.append(&Interval::default().line(&trainer, data, probe, 0.0))?;
+    }
+    let saes = if best.is_some() && folder.best().exists() {
+        let model = format::read_model(&folder.best())?;
+        std::fs::rename(folder.best(), folder.model())
+            .map_err(Error::io(folder.model(), "write", "free some space and run again with --resume"))?;
+        model.saes
+    } else {
+        trainer.write_model(&folder.model())?;
+        trainer.export()
+    };
+    let _ = std::fs::remove_file(folder.last());
+    Ok(Outcome::Finished(saes))
+}
+
+fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> f64 {
+    let pool = evaluate(&trainer.saes(), &trainer.facts().mean, data, rows, false, &mut |_, _| ());
+    let all = pool.brief();
+    all.iter().map(|b| b.1.unwrap_or(f64::NAN)).sum::<f64>() / all.len() as f64
+}
+
+/// What happened since the last line of the log.
+#[derive(Default)]
+struct Interval {
+    steps: u64,
+    rows: usize,
+    step_s: f64,
+    losses: Vec<Losses>,
+}
+
+impl Interval {
+    fn add(&mut self, report: &StepReport) {
+        self.steps += 1;
+        self.rows += report.rows;
+        self.step_s += report.step_s;
+        self.losses.resize(report.losses.len(), Losses::default());
+        for (sum, l) in self.losses.iter_mut().zip(&report.losses) {
+            sum.recon += l.recon;
+            sum.auxk += l.auxk;
+            sum.consistency += l.consistency;
+        }
+    }
+
+    fn line(&self, trainer: &Trainer, data: &Dataset, probe: &[usize], wall_s: f64) -> MetricsLine {
+        let figures = if probe.is_empty() {
+            vec![(None, None); trainer.saes().len()]
+        } else {
+            evaluate(&trainer.saes(), &trainer.facts().mean, data, probe, false, &mut |_, _| ()).brief()
+        };
+        let options = trainer.options();
+        let saes = figures.into_iter().zip(trainer.activity()).enumerate().map(|(s, ((pearson, fvu), (l0, dead)))| {
+            let mean = |f: fn(&Losses) -> f64| {
+                Number(self.losses.get(s).map(|l| f(l) / self.steps as f64).filter(|v| v.is_finite()))
+            };
+            let mut loss = vec![("recon".to_owned(), mean(|l| l.recon))];
+            if options.auxk > 0.0 {
+                loss.push(("auxk".to_owned(), mean(|l| l.auxk)));
+            }
+            if options.consistency > 0.0 {
+                loss.push(("consistency".to_owned(), mean(|l| l.consistency)));
+            }
+            loss.push(("total".to_owned(), mean(|l| l.recon + l.auxk + l.consistency)));
+            SaeLine {
+                loss: Ordered(loss),
+                pearson,
+                fvu,
+                l0: (self.steps > 0).then_some(l0),
+                dead_latents: Some(dead as u64),
+            }
+        });
+        MetricsLine {
+            step: trainer.step(),
+            epoch: trainer.epoch(),
+            rows_per_s: (self.step_s > 0.0).then(|| self.rows as f64 / self.step_s),
+            wall_s: Some(wall_s),
+            saes: saes.collect(),
+        }
+    }
+}
