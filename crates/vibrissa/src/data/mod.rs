@@ -3,3 +3,4 @@
 pub mod arrays;
 pub mod block;
 pub mod rows;
+pub mod synthetic;

@@ -125,7 +125,7 @@ fn load_labels(folder: &Path, part: Part, images: &Path, n_images: usize) -> Res
 /// The bytes of a file, where its values begin, and its sizes, which were checked against the bytes.
 fn load_part(path: &Path, part: &Part) -> Result<(Bytes, usize, Vec<usize>)> {
     let header_len = 4 + 4 * part.dims;
-    if !path.extension().is_some_and(|extension| extension == "gz") {
+    if path.extension().is_none_or(|extension| extension != "gz") {
         let bytes = file::bytes(path)?;
         let (sizes, promised) = read_header(path, part, &bytes.all()[..header_len.min(bytes.all().len())])?;
         let held = bytes.all().len() - header_len;
