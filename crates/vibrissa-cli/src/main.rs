@@ -1,3 +1,59 @@
-//! The `vibrissa` command.
+//! The `vibrissa` command: its table of contents. Each command is one file; results go to stdout, all else to stderr.
 
-fn main() {}
+mod data;
+mod demo;
+mod eval;
+mod pictures;
+mod show;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Train sparse autoencoders on images or on any rows of numbers, and see how good they are.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    /// Worker threads (default: one a processor); never changes a result
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train on a folder of images, MNIST's idx files, arrays, or synthetic rows
+    Train(Box<train::TrainArgs>),
+    /// Say how good trained models are on given data
+    Eval(Box<eval::EvalArgs>),
+    /// Train on synthetic pictures with known features, and say how many were found
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
+    let threads = cli.threads.unwrap_or(0);
+    if cli.threads == Some(0) || threads > 4096 {
+        return Err(vibrissa::Error::option("--threads", "1 to 4096", threads, "leave it out to use all processors"));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| vibrissa::Error::option("--threads", "threads that can be started", threads, e.to_string()))?;
+    pool.install(|| match cli.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(*args),
+        Command::Demo(args) => demo::run(args),
+    })
+}

@@ -1,0 +1,113 @@
+//! Options that say how data is read, shared by the commands.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use vibrissa::data::Dataset;
+use vibrissa::data::rows::{Channels, Fit, LoadOptions, Range};
+use vibrissa::{Error, Result};
+
+use crate::show;
+
+/// How data is read; the keys of `config.toml` are the same.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DataArgs {
+    /// Picture size, e.g. 28 or 96x64 (width x height) [default: as they are up to 64x64, else 64]
+    #[arg(long, value_name = "PIXELS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Grey pictures [default: grey if all are]
+    #[arg(long, conflicts_with = "rgb")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gray: bool,
+    /// Colour pictures
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rgb: bool,
+    /// Bring other aspect ratios to the size by: crop, pad or stretch [default: crop]
+    #[arg(long, value_name = "HOW", value_parser = parse_named::<Fit>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
+    /// 16-bit values are divided by the largest one found (auto) or by 65535 (full) [default: auto]
+    #[arg(long, value_name = "RANGE", value_parser = parse_named::<Range>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<Range>,
+    /// Augmented variants for each picture (rotated, flipped, shifted, ...) [default: 0]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<usize>,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_bad: bool,
+}
+
+/// Most augmented variants of one picture.
+const MOST_VARIANTS: usize = 10_000;
+
+impl DataArgs {
+    /// These, and where they say nothing, `other`.
+    pub fn or(self, other: DataArgs) -> DataArgs {
+        let colour = self.gray || self.rgb;
+        DataArgs {
+            size: self.size.or(other.size),
+            gray: self.gray || (!colour && other.gray),
+            rgb: self.rgb || (!colour && other.rgb),
+            fit: self.fit.or(other.fit),
+            range: self.range.or(other.range),
+            augment: self.augment.or(other.augment),
+            skip_bad: self.skip_bad || other.skip_bad,
+        }
+    }
+
+    /// For the library.
+    pub fn options(&self, seed: u64) -> Result<LoadOptions> {
+        let augment = self.augment.unwrap_or(0);
+        if augment > MOST_VARIANTS {
+            return Err(Error::option("--augment", format!("0 to {MOST_VARIANTS}"), augment, "5 is usual"));
+        }
+        Ok(LoadOptions {
+            size: self.size.as_deref().map(parse_size).transpose()?,
+            channels: match (self.gray, self.rgb) {
+                (true, _) => Some(Channels::Gray),
+                (_, true) => Some(Channels::Rgb),
+                _ => None,
+            },
+            fit: self.fit.unwrap_or_default(),
+            range: self.range.unwrap_or_default(),
+            augment,
+            augment_each_epoch: false,
+            seed,
+            skip_bad: self.skip_bad,
+        })
+    }
+}
+
+/// A lower-case name of an enum, as serde knows it.
+pub fn parse_named<T: for<'de> Deserialize<'de>>(text: &str) -> std::result::Result<T, String> {
+    T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text)).map_err(|e| e.to_string())
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize)> {
+    let parse = |s: &str| s.trim().parse::<usize>().ok().filter(|&n| (1..=16384).contains(&n));
+    let sides = match text.split_once(['x', 'X', '×']) {
+        Some((w, h)) => parse(w).zip(parse(h)),
+        None => parse(text).map(|n| (n, n)),
+    };
+    sides.ok_or_else(|| Error::option("--size", "1 to 16384 pixels a side", text, "e.g. --size 28 or --size 96x64"))
+}
+
+/// Opens a data set, with a progress bar, and lists what was skipped.
+pub fn open(spec: &str, options: &LoadOptions) -> Result<Dataset> {
+    let bar = show::Bar::new("reading");
+    let data = Dataset::open(spec, options, &|done, total| bar.set(done, total));
+    bar.finish();
+    let data = data?;
+    for skipped in data.skipped() {
+        eprintln!("skipped: {}", skipped.reason);
+    }
+    if !data.skipped().is_empty() {
+        eprintln!("{} of the files were skipped", data.skipped().len());
+    }
+    Ok(data)
+}

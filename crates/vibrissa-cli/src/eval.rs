@@ -1,0 +1,160 @@
+//! `vibrissa eval`.
+
+use crate::data::{DataArgs, open};
+use crate::{show, train};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use vibrissa::data::split;
+use vibrissa::format::{self, Model};
+use vibrissa::record::{ByClass, EvalRecord, Reconstruction, Scores};
+use vibrissa::train::check_width;
+use vibrissa::train::evaluate::evaluate;
+use vibrissa::{Error, Result};
+
+/// Which rows are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Part {
+    /// Those held out in the run
+    Test,
+    /// Those it was trained on
+    Train,
+    /// Every row
+    All,
+}
+
+/// Measure reconstructions: overall and by class, for each SAE, for the mean of all, and for the mean image.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// One or more runs (or model files), then the data
+    #[arg(value_name = "RUN... DATA", required = true, num_args = 2..)]
+    paths: Vec<String>,
+    /// Rows to look at
+    #[arg(long, value_enum, default_value = "test")]
+    split: Part,
+    /// Augmented variants for each picture
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    augment: usize,
+    /// Bring other aspect ratios to the model's size by: crop, pad or stretch [default: as in the run]
+    #[arg(long, value_name = "HOW", value_parser = crate::data::parse_named::<vibrissa::data::rows::Fit>)]
+    fit: Option<vibrissa::data::rows::Fit>,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Evaluates.
+pub fn run(args: EvalArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let (data_spec, runs) = args.paths.split_last().expect("clap saw two");
+    let runs: Vec<PathBuf> = runs.iter().map(PathBuf::from).collect();
+    let models: Vec<Model> = runs.iter().map(|r| format::read_model(r)).collect::<Result<_>>()?;
+    let first = &models[0].config;
+    for (run, model) in runs.iter().zip(&models) {
+        if model.config.pictures != first.pictures || model.config.sae.d_in != first.sae.d_in {
+            let found = "its rows have another shape than those of the first run";
+            return Err(Error::file(run, found, "only models of one shape make an ensemble: evaluate it by itself"));
+        }
+    }
+    let settings = train::settings(&runs[0])?;
+    let mut data_args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
+    if let Some(p) = first.pictures {
+        data_args.size = Some(format!("{}x{}", p.width, p.height));
+        (data_args.gray, data_args.rgb) = (p.channels == 1, p.channels == 3);
+    }
+    let data_args = DataArgs {
+        fit: args.fit.or(data_args.fit),
+        augment: Some(args.augment),
+        skip_bad: args.skip_bad,
+        ..data_args
+    };
+    let seed = settings.as_ref().map_or(42, |s| s.seed);
+    let data = open(data_spec, &data_args.options(seed)?)?;
+    for (run, model) in runs.iter().zip(&models) {
+        check_width(run, model, data.dim())?;
+    }
+    let originals = match args.split {
+        Part::All => (0..data.originals()).collect(),
+        part => {
+            let own = settings.as_ref().is_some_and(|s| s.trained_on.as_deref() == Some(data_spec));
+            let mut options = settings.as_ref().map(|s| s.split.options()).transpose()?.unwrap_or_default();
+            if !own && options.test_list.as_ref().is_some_and(|l| !(0..data.originals()).any(|i| l.contains(&data.name(i)))) {
+                options.test_list = None;
+            }
+            let split = split::split(&data, &options)?;
+            if part == Part::Test { split.test } else { split.train }
+        }
+    };
+    if originals.is_empty() {
+        return Err(Error::option("--split", "rows to look at", "none", "use --split all"));
+    }
+    let rows = data.with_variants(&originals);
+    let saes: Vec<_> = models.iter().flat_map(|m| &m.saes).collect();
+    let bar = show::Bar::new("evaluating");
+    let pool = evaluate(&saes, &models[0].mean, &data, &rows, true, &mut |d, t| bar.set(d, t));
+    bar.finish();
+    let mut record = pool.record();
+    record.data = Some(data_spec.clone());
+    record.split = Some(format!("{:?}", args.split).to_lowercase());
+    record.runs = runs.iter().map(|r| r.display().to_string()).collect();
+    record.seconds = Some(started.elapsed().as_secs_f64());
+    if args.json {
+        println!("{}", serde_json::to_string(&record).expect("plain data"));
+    } else {
+        print!("{}", report(&record));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
+    let whole = |v: Option<u64>| v.map_or("–".into(), |v| show::count(v as usize));
+    let l0 = match (s.l0, s.l0_target) {
+        (Some(l0), Some(target)) => format!("{l0:.1} of {target}"),
+        _ => "–".into(),
+    };
+    vec![
+        name.into(),
+        show::count(rows as usize),
+        show::figure(s.pearson),
+        s.mse.map_or("–".into(), |v| format!("{v:.5}")),
+        show::figure(s.fvu),
+        show::figure(s.cosine),
+        show::figure(s.ssim),
+        s.psnr.map_or("–".into(), |v| format!("{v:.2}")),
+        l0,
+        whole(s.dead_latents),
+        whole(s.rare_latents),
+    ]
+}
+
+fn plain(r: &Reconstruction) -> Scores {
+    Scores { pearson: r.pearson, mse: r.mse, fvu: r.fvu, cosine: r.cosine, ssim: r.ssim, psnr: r.psnr, ..Scores::default() }
+}
+
+/// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.
+pub fn report(record: &EvalRecord) -> String {
+    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "PSNR dB", "L0", "dead", "rare"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (i, sae) in record.saes.iter().enumerate() {
+        rows.push(line(&format!("SAE {i}"), record.rows, &sae.scores));
+    }
+    if record.saes.len() > 1 {
+        rows.push(line("mean of all", record.rows, &record.ensemble.scores));
+    }
+    let best: &ByClass<Scores> = match record.saes.as_slice() {
+        [one] => one,
+        _ => &record.ensemble,
+    };
+    for (name, class) in &best.by_class.0 {
+        rows.push(line(&format!("  class {name}"), class.rows, &class.scores));
+    }
+    rows.push(line("mean image", record.rows, &plain(&record.mean_image.scores)));
+    for (name, class) in &record.mean_image.by_class.0 {
+        rows.push(line(&format!("  class {name}"), class.rows, &plain(&class.scores)));
+    }
+    show::table(&rows)
+}

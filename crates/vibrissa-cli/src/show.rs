@@ -1,0 +1,106 @@
+//! What a person sees while waiting: progress bars on stderr, shown only when something takes longer than a second.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// A progress bar that stays hidden for the first second, and wherever stderr is not a terminal.
+pub struct Bar {
+    started: Instant,
+    what: &'static str,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bar {
+    /// A bar labelled with what is being done.
+    pub fn new(what: &'static str) -> Bar {
+        Bar { started: Instant::now(), what, bar: Mutex::new(None) }
+    }
+
+    /// Says how far it is.
+    pub fn set(&self, done: usize, total: usize) {
+        if self.started.elapsed().as_secs_f64() < 1.0 {
+            return;
+        }
+        let mut bar = self.bar.lock().expect("no panic while held");
+        let bar = bar.get_or_insert_with(|| styled(total as u64, self.what));
+        bar.set_position(done as u64);
+    }
+
+    /// Removes it.
+    pub fn finish(&self) {
+        if let Some(bar) = self.bar.lock().expect("no panic while held").take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar with time left; `{msg}` is whatever the caller sets.
+pub fn styled(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/dim} {pos}/{len} · {eta} left · {msg}")
+        .expect("a template without mistakes")
+        .progress_chars("━━─");
+    bar.set_style(style);
+    bar.set_prefix(what);
+    bar
+}
+
+/// A figure with four decimals, or a dash.
+pub fn figure(value: Option<f64>) -> String {
+    value.map_or("–".into(), |v| format!("{v:.4}"))
+}
+
+/// A large number with thin groups of three: 60,000.
+pub fn count(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A duration: 850 ms, 12.3 s, 4 min 10 s.
+pub fn seconds(s: f64) -> String {
+    match s {
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{} min {:.0} s", (s / 60.0) as u64, s % 60.0),
+    }
+}
+
+/// Rows of cells as aligned columns; the first column is text, the others numbers.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (c, cell) in row.iter().enumerate() {
+            let pad = " ".repeat(widths[c] - cell.chars().count());
+            line += &if c == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") };
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn counts_are_grouped() {
+        assert_eq!([0, 999, 1000, 1234567].map(super::count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn tables_align() {
+        let rows = [vec!["a".to_owned(), "1".into()], vec!["long".into(), "12".into()]];
+        assert_eq!(super::table(&rows), "a      1\nlong  12\n");
+    }
+}
