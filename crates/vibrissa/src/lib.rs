@@ -3,5 +3,6 @@
 pub mod data;
 pub mod error;
 pub mod matrix;
+pub mod metrics;
 
 pub use error::{Error, Result};
