@@ -4,5 +4,6 @@ pub mod data;
 pub mod error;
 pub mod matrix;
 pub mod metrics;
+pub mod record;
 
 pub use error::{Error, Result};
