@@ -4,6 +4,7 @@ pub mod data;
 pub mod error;
 pub mod matrix;
 pub mod metrics;
+pub mod plot;
 pub mod record;
 
 pub use error::{Error, Result};
