@@ -1,0 +1,151 @@
+//! A buffer of RGB pixels and what is drawn on it: rectangles, pictures, lines, text, anti-aliased. No layout.
+
+use super::font;
+
+/// Red, green, blue, 0–255 (sRGB).
+pub type Rgb = [u8; 3];
+
+/// An RGB picture in memory; whoever made it decides where it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    width: usize,
+    height: usize,
+    pixels: Vec<u8>,
+}
+
+/// Where a text is put relative to its x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// It begins there.
+    Left,
+    /// It is centred there.
+    Centre,
+    /// It ends there.
+    Right,
+}
+
+impl Canvas {
+    /// A canvas of one colour, pixels (at least 1×1, so that it can always be encoded).
+    pub fn new(width: usize, height: usize, colour: Rgb) -> Canvas {
+        let (width, height) = (width.max(1), height.max(1));
+        Canvas { width, height, pixels: colour.repeat(width * height) }
+    }
+
+    /// Pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// All pixels, red, green, blue, line by line from the top.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// One pixel.
+    ///
+    /// # Panics
+    /// If it lies outside.
+    pub fn pixel(&self, x: usize, y: usize) -> Rgb {
+        assert!(x < self.width && y < self.height, "pixel {x}, {y} of {}×{}", self.width, self.height);
+        let at = (y * self.width + x) * 3;
+        [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
+    }
+
+    /// The picture as a PNG file's bytes; the same pixels give the same bytes.
+    pub fn encode_png(&self) -> Vec<u8> {
+        use image::ImageEncoder;
+        use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+        let mut bytes = Vec::new();
+        let (width, height) = (self.width as u32, self.height as u32);
+        PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
+            .write_image(&self.pixels, width, height, image::ExtendedColorType::Rgb8)
+            .expect("a non-empty RGB buffer in memory always encodes");
+        bytes
+    }
+
+    /// Mixes a colour into one pixel; outside the canvas nothing happens.
+    pub(super) fn blend(&mut self, x: i64, y: i64, colour: Rgb, coverage: f32) {
+        if x < 0 || y < 0 || x >= self.width as i64 || y >= self.height as i64 || coverage <= 0.0 {
+            return;
+        }
+        let at = (y as usize * self.width + x as usize) * 3;
+        let coverage = coverage.min(1.0);
+        for (old, new) in self.pixels[at..at + 3].iter_mut().zip(colour) {
+            *old = (f32::from(*old) + (f32::from(new) - f32::from(*old)) * coverage).round() as u8;
+        }
+    }
+
+    /// A filled rectangle.
+    pub(super) fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Rgb) {
+        for y in y..(y + height).min(self.height) {
+            for x in x..(x + width).min(self.width) {
+                self.pixels[(y * self.width + x) * 3..][..3].copy_from_slice(&colour);
+            }
+        }
+    }
+
+    /// A frame of one pixel just outside the rectangle.
+    pub(super) fn frame(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Rgb) {
+        let (left, top) = (x.saturating_sub(1), y.saturating_sub(1));
+        self.fill(left, top, width + 2, 1, colour);
+        self.fill(left, y + height, width + 2, 1, colour);
+        self.fill(left, top, 1, height + 2, colour);
+        self.fill(x + width, top, 1, height + 2, colour);
+    }
+
+    /// A picture of `width × height` pixels, each drawn as a square of `factor` pixels.
+    pub(super) fn picture(
+        &mut self,
+        (x, y): (usize, usize),
+        (width, height): (usize, usize),
+        factor: usize,
+        at: impl Fn(usize) -> Rgb,
+    ) {
+        for i in 0..height {
+            for j in 0..width {
+                self.fill(x + j * factor, y + i * factor, factor, factor, at(i * width + j));
+            }
+        }
+    }
+
+    /// A polyline with round joins, `thickness` pixels wide; coordinates are pixel centres, points that are not finite
+    /// interrupt it.
+    pub(super) fn polyline(&mut self, points: &[(f32, f32)], thickness: f32, colour: Rgb) {
+        let reach = thickness / 2.0 + 1.0;
+        for (i, pair) in points.windows(2).enumerate() {
+            let (a, b) = (pair[0], pair[1]);
+            if ![a.0, a.1, b.0, b.1].iter().all(|v| v.is_finite()) {
+                continue;
+            }
+            // A join belongs to the segment that begins at it, else it would be painted twice and darken.
+            let before = i.checked_sub(1).map(|i| points[i]).filter(|p| p.0.is_finite() && p.1.is_finite());
+            for y in (a.1.min(b.1) - reach).floor() as i64..=(a.1.max(b.1) + reach).ceil() as i64 {
+                for x in (a.0.min(b.0) - reach).floor() as i64..=(a.0.max(b.0) + reach).ceil() as i64 {
+                    let p = (x as f32, y as f32);
+                    let cover = |d: f32| (0.5 + thickness / 2.0 - d).clamp(0.0, 1.0);
+                    let here = cover(font::distance(p, a, b));
+                    let painted = before.map_or(0.0, |z| cover(font::distance(p, z, a)));
+                    if here > painted {
+                        self.blend(x, y, colour, (here - painted) / (1.0 - painted));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Text whose capitals stand on the line `baseline`, `scale` times the font's eight pixels high.
+    pub(super) fn text(&mut self, x: usize, baseline: usize, text: &str, scale: f32, align: Align, colour: Rgb) {
+        let width = font::width(text, scale);
+        let left = match align {
+            Align::Left => x as i64,
+            Align::Centre => x as i64 - (width / 2) as i64,
+            Align::Right => x as i64 - width as i64,
+        };
+        font::draw(text, scale, |dx, dy, coverage| self.blend(left + dx, baseline as i64 + dy, colour, coverage));
+    }
+}

@@ -1,0 +1,570 @@
+//! Versioned results: plain data that everything after computing reads (reports, dashboard, Python). Nothing is
+//! computed here. A value that is undefined, NaN or infinite is written as `null`, so that every record is valid JSON.
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Schema of [`EvalRecord`].
+pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
+/// Schema of [`DemoRecord`].
+pub const DEMO_SCHEMA: &str = "vibrissa.demo/1";
+
+/// Whether a record that says it is `found` can be read as `known` (`"vibrissa.eval/1"`): the same name and no newer
+/// version.
+///
+/// # Errors
+/// What was found and the remedy, as the end of a sentence that begins with the file.
+///
+/// ```
+/// use vibrissa::record::{EVAL_SCHEMA, check};
+/// assert!(check("vibrissa.eval/1", EVAL_SCHEMA).is_ok());
+/// assert!(check("vibrissa.eval/2", EVAL_SCHEMA).unwrap_err().contains("newer"));
+/// ```
+pub fn check(found: &str, known: &str) -> Result<(), String> {
+    let split = |s: &str| -> Option<(String, u32)> {
+        let (name, version) = s.rsplit_once('/')?;
+        Some((name.to_string(), version.parse().ok()?))
+    };
+    let (name, version) = split(known).expect("the known schema is one of this file's constants");
+    match split(found) {
+        Some((found_name, found_version)) if found_name == name => {
+            if found_version <= version {
+                Ok(())
+            } else {
+                Err(format!("schema {found} is newer than {known}, the newest this version reads; update vibrissa"))
+            }
+        }
+        _ => Err(format!("schema is {found:?}, expected {known}; this is not a {name} record")),
+    }
+}
+
+/// As [`check`] for a whole JSON text, before its fields are looked at: an older reader then names the version instead
+/// of a field it does not know.
+///
+/// # Errors
+/// As [`check`]; text that is not JSON, or not this record, is named by what serde found.
+pub fn parse<T: DeserializeOwned>(json: &str, known: &str) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        schema: String,
+    }
+    let head: Head = serde_json::from_str(json).map_err(|e| format!("not a {known} record: {e}"))?;
+    check(&head.schema, known)?;
+    serde_json::from_str(json).map_err(|e| format!("not a valid {known} record: {e}"))
+}
+
+/// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Ordered(Vec::new())
+    }
+}
+
+impl<T> Ordered<T> {
+    /// The value of the first entry of this name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<T> FromIterator<(String, T)> for Ordered<T> {
+    fn from_iter<I: IntoIterator<Item = (String, T)>>(entries: I) -> Self {
+        Ordered(entries.into_iter().collect())
+    }
+}
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Ordered<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A number that may be undefined: `None`, and on writing also NaN and ±∞, are `null`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Number(pub Option<f64>);
+
+impl Number {
+    /// The value, if it is defined and finite.
+    pub fn get(self) -> Option<f64> {
+        self.0.filter(|v| v.is_finite())
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Number {
+        Number(Some(value))
+    }
+}
+
+impl From<Option<f64>> for Number {
+    fn from(value: Option<f64>) -> Number {
+        Number(value)
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        finite::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
+        finite::deserialize(deserializer).map(Number)
+    }
+}
+
+/// `#[serde(with = "finite")]` for `Option<f64>`: never writes anything but a finite number or `null`.
+mod finite {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.filter(|v| v.is_finite()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Option::deserialize(deserializer)
+    }
+}
+
+/// How often the latents are active: a histogram of rows active / rows on a logarithmic axis.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Density {
+    /// log10 of the lower edge of the first bucket.
+    pub log10_from: i32,
+    /// Buckets a decade.
+    pub per_decade: u32,
+    /// Latents by bucket.
+    pub counts: Vec<u64>,
+    /// Latents never active.
+    pub never: u64,
+}
+
+/// What a reconstruction is measured by, whoever made it (the mean image, an ensemble, an SAE).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reconstruction {
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Mean squared error per element.
+    #[serde(with = "finite")]
+    pub mse: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean cosine of row and reconstruction.
+    #[serde(with = "finite")]
+    pub cosine: Option<f64>,
+    /// Mean structural similarity.
+    #[serde(with = "finite")]
+    pub ssim: Option<f64>,
+    /// Mean peak signal-to-noise ratio, dB.
+    #[serde(with = "finite")]
+    pub psnr: Option<f64>,
+}
+
+/// The scores of one SAE, or of the ensemble (whose keys on latents are `null`), over some rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scores {
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Mean squared error per element.
+    #[serde(with = "finite")]
+    pub mse: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean cosine of row and reconstruction.
+    #[serde(with = "finite")]
+    pub cosine: Option<f64>,
+    /// Mean structural similarity.
+    #[serde(with = "finite")]
+    pub ssim: Option<f64>,
+    /// Mean peak signal-to-noise ratio, dB.
+    #[serde(with = "finite")]
+    pub psnr: Option<f64>,
+    /// Mean latents ≠ 0 a row.
+    #[serde(with = "finite")]
+    pub l0: Option<f64>,
+    /// The k that was asked for.
+    #[serde(with = "finite")]
+    pub l0_target: Option<f64>,
+    /// `l0 - l0_target`.
+    #[serde(with = "finite")]
+    pub l0_distance: Option<f64>,
+    /// Latents never active on these rows.
+    pub dead_latents: Option<u64>,
+    /// Latents active in fewer than 1 of 1,000 of these rows, dead ones included.
+    pub rare_latents: Option<u64>,
+    /// H.
+    pub latents: Option<u64>,
+    /// Rows where row or reconstruction is constant, whose r counts as 0.
+    pub constant_rows: Option<u64>,
+    /// Histogram of activation frequencies.
+    pub density: Option<Density>,
+}
+
+/// The scores of the rows of one class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, bound(deserialize = "T: Deserialize<'de> + Default"))]
+pub struct OfClass<T> {
+    /// Rows of the class.
+    pub rows: u64,
+    /// Their scores.
+    #[serde(flatten)]
+    pub scores: T,
+}
+
+/// Scores overall and by class; without classes `by_class` is `{}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, bound(deserialize = "T: Deserialize<'de> + Default"))]
+pub struct ByClass<T> {
+    /// Over all rows.
+    #[serde(flatten)]
+    pub scores: T,
+    /// Class name → its rows and scores, in the data set's order.
+    pub by_class: Ordered<OfClass<T>>,
+}
+
+impl<T: Default> Default for ByClass<T> {
+    fn default() -> Self {
+        ByClass { scores: T::default(), by_class: Ordered::default() }
+    }
+}
+
+/// What `vibrissa eval` found ([`EVAL_SCHEMA`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// [`EVAL_SCHEMA`].
+    pub schema: String,
+    /// Rows evaluated.
+    pub rows: u64,
+    /// One entry an SAE.
+    #[serde(default)]
+    pub saes: Vec<ByClass<Scores>>,
+    /// The mean of the SAEs' reconstructions.
+    #[serde(default)]
+    pub ensemble: ByClass<Scores>,
+    /// The mean of the training rows as every row's reconstruction: the baseline to beat.
+    #[serde(default)]
+    pub mean_image: ByClass<Reconstruction>,
+    /// The data set as the user named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Which part of it ("test", "all", …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// The runs or checkpoints the SAEs came from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<String>,
+    /// Version of the program that wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_version: Option<String>,
+    /// Wall time of the evaluation, seconds.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+impl Default for EvalRecord {
+    fn default() -> Self {
+        EvalRecord {
+            schema: EVAL_SCHEMA.into(),
+            rows: 0,
+            saes: Vec::new(),
+            ensemble: ByClass::default(),
+            mean_image: ByClass::default(),
+            data: None,
+            split: None,
+            runs: Vec::new(),
+            tool_version: None,
+            seconds: None,
+        }
+    }
+}
+
+/// One SAE's part of a [`MetricsLine`], over the interval's training rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaeLine {
+    /// Each loss term apart, and their sum as `total`.
+    pub loss: Ordered<Number>,
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean latents ≠ 0 a row.
+    #[serde(with = "finite")]
+    pub l0: Option<f64>,
+    /// Latents counted as dead at this step.
+    pub dead_latents: Option<u64>,
+}
+
+/// One line of the training log (JSON lines).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricsLine {
+    /// Steps done.
+    pub step: u64,
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Rows a second over the interval.
+    #[serde(with = "finite")]
+    pub rows_per_s: Option<f64>,
+    /// Seconds since training began.
+    #[serde(with = "finite")]
+    pub wall_s: Option<f64>,
+    /// One entry an SAE.
+    pub saes: Vec<SaeLine>,
+}
+
+impl MetricsLine {
+    /// The line, with its newline.
+    pub fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("plain data always serialises");
+        line.push('\n');
+        line
+    }
+}
+
+/// What `vibrissa demo` found ([`DEMO_SCHEMA`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DemoRecord {
+    /// [`DEMO_SCHEMA`].
+    pub schema: String,
+    /// Mean Pearson r on the test rows.
+    #[serde(default, with = "finite")]
+    pub pearson: Option<f64>,
+    /// The same with the mean of the training rows as every reconstruction.
+    #[serde(default, with = "finite")]
+    pub pearson_mean_image: Option<f64>,
+    /// How well the known features of the synthetic data were found (0 to 1).
+    #[serde(default, with = "finite")]
+    pub recovery: Option<f64>,
+    /// The same of random decoder rows.
+    #[serde(default, with = "finite")]
+    pub recovery_chance: Option<f64>,
+    /// Latents never active on the test rows.
+    #[serde(default)]
+    pub dead_latents: Option<u64>,
+    /// Test rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// H.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<u64>,
+    /// Active latents asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
+    /// Mean latents ≠ 0 a row.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub fvu: Option<f64>,
+    /// Wall time, seconds.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Class → mean Pearson r.
+    #[serde(default, skip_serializing_if = "Ordered::is_empty")]
+    pub pearson_by_class: Ordered<Number>,
+}
+
+impl Default for DemoRecord {
+    fn default() -> Self {
+        DemoRecord {
+            schema: DEMO_SCHEMA.into(),
+            pearson: None,
+            pearson_mean_image: None,
+            recovery: None,
+            recovery_chance: None,
+            dead_latents: None,
+            rows: None,
+            latents: None,
+            k: None,
+            l0: None,
+            fvu: None,
+            seconds: None,
+            pearson_by_class: Ordered::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores() -> Scores {
+        Scores {
+            pearson: Some(0.97),
+            mse: Some(0.005),
+            l0: Some(49.5),
+            l0_target: Some(50.0),
+            l0_distance: Some(-0.5),
+            dead_latents: Some(3),
+            rare_latents: Some(9),
+            latents: Some(1024),
+            constant_rows: Some(0),
+            density: Some(Density { log10_from: -6, per_decade: 10, counts: vec![0, 5], never: 3 }),
+            ..Scores::default()
+        }
+    }
+
+    fn eval() -> EvalRecord {
+        let classes = ["2", "10", "mouse"];
+        let by_class = classes.map(|c| (c.to_string(), OfClass { rows: 4, scores: scores() })).into_iter().collect();
+        EvalRecord {
+            rows: 12,
+            saes: vec![ByClass { scores: scores(), by_class }, ByClass::default()],
+            data: Some("digits/".into()),
+            seconds: Some(1.5),
+            ..EvalRecord::default()
+        }
+    }
+
+    #[test]
+    fn records_survive_a_round_trip() {
+        let record = eval();
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(parse::<EvalRecord>(&json, EVAL_SCHEMA).unwrap(), record);
+        let demo = DemoRecord {
+            pearson: Some(0.9),
+            k: Some(8),
+            pearson_by_class: [("b".to_string(), 0.5.into()), ("a".to_string(), Number(None))].into_iter().collect(),
+            ..DemoRecord::default()
+        };
+        let json = serde_json::to_string(&demo).unwrap();
+        assert_eq!(parse::<DemoRecord>(&json, DEMO_SCHEMA).unwrap(), demo);
+        let line = MetricsLine {
+            step: 7,
+            epoch: 1,
+            rows_per_s: Some(1e4),
+            wall_s: Some(0.5),
+            saes: vec![SaeLine { loss: Ordered(vec![("mse".into(), 1.0.into())]), ..SaeLine::default() }],
+        };
+        let text = line.to_line();
+        assert_eq!(text.matches('\n').count(), 1);
+        assert_eq!(serde_json::from_str::<MetricsLine>(&text).unwrap(), line);
+    }
+
+    #[test]
+    fn the_keys_are_those_of_the_schema() {
+        let value: serde_json::Value = serde_json::to_value(eval()).unwrap();
+        let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        let scores = "constant_rows cosine dead_latents density fvu l0 l0_distance l0_target latents mse pearson psnr rare_latents";
+        assert_eq!(keys(&value), "data ensemble mean_image rows saes schema seconds");
+        assert_eq!(keys(&value["saes"][0]), format!("by_class {scores} ssim"));
+        assert_eq!(keys(&value["saes"][0]["by_class"]["10"]), format!("{scores} rows ssim"));
+        assert_eq!(keys(&value["ensemble"]), format!("by_class {scores} ssim"));
+        assert_eq!(keys(&value["mean_image"]), "by_class cosine fvu mse pearson psnr ssim");
+        assert_eq!(value["schema"], "vibrissa.eval/1");
+        assert_eq!(value["ensemble"]["by_class"], serde_json::json!({}));
+        assert!(value["ensemble"]["l0"].is_null());
+        assert_eq!(
+            keys(&serde_json::to_value(DemoRecord::default()).unwrap()),
+            "dead_latents pearson pearson_mean_image recovery recovery_chance schema"
+        );
+    }
+
+    #[test]
+    fn nan_and_infinity_are_null_in_every_format() {
+        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        for v in bad {
+            let scores = Scores { pearson: Some(v), fvu: Some(v), l0: Some(v), ..Scores::default() };
+            let line = SaeLine { loss: Ordered(vec![("mse".into(), v.into())]), fvu: Some(v), ..SaeLine::default() };
+            let record = EvalRecord {
+                ensemble: ByClass { scores, ..ByClass::default() },
+                seconds: Some(v),
+                ..EvalRecord::default()
+            };
+            let json = serde_json::to_string(&(record, line)).unwrap();
+            assert!(!json.contains("NaN") && !json.contains("inf"), "{json}");
+            let (record, line): (EvalRecord, SaeLine) = serde_json::from_str(&json).unwrap();
+            assert_eq!((record.ensemble.scores.pearson, line.loss.get("mse")), (None, Some(&Number(None))));
+            // TOML has no null: a NaN that slipped through would be written as `nan` there.
+            #[derive(Serialize)]
+            struct Table {
+                n: Number,
+            }
+            assert_eq!(toml::to_string(&Table { n: v.into() }).unwrap(), "");
+        }
+    }
+
+    #[test]
+    fn classes_keep_their_order() {
+        let json = serde_json::to_string(&eval()).unwrap();
+        let at = |name: &str| json.find(&format!("\"{name}\":{{\"rows\"")).unwrap();
+        assert!(at("2") < at("10") && at("10") < at("mouse"));
+    }
+
+    #[test]
+    fn schemas_are_checked_before_fields() {
+        assert_eq!(check("vibrissa.eval/1", EVAL_SCHEMA), Ok(()));
+        assert_eq!(check("vibrissa.eval/1", "vibrissa.eval/3"), Ok(()));
+        let newer = parse::<EvalRecord>("{\"schema\":\"vibrissa.eval/2\",\"rows\":\"many\"}", EVAL_SCHEMA).unwrap_err();
+        assert!(newer.contains("newer") && newer.contains("update vibrissa"), "{newer}");
+        let other = parse::<EvalRecord>("{\"schema\":\"vibrissa.demo/1\"}", EVAL_SCHEMA).unwrap_err();
+        assert!(other.contains("expected vibrissa.eval/1"), "{other}");
+        for text in
+            ["{}", "{\"rows\":3}", "[1,2]", "", "{\"schema\":\"vibrissa.eval/x\"}", "{\"schema\":\"vibrissa.eval/1\"}"]
+        {
+            assert!(parse::<EvalRecord>(text, EVAL_SCHEMA).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_of_later_versions_are_ignored_and_missing_ones_are_undefined() {
+        let json = "{\"schema\":\"vibrissa.eval/1\",\"rows\":2,\"saes\":[{\"pearson\":0.5,\"lpips\":1}],\"extra\":{}}";
+        let record = parse::<EvalRecord>(json, EVAL_SCHEMA).unwrap();
+        assert_eq!((record.rows, record.saes[0].scores.pearson, record.saes[0].scores.mse), (2, Some(0.5), None));
+        assert!(record.saes[0].by_class.is_empty());
+    }
+}
