@@ -10,7 +10,7 @@ use crate::show;
 
 /// How data is read; the keys of `config.toml` are the same.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct DataArgs {
     /// Picture size, e.g. 28 or 96x64 (width x height) [default: as they are up to 64x64, else 64]
     #[arg(long, value_name = "PIXELS")]

@@ -47,16 +47,16 @@ pub struct TrainArgs {
 
 /// All options that a configuration file may hold.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 struct FileOptions {
     #[command(flatten)]
-    #[serde(default)]
+    #[serde(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    #[serde(default)]
+    #[serde(flatten)]
     split: SplitArgs,
     #[command(flatten)]
-    #[serde(default)]
+    #[serde(flatten)]
     train: ModelArgs,
     /// What made the file; ignored when read.
     #[arg(skip)]
@@ -83,7 +83,7 @@ struct About {
 
 /// Which rows are held out.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct SplitArgs {
     /// Share of the rows held out for testing, by a hash of each row's name [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Test rows")]
@@ -131,7 +131,7 @@ macro_rules! switch {
 
 /// The model and its training.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", default)]
 struct ModelArgs {
     /// Activation: topk [default: topk]
     #[arg(long, value_name = "NAME", value_parser = parse_named::<Activation>, help_heading = "Model")]
@@ -361,11 +361,21 @@ impl FileOptions {
             "read the configuration",
             "give a file such as the config.toml of a run",
         ))?;
-        toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |s| text[..s.start].lines().count().max(1));
-            let why = e.message().replace('\n', " ");
-            Error::file(path, format!("line {line}: {why}"), "the keys are those of vibrissa train --help")
-        })
+        let remedy = "the keys are those of vibrissa train --help, without the dashes";
+        let failed = |e: toml::de::Error| {
+            let line = e.span().map_or(String::new(), |s| format!("line {}: ", text[..s.start].lines().count().max(1)));
+            Error::file(path, format!("{line}{}", e.message().replace('\n', " ")), remedy)
+        };
+        let table: toml::Table = toml::from_str(&text).map_err(failed)?;
+        // serde cannot refuse unknown keys of flattened parts: the flags themselves are the list.
+        let flags = FileOptions::augment_args(clap::Command::new("train"));
+        let known = |key: &str| {
+            key == "about" || flags.get_arguments().any(|a| a.get_long() == Some(key) || a.get_id().as_str() == key)
+        };
+        if let Some(key) = table.keys().find(|k| !known(k)) {
+            return Err(Error::file(path, format!("unknown key {key}"), remedy));
+        }
+        toml::from_str(&text).map_err(failed)
     }
 }
 
@@ -523,7 +533,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     data.set_scale(1.0);
     let refs: Vec<&_> = saes.iter().collect();
     let bar = show::Bar::new("evaluating");
-    let mut figures = |rows: &[usize]| evaluate(&refs, &mean, &data, rows, true, &mut |d, t| bar.set(d, t)).record();
+    let figures = |rows: &[usize]| evaluate(&refs, &mean, &data, rows, true, &mut |d, t| bar.set(d, t)).record();
     let held_out = !rows.test.is_empty();
     let looked_at = if held_out { &rows.test } else { &rows.train };
     let mut record = figures(looked_at);

@@ -140,12 +140,13 @@ impl Dataset {
     fn draw(&self, original: usize, variant: usize, epoch: u64, out: &mut [f32]) {
         let shape = self.rows.shape.expect("only pictures are augmented");
         let (row, variant) = (original as u64, variant as u64);
+        let dtype = self.rows.blocks[0].dtype();
         match self.rows.pictures.get(original) {
-            Some(picture) => augment::variant_row(picture, shape, self.seed, epoch, row, variant, out),
+            Some(picture) => augment::variant_row(picture, shape, dtype, self.seed, epoch, row, variant, out),
             None => {
                 let mut data = vec![0.0; self.dim];
                 self.read_original(original, &mut data);
-                augment::variant_row(&Picture { shape, data }, shape, self.seed, epoch, row, variant, out);
+                augment::variant_row(&Picture { shape, data }, shape, dtype, self.seed, epoch, row, variant, out);
             }
         }
     }

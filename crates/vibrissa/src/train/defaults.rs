@@ -74,7 +74,8 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         epochs,
         steps: wishes.steps,
         optimizer: wishes.optimizer.unwrap_or(Optimizer::Adam),
-        beta2: wishes.beta2.unwrap_or(0.99),
+        // Who names an optimiser gets PyTorch's numbers for it.
+        beta2: wishes.beta2.unwrap_or(if wishes.optimizer.is_some() { 0.999 } else { 0.99 }),
         weight_decay: wishes.weight_decay.unwrap_or(0.0),
         auxk: wishes.auxk.unwrap_or(1.0 / 32.0),
         k_aux: wishes.k_aux.unwrap_or((facts.dim / 2).min(latents / 4).max(1)),

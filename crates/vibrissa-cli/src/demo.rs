@@ -1,0 +1,119 @@
+//! `vibrissa demo`: the main job on data that everyone has, with features that are known.
+
+use crate::{eval, pictures, show};
+use clap::Args;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use vibrissa::data::Dataset;
+use vibrissa::data::split::{SplitOptions, split};
+use vibrissa::data::synthetic::{Synthetic, recovery, recovery_chance};
+use vibrissa::matrix::Mat;
+use vibrissa::record::{DemoRecord, Number, Ordered};
+use vibrissa::train::DataFacts;
+use vibrissa::train::defaults::{Wishes, resolve};
+use vibrissa::train::evaluate::evaluate;
+use vibrissa::train::run::{Begin, Event, Folder, Keep, Outcome, RunRows, train};
+use vibrissa::{Error, Result};
+
+/// Train on synthetic two-class pictures whose features are known, and say how many were found.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Folder for what it makes
+    #[arg(long, value_name = "DIR", default_value = "vibrissa-demo")]
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the demonstration.
+pub fn run(args: DemoArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let folder = Folder(args.out.clone());
+    if folder.in_use() {
+        if !folder.0.join("config.toml").exists() && !folder.model().exists() {
+            return Err(Error::file(&folder.0, "exists and was not made by this command", "choose another --out"));
+        }
+        std::fs::remove_dir_all(&folder.0).map_err(Error::io(&folder.0, "replace", "choose another --out"))?;
+    }
+    folder.create()?;
+    let generator = Synthetic::images();
+    let mut data = Dataset::from_rows(generator.rows())?;
+    let parts = split(&data, &SplitOptions::default())?;
+    let rows = RunRows {
+        train: data.with_variants(&parts.train),
+        test: data.without_variants(&parts.test),
+        validation: Vec::new(),
+    };
+    let truth = generator.features();
+    eprintln!(
+        "{} synthetic pictures of two classes, each a sum of a few of {} known features",
+        show::count(data.originals()),
+        truth.rows()
+    );
+    let facts = DataFacts::gather(&mut data, &rows.train);
+    // What the field calls the right size: a latent for each true feature with some to spare, and their mean number.
+    let wishes = Wishes { latents: Some(2 * truth.rows()), k: Some(8), ..Wishes::default() };
+    let options = resolve(&wishes, &facts);
+    let text = toml::to_string(&options).expect("plain data");
+    vibrissa::format::write_atomically(&folder.0.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
+    let (k, mean) = (options.k, facts.mean.clone());
+    let bar = show::Bar::new("training");
+    let keep = Keep { checkpoint_every: None, history: 0 };
+    let mut all = 0;
+    let outcome = train(&folder, &data, rows.clone(), facts, options, keep, Begin::Fresh, &mut |event| {
+        match event {
+            Event::Started { steps, .. } => all = steps as usize,
+            Event::Step(report) => bar.set(report.step as usize + 1, all),
+            _ => (),
+        }
+        ControlFlow::Continue(())
+    });
+    bar.finish();
+    let Outcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
+    data.set_scale(1.0);
+    let evaluation = evaluate(&[&saes[0]], &mean, &data, &rows.test, true, &mut |_, _| ()).record();
+    pictures::write(&folder.0, &saes, &data, &rows.test)?;
+    let sae = &saes[0];
+    let mut decoder = Mat::zeros(sae.config().latents, data.dim());
+    for h in 0..decoder.rows() {
+        decoder.row_mut(h).copy_from_slice(&sae.feature(h));
+    }
+    let scores = &evaluation.saes[0].scores;
+    let record = DemoRecord {
+        pearson: scores.pearson,
+        pearson_mean_image: evaluation.mean_image.scores.pearson,
+        recovery: Some(recovery(decoder.view(), truth.view())),
+        recovery_chance: Some(recovery_chance(decoder.rows(), truth.view(), 1)),
+        dead_latents: scores.dead_latents,
+        rows: Some(evaluation.rows),
+        latents: Some(decoder.rows() as u64),
+        k: Some(k as u64),
+        l0: scores.l0,
+        fvu: scores.fvu,
+        seconds: Some(started.elapsed().as_secs_f64()),
+        pearson_by_class: Ordered(
+            evaluation.saes[0].by_class.0.iter().map(|(n, c)| (n.clone(), Number(c.scores.pearson))).collect(),
+        ),
+        ..DemoRecord::default()
+    };
+    let json = serde_json::to_string(&record).expect("plain data");
+    vibrissa::format::write_atomically(&folder.0.join("demo.json"), |out| writeln!(out, "{json}"))?;
+    if args.json {
+        println!("{json}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", eval::report(&evaluation));
+    println!(
+        "\nmean best |cos| of {} true features with a learned one: {} (random directions: {})",
+        truth.rows(),
+        show::figure(record.recovery),
+        show::figure(record.recovery_chance),
+    );
+    println!("{} of {} latents are never used", record.dead_latents.unwrap_or(0), decoder.rows());
+    println!("pictures: {0}/features.png and {0}/reconstructions.png", folder.0.display());
+    println!("took {}", show::seconds(started.elapsed().as_secs_f64()));
+    Ok(ExitCode::SUCCESS)
+}
