@@ -1,4 +1,5 @@
 //! Rows of numbers from files: images, arrays, or a generator. Data never sees models.
 
 pub mod block;
+pub mod images;
 pub mod rows;
