@@ -145,10 +145,12 @@ impl Window {
     }
 }
 
-/// Which source samples make one output sample, and their weights, along one axis.
+/// Which source samples make each output sample, and their weights, along one axis.
 struct Taps<W> {
-    /// First source sample, and where its weights begin and end.
-    spans: Vec<(usize, usize, usize)>,
+    /// Weights an output sample has, the last ones 0 where it needs fewer.
+    count: usize,
+    /// First source sample of each output sample; `count` samples are there.
+    first: Vec<usize>,
     weights: Vec<W>,
 }
 
@@ -160,25 +162,54 @@ impl<W: Copy> Taps<W> {
         }
         let scale = f64::from(to as f32 - from as f32) / target as f64;
         let support = scale.max(1.0);
-        let mut taps = Taps { spans: Vec::with_capacity(target), weights: Vec::new() };
-        let mut raw = Vec::new();
-        for i in 0..target {
+        let span = |i: usize| {
             let centre = from + (i as f64 + 0.5) * scale;
             let first = ((centre - support + 0.5) as usize).min(source - 1);
-            let end = ((centre + support + 0.5) as usize).clamp(first + 1, source);
+            (centre, first, ((centre + support + 0.5) as usize).clamp(first + 1, source))
+        };
+        // Four or eight at once are summed without a loop, and weights of 0 change nothing.
+        let longest = (0..target).map(|i| span(i).2 - span(i).1).max().unwrap_or(1);
+        let count = [4, 8].into_iter().find(|n| longest <= *n && *n <= source).unwrap_or(longest);
+        let mut taps = Taps { count, first: Vec::with_capacity(target), weights: Vec::with_capacity(target * count) };
+        let mut raw = Vec::with_capacity(longest);
+        for i in 0..target {
+            let (centre, first, end) = span(i);
             raw.clear();
             raw.extend((first..end).map(|x| (1.0 - ((x as f64 - centre + 0.5) * (1.0 / support)).abs()).max(0.0)));
             let total: f64 = raw.iter().sum();
-            let begin = taps.weights.len();
-            taps.weights.extend(raw.iter().map(|w| S::weight(if total == 0.0 { *w } else { w / total })));
-            taps.spans.push((first, begin, taps.weights.len()));
+            let start = first.min(source - count);
+            taps.first.push(start);
+            let at = taps.weights.len();
+            taps.weights.resize(at + count, S::weight(0.0));
+            for (to, w) in taps.weights[at + first - start..].iter_mut().zip(&raw) {
+                *to = S::weight(if total == 0.0 { *w } else { w / total });
+            }
         }
         Some(taps)
     }
 
     fn of(&self, i: usize) -> (usize, &[W]) {
-        let (first, begin, end) = self.spans[i];
-        (first, &self.weights[begin..end])
+        (self.first[i], &self.weights[i * self.count..][..self.count])
+    }
+
+    /// One row of the output along this axis.
+    fn apply<S: Sample<Weight = W>>(&self, row: &[S], out: &mut Vec<S>) {
+        match self.count {
+            4 => self.apply_fixed::<S, 4>(row, out),
+            8 => self.apply_fixed::<S, 8>(row, out),
+            count => out.extend(self.first.iter().zip(self.weights.chunks_exact(count)).map(|(first, weights)| {
+                let samples = &row[*first..][..count];
+                S::finish(samples.iter().zip(weights).fold(S::EMPTY, |sum, (s, w)| S::add(sum, *s, *w)))
+            })),
+        }
+    }
+
+    fn apply_fixed<S: Sample<Weight = W>, const N: usize>(&self, row: &[S], out: &mut Vec<S>) {
+        let (weights, _) = self.weights.as_chunks::<N>();
+        out.extend(self.first.iter().zip(weights).map(|(first, weights)| {
+            let samples = &row[*first..][..N];
+            S::finish((0..N).fold(S::EMPTY, |sum, k| S::add(sum, samples[k], weights[k])))
+        }));
     }
 }
 
@@ -210,13 +241,7 @@ pub(crate) fn resample<S: Sample>(
             Some(taps) => {
                 narrow.clear();
                 narrow.reserve((end - first) * to.0);
-                for row in plane.chunks_exact(width) {
-                    narrow.extend((0..to.0).map(|x| {
-                        let (at, weights) = taps.of(x);
-                        let samples = &row[at..at + weights.len()];
-                        S::finish(samples.iter().zip(weights).fold(S::EMPTY, |sum, (s, w)| S::add(sum, *s, *w)))
-                    }));
-                }
+                plane.chunks_exact(width).for_each(|row| taps.apply(row, &mut narrow));
                 &narrow
             }
         };
