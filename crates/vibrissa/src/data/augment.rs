@@ -5,7 +5,7 @@
 //! it is the same on every machine and under any number of threads.
 
 use super::block::Dtype;
-use super::images::{Window, luma, resample, to_level};
+use super::images::{Window, luma_plane, resample, to_level};
 use super::rows::{ImageShape, Picture};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -134,9 +134,9 @@ fn rotate_crop_jitter(picture: &Picture, draws: &mut Draws) -> Picture {
     let contrast = draws.between(0.8, 1.2) as f32;
     if draws.below(2) == 0 {
         brighten(&mut varied, brightness);
-        sharpen_contrast(&mut varied, contrast);
+        stretch_contrast(&mut varied, contrast);
     } else {
-        sharpen_contrast(&mut varied, contrast);
+        stretch_contrast(&mut varied, contrast);
         brighten(&mut varied, brightness);
     }
     varied
@@ -172,10 +172,10 @@ fn brighten(picture: &mut Picture, factor: f32) {
 }
 
 /// Away from (or towards) the mean luma.
-fn sharpen_contrast(picture: &mut Picture, factor: f32) {
+fn stretch_contrast(picture: &mut Picture, factor: f32) {
     let pixels = picture.shape.width * picture.shape.height;
     let sum: f64 = if picture.shape.channels == 3 {
-        luma(&picture.data, pixels).iter().map(|v| f64::from(*v)).sum()
+        luma_plane(&picture.data, pixels).iter().map(|v| f64::from(*v)).sum()
     } else {
         picture.data.iter().map(|v| f64::from(*v)).sum()
     };

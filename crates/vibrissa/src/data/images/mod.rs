@@ -10,7 +10,7 @@ mod tiff;
 
 pub use resample::fit_to;
 use resample::store;
-pub(crate) use resample::{Window, luma_plane as luma, resample, to_level};
+pub(crate) use resample::{Window, luma_plane, resample, to_level};
 
 use super::augment;
 use super::block::{Block, Bytes, Dtype};
@@ -351,7 +351,7 @@ impl Gathered {
     }
 
     /// Brings deep rows and their working pictures to [0, 1].
-    fn to_unit(&mut self, range: ValueRange) {
+    fn scale_to_unit(&mut self, range: ValueRange) {
         let units: Vec<f32> = self.scales.iter().map(|scale| self.unit(*scale, range)).collect();
         // The filter's weights add up to 1 only nearly.
         let scaled = |value: f32, unit: f32| (value / unit).min(1.0);
@@ -374,7 +374,7 @@ impl Gathered {
             return Err(Error::file(dir, found, "check the path"));
         }
         if self.rows.dtype == Dtype::F32 {
-            self.to_unit(options.range);
+            self.scale_to_unit(options.range);
             self.vary_now(plan, options);
         }
         if self.rows.channels == 3 {

@@ -370,7 +370,8 @@ mod tests {
         out
     }
 
-    const CASES: [(&str, (usize, usize), (usize, usize)); 3] =
+    type Size = (usize, usize);
+    const CASES: [(&str, Size, Size); 3] =
         [("wide", (61, 37), (16, 16)), ("tall", (29, 83), (16, 12)), ("small", (7, 5), (18, 17))];
 
     fn golden() -> SafeTensors<'static> {

@@ -187,3 +187,27 @@ fn interleaved<T: Copy>(
     }
     Ok((0..values.len()).map(|i| values[i % n * pixels + i / n]).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_samples_become_bytes_of_the_full_range() {
+        // Rows of three samples: what fills up the last byte of a row is passed over.
+        assert_eq!(whole_bytes(vec![0b1011_1111, 0b0100_0000], (3, 2), ColorType::Gray(1)), [255, 0, 255, 0, 255, 0]);
+        assert_eq!(whole_bytes(vec![0b0001_1011], (3, 1), ColorType::Gray(2)), [0, 85, 170]);
+        assert_eq!(whole_bytes(vec![0x0f, 0x8f], (3, 1), ColorType::Gray(4)), [0, 255, 136]);
+        assert_eq!(whole_bytes(vec![1, 2], (2, 1), ColorType::Gray(8)), [1, 2]);
+    }
+
+    #[test]
+    fn separate_planes_are_interleaved_and_lengths_checked() {
+        let path = Path::new("a.tif");
+        let planes = vec![1, 2, 10, 20, 100, 200];
+        assert_eq!(interleaved(path, planes.clone(), 3, 3, (2, 1)).expect("whole"), [1, 10, 100, 2, 20, 200]);
+        assert_eq!(interleaved(path, planes.clone(), 1, 3, (2, 1)).expect("whole"), planes);
+        assert!(interleaved(path, planes.clone(), 2, 3, (2, 1)).is_err());
+        assert!(interleaved(path, planes, 1, 3, (3, 1)).is_err());
+    }
+}
