@@ -157,7 +157,7 @@ struct ModelArgs {
     /// Pull the members' features together, with this weight [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = "Model")]
     consistency: Option<f64>,
-    /// Where weights begin: orthogonal, kaiming, pca or data [default: pca]
+    /// Where weights begin: auto, orthogonal, kaiming, pca or data [default: auto]
     #[arg(long, value_name = "NAME", value_parser = parse_named::<Init>, help_heading = "Model")]
     init: Option<Init>,
     /// Begin with the weights of a trained run (fine-tuning, transfer); model, size and channels are its own

@@ -184,8 +184,11 @@ pub struct Trainer<'a> {
     gradients: Vec<Mat>,
 }
 
-/// Rows that an initialisation looks at.
-const SAMPLE: usize = 8192;
+/// Rows that an initialisation looks at: enough for a covariance of narrow rows; of wide ones as many as have a
+/// decomposition in seconds.
+fn sample_size(dim: usize) -> usize {
+    if dim <= 2048 { 16384 } else { 2048 }
+}
 
 impl<'a> Trainer<'a> {
     /// An ensemble before its first step; `from` gives the weights to begin with, else they are initialised.
@@ -209,7 +212,8 @@ impl<'a> Trainer<'a> {
             }
             None => {
                 let sample = sample(data, &rows, options.seed);
-                let sample = Sample { mean: &facts.mean, rows: sample.view() };
+                let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
+                let sample = Sample { mean: &facts.mean, rows: sample.view(), pictures };
                 (0..options.saes).map(|s| init(config, options.init, options.seed, s as u64, sample)).collect::<Result<_>>()?
             }
         };
@@ -416,11 +420,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Up to [`SAMPLE`] training rows in a random order.
+/// Training rows in a random order, as many as [`sample_size`] allows.
 fn sample(data: &Dataset, rows: &[usize], seed: u64) -> Mat {
     let mut order = rows.to_vec();
     Stream::new(seed, "sample", &[]).shuffle(&mut order);
-    order.truncate(SAMPLE);
+    order.truncate(sample_size(data.dim()));
     let mut out = Mat::zeros(order.len(), data.dim());
     data.fill(&order, 0, out.view_mut());
     out

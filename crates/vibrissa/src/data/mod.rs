@@ -2,6 +2,7 @@
 //!
 //! files → [`Rows`](rows::Rows) (originals with names and classes) → [`Dataset`] → batches of f32.
 
+pub mod arrays;
 pub mod augment;
 pub mod block;
 pub mod images;

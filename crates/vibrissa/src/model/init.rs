@@ -1,5 +1,7 @@
 //! How a model begins: random directions, or directions taken from a sample of the rows.
 
+mod start;
+
 use super::{Config, Sae, Weights};
 use crate::error::Result;
 use crate::kernels::Isa;
@@ -13,6 +15,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
+    /// What explains held-out rows of the sample best: ± principal directions or ± cosines, rotated towards sparse
+    /// codes where there are rows enough (`init/start.rs`).
+    Auto,
     /// Orthonormal rows (H ≤ D) or columns (H > D), as `torch.nn.init.orthogonal_` (Saxe et al. 2013, arXiv 1312.6120).
     Orthogonal,
     /// Uniform in ±1/√D, as `torch.nn.Linear`.
@@ -30,6 +35,8 @@ pub struct Sample<'a> {
     pub mean: &'a [f32],
     /// Some training rows `[n, D]`, in an order drawn at random.
     pub rows: MatRef<'a>,
+    /// Channels, height and width where rows are pictures.
+    pub pictures: Option<(usize, usize, usize)>,
 }
 
 /// The model before its first step. Number `sae` of an ensemble draws its own random numbers.
@@ -39,7 +46,15 @@ pub struct Sample<'a> {
 pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> Result<Sae> {
     config.check()?;
     let (latents, dim) = (config.latents, config.d_in);
+    // A thread count must not change a result, and faer's decompositions depend on theirs.
+    faer::set_global_parallelism(faer::Par::Seq);
+    let mut own_decoder = None;
     let mut encoder = match how {
+        Init::Auto => {
+            let (encoder, decoder) = start::start(&config, seed, sae, sample);
+            own_decoder = Some(decoder);
+            encoder
+        }
         Init::Orthogonal => orthogonal(latents, dim, seed, sae),
         Init::Kaiming => random_rows(latents, dim, |h| {
             let (mut s, bound) = (Stream::new(seed, "kaiming", &[sae, h]), 1.0 / (dim as f64).sqrt());
@@ -48,14 +63,15 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
         Init::Pca => principal(latents, seed, sae, sample),
         Init::Data => from_rows(latents, seed, sae, sample),
     };
-    let mut decoder = (!config.tied).then(|| encoder.clone());
     let isa = Isa::current();
-    if let Some(decoder) = &mut decoder {
-        decoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
-    }
     if matches!(how, Init::Pca | Init::Data) {
         encoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
     }
+    let decoder = (!config.tied).then(|| {
+        let mut decoder = own_decoder.unwrap_or_else(|| encoder.clone());
+        decoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
+        decoder
+    });
     let b_dec = config.decoder_bias.then(|| sample.mean.to_vec());
     Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc: vec![0.0; latents], b_dec })
 }

@@ -66,7 +66,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         no_decoder_bias: wishes.no_decoder_bias.unwrap_or(false),
         saes: wishes.saes.unwrap_or(1),
         consistency: wishes.consistency.unwrap_or(0.0),
-        init: wishes.init.unwrap_or(Init::Pca),
+        init: wishes.init.unwrap_or(Init::Auto),
         lr: wishes.lr.unwrap_or(1e-3),
         schedule: wishes.schedule.unwrap_or(Schedule::LinearDecay),
         warmup: wishes.warmup.unwrap_or((steps / 20).min(1000)),
