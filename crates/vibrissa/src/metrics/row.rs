@@ -107,10 +107,6 @@ pub(super) fn squared_distance(x: &[f32], origin: &[f32]) -> f64 {
     d
 }
 
-pub(super) fn largest(row: &[f32]) -> f64 {
-    max_abs(row)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
