@@ -16,8 +16,6 @@ use serde::{Deserialize, Serialize};
 
 /// Columns a task of the column sums takes at once.
 const COLUMN_CHUNK: usize = 512;
-/// Total variance at or below `rows · D · (NO_VARIANCE · max|x|)²` is the rounding of f64: the fvu is undefined.
-const NO_VARIANCE: f64 = 1e-12;
 /// A latent is rare when it is active in fewer than one of this many rows.
 const RARE: u64 = 1000;
 
@@ -96,7 +94,6 @@ struct Contribution {
     row: RowMetrics,
     ssim: f64,
     distance: f64,
-    max_abs: f64,
 }
 
 /// The sums of one class. Vectors stay empty until the first row: a thousand classes cost memory only when they occur.
@@ -110,7 +107,6 @@ struct Group {
     ssim: f64,
     psnr: f64,
     constant_rows: u64,
-    max_abs: f64,
     /// The first row: sums are taken around it, so that a large mean costs no digits. `[D]`
     origin: Vec<f32>,
     /// Σ (x - origin). `[D]`
@@ -134,7 +130,6 @@ impl Group {
         self.psnr += c.row.psnr;
         self.constant_rows += u64::from(c.row.constant);
         self.distance += c.distance;
-        self.max_abs = self.max_abs.max(c.max_abs);
     }
 
     fn merge(&mut self, other: &Group) {
@@ -159,7 +154,6 @@ impl Group {
         self.ssim += other.ssim;
         self.psnr += other.psnr;
         self.constant_rows += other.constant_rows;
-        self.max_abs = self.max_abs.max(other.max_abs);
         self.latent_rows += other.latent_rows;
         self.active_total += other.active_total;
         if self.active.is_empty() {
@@ -263,7 +257,6 @@ impl Evaluation {
                     row: row_metrics(row, recon),
                     ssim: ssim.as_mut().map_or(0.0, |s| s.mean(row, recon)),
                     distance: row::squared_distance(row, &known[groups[b]].origin),
-                    max_abs: row::largest(row),
                 };
             },
         );
@@ -395,7 +388,7 @@ impl Evaluation {
     }
 
     /// Σ‖x - mean‖² over the groups' rows: the scatter within the groups plus the scatter of their means. `None` where
-    /// it is not above the rounding of f64.
+    /// all rows are equal.
     fn total_variance(&self, groups: &[Group]) -> Option<f64> {
         let groups: Vec<&Group> = groups.iter().filter(|g| g.rows > 0).collect();
         let rows = groups.iter().map(|g| g.rows as f64).sum::<f64>();
@@ -406,10 +399,8 @@ impl Evaluation {
                 variance += groups.iter().map(|g| g.rows as f64 * (g.mean(j) - mean).powi(2)).sum::<f64>();
             }
         }
-        let max_abs = groups.iter().fold(0.0f64, |m, g| m.max(g.max_abs));
-        let noise = rows * self.dim as f64 * (NO_VARIANCE * max_abs).powi(2);
-        // A NaN in the rows must come out as NaN, not as "undefined".
-        (variance.is_nan() || variance > noise).then_some(variance)
+        // Equal rows give exactly 0, since sums are taken around one of them. A NaN must come out as NaN.
+        (variance.is_nan() || variance > 0.0).then_some(variance)
     }
 }
 

@@ -82,13 +82,13 @@ pub fn row_metrics(x: &[f32], recon: &[f32]) -> RowMetrics {
     let flat = |centred: f64, row: &[f32]| centred / n <= (CONSTANT * max_abs(row)).powi(2);
     let constant = flat(xx, x) || flat(yy, recon);
     // Adding the means back loses nothing that matters: the error stays below ε‖x‖‖recon‖, which is what it is divided by.
-    let (norm_x, norm_y) = ((xx + n * mean_x * mean_x).sqrt(), (yy + n * mean_y * mean_y).sqrt());
-    let norms = norm_x * norm_y;
+    let norms = ((xx + n * mean_x * mean_x) * (yy + n * mean_y * mean_y)).sqrt();
     let mse = residual / n;
+    // One root of the product (which f64 holds for any f32 rows) makes r of a row with itself exactly 1.
     RowMetrics {
         mse,
         residual,
-        pearson: if constant { 0.0 } else { (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0) },
+        pearson: if constant { 0.0 } else { (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0) },
         constant,
         cosine: if norms == 0.0 { 0.0 } else { ((xy + n * mean_x * mean_y) / norms).clamp(-1.0, 1.0) },
         psnr: psnr(mse),
@@ -105,10 +105,6 @@ pub fn psnr(mse: f64) -> f64 {
 pub(super) fn squared_distance(x: &[f32], origin: &[f32]) -> f64 {
     let [d] = sum(x, origin, |a, b| [(a - b) * (a - b)]);
     d
-}
-
-pub(super) fn largest(row: &[f32]) -> f64 {
-    max_abs(row)
 }
 
 #[cfg(test)]
@@ -167,8 +163,12 @@ mod tests {
         let got = row_metrics(&[0.0, 0.1, 0.2], &[0.1, 0.2, 0.3]);
         assert!((got.psnr - 20.0).abs() < 1e-6);
         let same = row_metrics(&x, &x);
-        assert_eq!((same.mse, same.psnr), (0.0, PSNR_CAP));
+        assert_eq!((same.mse, same.psnr, same.pearson), (0.0, PSNR_CAP, 1.0));
         assert!((same.cosine - 1.0).abs() < 1e-15);
+        for scale in [3.0e38f32, 1e-44] {
+            let extreme = x.map(|v| v * scale);
+            assert_eq!(row_metrics(&extreme, &extreme).pearson, 1.0);
+        }
     }
 
     #[test]
