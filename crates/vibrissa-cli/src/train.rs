@@ -193,7 +193,7 @@ struct ModelArgs {
     /// Weight of the loss that revives dead features, 0 = off [default: 0.03125]
     #[arg(long, value_name = "COEF", help_heading = "Training")]
     auxk: Option<f64>,
-    /// Dead features a row that take part in it [default: half the columns, at most H/4]
+    /// Dead features a row that take part in it [default: 2k, at most H/4]
     #[arg(long, value_name = "N", help_heading = "Training")]
     k_aux: Option<usize>,
     /// Rows of silence after which a feature counts as dead [default: one epoch]
@@ -466,9 +466,14 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         Some(_) => Split { train: (0..data.originals()).collect(), test: Vec::new() },
         None => split::split(&data, &split_options)?,
     };
-    let rows = run_rows(&data, &split, wishes.early_stop.is_some());
-    let facts = DataFacts::gather(&mut data, &rows.train);
+    let mut rows = run_rows(&data, &split, wishes.early_stop.is_some());
+    let mut facts = DataFacts::gather(&mut data, &rows.train);
     let resolved = resolve(&wishes, &facts);
+    if resolved.early_stop.is_some() && wishes.early_stop.is_none() {
+        data.set_scale(1.0);
+        rows = run_rows(&data, &split, true);
+        facts = DataFacts::gather(&mut data, &rows.train);
+    }
     resolved.check()?;
     resolved.model(facts.dim).check()?;
     if let (Some(model), Some(path)) = (&from, &options.train.from) {

@@ -204,6 +204,24 @@ struct File<'a> {
     metadata: Metadata,
 }
 
+/// The crate checks a layout only with all of the data in memory: tensors follow each other without gap or overlap, and
+/// each has the bytes that its shape needs.
+fn check_layout(metadata: &Metadata) -> std::result::Result<(), String> {
+    let tensors = metadata.tensors();
+    let mut all: Vec<_> = tensors.iter().collect();
+    all.sort_by_key(|t| t.1.data_offsets);
+    let mut at = 0;
+    for (name, info) in all {
+        let (from, to) = info.data_offsets;
+        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, &s| n.checked_mul(s));
+        if from != at || bits.map(|b| b / 8) != to.checked_sub(from) {
+            return Err(format!("tensor {name} does not lie where its shape says"));
+        }
+        at = to;
+    }
+    Ok(())
+}
+
 const BROKEN: &str = "the file is damaged: copy it again or train anew";
 
 impl<'a> File<'a> {
@@ -218,11 +236,11 @@ impl<'a> File<'a> {
             let found = format!("not a safetensors file (its header would have {length} bytes, the file has {size})");
             return Err(Error::file(path, found, BROKEN));
         }
-        let mut buffer = head.to_vec();
-        buffer.resize(8 + length as usize, 0);
-        file.read_exact(&mut buffer[8..]).map_err(io())?;
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(&buffer)
-            .map_err(|e| Error::file(path, format!("not a safetensors file ({e})"), BROKEN))?;
+        let mut text = vec![0; length as usize];
+        file.read_exact(&mut text).map_err(io())?;
+        let broken = |why: String| Error::file(path, format!("not a safetensors file ({why})"), BROKEN);
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
+        check_layout(&metadata).map_err(broken)?;
         let data = 8 + length;
         let want = metadata.data_len() as u64;
         if size - data != want {

@@ -40,6 +40,15 @@ fn round_to(value: f64, unit: f64) -> usize {
     ((value / unit).round().max(1.0) * unit) as usize
 }
 
+/// Patience, in epochs, where rows are few.
+const EARLY_STOP: u64 = 10;
+
+/// So many significant digits, for people to read.
+fn round_digits(value: f64, digits: i32) -> f64 {
+    let unit = 10f64.powi(value.log10().floor() as i32 + 1 - digits);
+    ((value / unit).round() * unit * 1e12).round() / 1e12
+}
+
 /// The rule.
 ///
 /// | option | default | reason |
@@ -57,6 +66,11 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let epochs = wishes.epochs.unwrap_or_else(|| (300_000.0 / rows).round().clamp(5.0, 100.0) as u64);
     let per_epoch = facts.rows.div_ceil(batch.max(1)) as u64;
     let steps = wishes.steps.unwrap_or(epochs * per_epoch);
+    // Rows for each direction that a dictionary of H latents spans: few of them overfit, so that steps are smaller, and
+    // the best weights by validation, the first ones included, are kept.
+    let share = (rows / (8.0 * (latents as f64 / 2.0).min(dim))).min(1.0);
+    let lr = wishes.lr.unwrap_or_else(|| round_digits(0.028 * share / dim.sqrt(), 2));
+    let few = wishes.lr.is_none() && share < 1.0;
     TrainOptions {
         activation: Activation::TopK,
         latents,
@@ -67,7 +81,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         saes: wishes.saes.unwrap_or(1),
         consistency: wishes.consistency.unwrap_or(0.0),
         init: wishes.init.unwrap_or(Init::Auto),
-        lr: wishes.lr.unwrap_or(1e-3),
+        lr,
         schedule: wishes.schedule.unwrap_or(Schedule::LinearDecay),
         warmup: wishes.warmup.unwrap_or((steps / 20).min(1000)),
         batch,
@@ -78,10 +92,10 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         beta2: wishes.beta2.unwrap_or(if wishes.optimizer.is_some() { 0.999 } else { 0.99 }),
         weight_decay: wishes.weight_decay.unwrap_or(0.0),
         auxk: wishes.auxk.unwrap_or(1.0 / 32.0),
-        k_aux: wishes.k_aux.unwrap_or((facts.dim / 2).min(latents / 4).max(1)),
+        k_aux: wishes.k_aux.unwrap_or((2 * k).min(latents / 4).max(1)),
         dead_after: wishes.dead_after.unwrap_or(facts.rows as u64),
         no_shuffle: wishes.no_shuffle.unwrap_or(false),
         seed: wishes.seed.unwrap_or(42),
-        early_stop: wishes.early_stop,
+        early_stop: wishes.early_stop.or(few.then_some(EARLY_STOP)),
     }
 }

@@ -209,6 +209,10 @@ pub fn train(
     let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
     let started = Instant::now();
     let mut interval = Interval::default();
+    if trainer.options().early_stop.is_some() && trainer.step() == 0 && !rows.validation.is_empty() {
+        best = Some((validation_fvu(&trainer, data, &rows.validation), 0));
+        trainer.write_model(&folder.best())?;
+    }
     let mut go_on = tell(Event::Started { step: trainer.step(), steps });
     let mut ended = false;
     while go_on.is_continue() {
@@ -228,7 +232,7 @@ pub fn train(
                 go_on = ControlFlow::Break(());
             }
         }
-        if let Some(patience) = trainer.options().early_stop.filter(|_| step % trainer.per_epoch() == 0) {
+        if let Some(patience) = trainer.options().early_stop.filter(|_| step % trainer.per_epoch() == 0 && !rows.validation.is_empty()) {
             let epoch = trainer.epoch();
             let fvu = validation_fvu(&trainer, data, &rows.validation);
             if best.is_none_or(|(b, _)| fvu < b) {
