@@ -132,6 +132,9 @@ pub(crate) fn probe(path: &Path, want_size: bool) -> Result<Probe> {
         let mut decoder = ImageReader::with_format(reader, format).into_decoder().map_err(|e| undecodable(path, e))?;
         let (width, height) = decoder.dimensions();
         let (width, height) = (width as usize, height as usize);
+        if width == 0 || height == 0 {
+            return Err(pixelless(path));
+        }
         Some(if turns(orientation(&mut decoder)) { (height, width) } else { (width, height) })
     } else {
         None
@@ -191,6 +194,11 @@ pub(crate) fn decode(path: &Path, wanted: Wanted) -> Result<Decoded> {
     samples.decoded(path, size, orientation, wanted)
 }
 
+/// An error about a picture of no width or no height.
+pub(crate) fn pixelless(path: &Path) -> Error {
+    bad(path, "a picture without pixels")
+}
+
 /// An error about a picture that would take too much memory.
 pub(crate) fn too_large(path: &Path, width: usize, height: usize) -> Error {
     bad(path, format!("{width} × {height} pixels take more than {} MiB when decoded", MOST_BYTES >> 20))
@@ -220,7 +228,7 @@ impl Samples<'_> {
         wanted: Wanted,
     ) -> Result<Decoded> {
         if size.0 == 0 || size.1 == 0 {
-            return Err(bad(path, "a picture without pixels"));
+            return Err(pixelless(path));
         }
         Ok(match self {
             Samples::Eight(samples, n) => {

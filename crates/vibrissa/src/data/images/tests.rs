@@ -334,6 +334,27 @@ fn a_decompression_bomb() {
 }
 
 #[test]
+fn pictures_without_pixels_or_pages() {
+    let dir = folder();
+    save(dir.path(), "x.tif", grey(3, 3, 0));
+    let bytes = std::fs::read(dir.path().join("x.tif")).expect("read");
+    // The width is a long of value 3 under tag 256, alone or among pages of other sizes.
+    let tag = b"\0\x01\x04\0\x01\0\0\0\x03";
+    let at = bytes.windows(tag.len()).position(|w| w == tag).expect("the width") + tag.len() - 1;
+    let mut flat = bytes.clone();
+    flat[at] = 0;
+    std::fs::write(dir.path().join("x.tif"), flat).expect("written");
+    for size in [None, Some((8, 8))] {
+        let error = error(dir.path(), &LoadOptions { size, ..Default::default() });
+        assert!(error.starts_with("x.tif"), "{error}");
+    }
+    let mut pageless = bytes;
+    pageless[4..8].fill(0);
+    std::fs::write(dir.path().join("x.tif"), pageless).expect("written");
+    assert!(error(dir.path(), &LoadOptions::default()).starts_with("x.tif: "));
+}
+
+#[test]
 fn a_size_of_0() {
     let dir = folder();
     save(dir.path(), "a.png", grey(3, 3, 0));

@@ -55,7 +55,13 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
             Ok(())
         };
         page().map_err(|e| undecodable(path, e))?;
+        if probe.size.is_some_and(|(width, height)| width == 0 || height == 0) {
+            return Err(decode::pixelless(&page_path(path, probe.pages)));
+        }
         probe.pages += 1;
+    }
+    if probe.pages == 0 {
+        return Err(bad(path, "a TIFF without pages"));
     }
     Ok(probe)
 }
