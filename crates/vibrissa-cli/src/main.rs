@@ -3,6 +3,7 @@
 mod data;
 mod demo;
 mod eval;
+mod memory;
 mod pictures;
 mod show;
 mod train;
