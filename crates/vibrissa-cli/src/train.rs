@@ -157,13 +157,13 @@ struct ModelArgs {
     /// Pull the members' features together, with this weight [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = "Model")]
     consistency: Option<f64>,
-    /// Where weights begin: auto, orthogonal, kaiming, pca or data [default: auto]
+    /// Where weights begin: auto, orthogonal, kaiming, pca or data [default: orthogonal, or auto where rows are few]
     #[arg(long, value_name = "NAME", value_parser = parse_named::<Init>, help_heading = "Model")]
     init: Option<Init>,
     /// Begin with the weights of a trained run (fine-tuning, transfer); model, size and channels are its own
     #[arg(long, value_name = "RUN", help_heading = "Model")]
     from: Option<PathBuf>,
-    /// Learning rate [default: from H]
+    /// Learning rate [default: from rows, columns and H]
     #[arg(long, help_heading = "Training", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Course of the learning rate: constant, linear-decay or cosine [default: linear-decay]
@@ -193,13 +193,13 @@ struct ModelArgs {
     /// Weight of the loss that revives dead features, 0 = off [default: 0.03125]
     #[arg(long, value_name = "COEF", help_heading = "Training")]
     auxk: Option<f64>,
-    /// Dead features a row that take part in it [default: 2k, at most H/4]
+    /// Dead features a row that take part in it [default: half the columns, at most H/4 and 256]
     #[arg(long, value_name = "N", help_heading = "Training")]
     k_aux: Option<usize>,
-    /// Rows of silence after which a feature counts as dead [default: one epoch]
+    /// Rows of silence after which a feature counts as dead [default: 50 H/k]
     #[arg(long, value_name = "ROWS", help_heading = "Training")]
     dead_after: Option<u64>,
-    /// Stop when validation fvu has not improved for so many epochs; the best weights are kept
+    /// Stop when validation fvu has not improved for so many epochs; the best weights are kept [default: 10 where rows are few]
     #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     early_stop: Option<u64>,
     /// Draw the augmented variants anew in each epoch
