@@ -248,6 +248,38 @@ fn killed_with_augmentation_and_early_stop_and_resumed() {
     assert!(model(&whole) == model(&killed));
 }
 
+#[test]
+fn killed_between_folds_and_resumed() {
+    let dir = tempdir();
+    let (data, whole, killed) = (long(&dir), dir.path().join("whole"), dir.path().join("killed"));
+    let options =
+        ["--latents", "64", "-k", "6", "--batch", "16", "--steps", "400", "--folds", "3", "--init", "kaiming"];
+    let mut child = start(&data, &killed, &options);
+    wait_for(&mut child, &killed.join("folds/0/model.safetensors"));
+    child.kill().expect("it still runs");
+    child.wait().expect("it ended");
+    assert!(!killed.join("model.safetensors").exists());
+    train(&data, &killed, &["--resume"]).ok();
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+    let pooled = |run: &Path| read(&run.join("eval-folds.json"));
+    assert!(pooled(&whole) == pooled(&killed));
+}
+
+#[test]
+fn fine_tuning_killed_and_resumed() {
+    let dir = tempdir();
+    let (data, base) = (long(&dir), dir.path().join("base"));
+    train(&data, &base, &["--latents", "128", "-k", "8", "--steps", "20", "--lr", "1e-3"]).ok();
+    let options = ["--from", s(&base), "--steps", "3000", "--batch", "16", "--checkpoint-every", "50", "--lr", "1e-4"];
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    kill_after_checkpoint(&data, &killed, &options);
+    let ran = train(&data, &killed, &["--resume"]).ok();
+    assert!(resumed_at(&ran.stderr) >= 50);
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_exits_cleanly() {
@@ -265,7 +297,8 @@ fn ctrl_c_saves_and_exits_cleanly() {
     assert!(stderr.contains("--resume"));
     assert!(out.join("checkpoints/last.safetensors").exists() && !out.join("model.safetensors").exists());
 
-    let ran = train(&data, &out, &[&LONG[..], &["--resume"]].concat()).ok();
+    // RUN knows its own options.
+    let ran = train(&data, &out, &["--resume"]).ok();
     assert_eq!(resumed_at(&ran.stderr), at, "it goes on exactly where it stopped");
     train(&data, &whole, &LONG).ok();
     assert!(model(&whole) == model(&out));
@@ -503,6 +536,13 @@ fn eval_json_has_the_schema_it_says() {
         assert!(classes.values().all(|c| c["mse"].is_f64() && c.get("pearson").is_some()));
         assert_eq!(classes.values().map(|c| c["rows"].as_u64().expect("a number")).sum::<u64>(), rows);
     }
+    let by = |threads: &str| {
+        let mut json =
+            vibrissa(&["eval", s(&out), &data, "--json", "--augment", "3", "--threads", threads]).ok().json();
+        json.as_object_mut().expect("an object").remove("seconds");
+        json
+    };
+    assert_eq!(by("1"), by("2"), "threads change no figure either");
     let text = vibrissa(&["eval", s(&out), &data]).ok().stdout;
     assert!(text.contains("Pearson") && text.contains("mean image") && text.contains("class 2"), "{text}");
 }
