@@ -1,0 +1,397 @@
+"""Measures what docs and README report, one JSON file a measurement in docs/measured/ (scripts/docs.py prints them).
+
+usage: measure.py --data DATA --peers PEERS --python PYTHON [--only NAME ...] [--work DIR] [--out DIR] [--quick]
+
+DATA    the folder with mnist/, photos/, digits-jpg/, mice/, activations/ and the lists of test files
+PEERS   the folder with seed_torch.py (speed, memory)
+PYTHON  a Python with torch, numpy, pillow (default: this one)
+--quick a few steps of everything: shows that it runs; figures mean nothing, and go to the work folder
+
+Every file has: name, date, CPU, threads, ISA, commit, the commands as run (DATA, PEERS, RUNS stand for folders), figures.
+Nothing else should run on the machine meanwhile.
+"""
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEEDS = "--tied --raw-topk --no-decoder-bias --init orthogonal --optimizer adam --auxk 0 --warmup 0 --schedule constant".split()
+PHOTO_MODEL = "--size 64 --rgb --latents 3072 -k 128".split()
+MIB = 1 << 20
+
+
+class Bench:
+    """Runs commands and remembers them."""
+
+    def __init__(self, args):
+        self.data, self.peers, self.python, self.quick = args.data, args.peers, args.python, args.quick
+        self.work = pathlib.Path(args.work or tempfile.mkdtemp(prefix="vibrissa-measure-")).resolve()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.out = self.work / "measured" if args.quick else pathlib.Path(args.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
+        meta = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=ROOT, check=True, capture_output=True)
+        self.binary = pathlib.Path(json.loads(meta.stdout)["target_directory"]) / "release" / "vibrissa"
+        self.commands, self.isa, self.threads = [], None, None
+
+    def spoken(self, words):
+        text = " ".join(str(w) for w in words)
+        for path, name in [(self.work, "RUNS"), (self.data, "DATA"), (self.peers, "PEERS"), (self.binary, "vibrissa"), (self.python, "python"), (ROOT, ".")]:
+            text = text.replace(str(path), name) if path else text
+        return text
+
+    def run(self, *words, env=None, ok=(0,)):
+        """(stdout, wall seconds, peak bytes) of a command."""
+        words = [str(w) for w in words]
+        self.commands.append(" ".join(f"{k}={v}" for k, v in (env or {}).items()) + (" " if env else "") + self.spoken(words))
+        print("  " + self.commands[-1], file=sys.stderr, flush=True)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            started = time.perf_counter()
+            child = subprocess.Popen(words, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=os.environ | (env or {}), cwd=ROOT)
+            _, status, usage = os.wait4(child.pid, 0)
+            wall = time.perf_counter() - started
+            child.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            err.seek(0)
+            if child.returncode not in ok:
+                raise SystemExit(f"{self.spoken(words)}: exit code {child.returncode}\n{err.read().decode(errors='replace')[-2000:]}")
+            return out.read().decode(), wall, usage.ru_maxrss * 1024
+
+    def train(self, name, data, *options, env=None):
+        """Trains into RUNS/name, which it clears; (the folder, wall seconds, peak bytes)."""
+        run = self.work / name
+        shutil.rmtree(run, ignore_errors=True)
+        if self.quick:
+            options = quick_steps(options)
+        _, wall, peak = self.run(self.binary, "train", data, "--out", run, *options, env=env)
+        about = tomllib_about(run)
+        self.isa, self.threads = about.get("isa"), about.get("threads")
+        return run, wall, peak
+
+    def eval(self, *words):
+        return json.loads(self.run(self.binary, "eval", *words, "--json")[0])
+
+    def write(self, name, figures):
+        record = {
+            "schema": "vibrissa.measured/1",
+            "name": name,
+            "date": datetime.date.today().isoformat(),
+            "cpu": cpu_model(),
+            "threads": self.threads or os.cpu_count(),
+            "isa": self.isa,
+            "commit": git("rev-parse", "--short=10", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno", "--", "crates", "Cargo.toml") else ""),
+            "quick": self.quick,
+            "commands": self.commands,
+            "figures": figures,
+        }
+        path = self.out / f"{name}.json"
+        path.write_text(json.dumps(rounded(record), indent=1) + "\n")
+        print(f"{name}: {path}", file=sys.stderr)
+
+
+def quick_steps(options):
+    options = list(options)
+    for flag in ("--epochs", "--steps", "--folds"):
+        if flag in options:
+            at = options.index(flag)
+            kept = ["--steps", str(min(int(options[at + 1]), 4))] if flag == "--steps" else []
+            options[at : at + 2] = kept
+            if flag == "--folds":
+                options += ["--folds", "2"]
+                break
+    return options if "--steps" in options else options + ["--steps", "2"]
+
+
+def rounded(value):
+    """Six significant digits: what a measurement is worth, and no more."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, list) else value
+
+
+def git(*words):
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def cpu_model():
+    try:
+        lines = open("/proc/cpuinfo").read().splitlines()
+    except OSError:
+        import platform
+
+        return platform.processor() or platform.machine()
+    pick = lambda key: next((l.split(":", 1)[1].strip() for l in lines if l.startswith(key)), "?")
+    return f"{pick('model name')} (family {pick('cpu family')}, model {pick('model	')}), {os.cpu_count()} cores"
+
+
+def tomllib_about(run):
+    import tomllib
+
+    return tomllib.loads((run / "config.toml").read_text()).get("about", {})
+
+
+def resolved(run, *keys):
+    import tomllib
+
+    config = tomllib.loads((run / "config.toml").read_text())
+    return {k: config[k] for k in keys if k in config}
+
+
+def scores(record):
+    """The figures of one evaluation that are worth keeping."""
+    keep = ("pearson", "mse", "fvu", "cosine", "ssim", "psnr", "l0", "dead_latents", "rare_latents", "latents")
+    brief = lambda s: {k: s[k] for k in keep if k in s} | {"by_class": {n: {k: c[k] for k in ("rows", "pearson", "mse") if k in c} for n, c in s.get("by_class", {}).items()}}
+    return {"rows": record["rows"], "saes": [brief(s) for s in record["saes"]], "ensemble": brief(record["ensemble"]), "mean_image": brief(record["mean_image"])}
+
+
+def held_out(b, run, data):
+    return scores(b.eval(run, data, "--split", "test"))
+
+
+CHOSEN = ("latents", "k", "lr", "batch", "epochs", "steps", "init", "schedule", "auxk", "early-stop", "beta2")
+
+
+def mnist_seeds(b):
+    run, wall, peak = b.train("mnist-seeds", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    b.write("mnist_seeds", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "peak_bytes": peak})
+
+
+def mnist_default(b):
+    run, wall, peak = b.train("mnist-default", b.data / "mnist", *"--latents 1024 -k 50 --batch 128 --epochs 5".split())
+    b.write("mnist_default", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "peak_bytes": peak, "chosen": resolved(run, *CHOSEN)})
+    if not b.quick:
+        images = ROOT / "docs" / "images"
+        images.mkdir(parents=True, exist_ok=True)
+        for name in ("features.png", "reconstructions.png"):
+            shutil.copyfile(run / name, images / name)
+            if (size := (images / name).stat().st_size) > 300 * 1024:
+                raise SystemExit(f"docs/images/{name}: {size} bytes, more than 300 KiB; make a smaller sheet")
+
+
+def mnist_free(b):
+    """No model option at all."""
+    run, wall, _ = b.train("mnist-free", b.data / "mnist")
+    b.write("mnist_free", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "chosen": resolved(run, *CHOSEN)})
+
+
+def stretched(b, name):
+    return ["--fit", "stretch", "--test-list", b.data / f"{name}.test.txt"]
+
+
+def baselines(b, *words):
+    return json.loads(b.run(b.python, ROOT / "scripts" / "baselines.py", *words)[0])
+
+
+def digits(b):
+    data = b.data / "digits-jpg"
+    seeds, seeds_wall, _ = b.train("digits-seeds", data, *SEEDS, *stretched(b, "digits-jpg"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4 --epochs 10 --saes 3".split())
+    rule, rule_wall, _ = b.train("digits-rule", data, *stretched(b, "digits-jpg"), *PHOTO_MODEL)
+    figures = {
+        "seeds": held_out(b, seeds, data),
+        "seeds_wall_s": seeds_wall,
+        "rule": held_out(b, rule, data),
+        "rule_wall_s": rule_wall,
+        "rule_chosen": resolved(rule, *CHOSEN),
+        "baselines": baselines(b, "images", data, b.data / "digits-jpg.test.txt"),
+    }
+    b.write("digits", figures)
+
+
+def photos(b):
+    data = b.data / "photos"
+    rule, wall, peak = b.train("photos-rule", data, *stretched(b, "photos"), *PHOTO_MODEL)
+    zero, _, _ = b.train("photos-zero", data, *stretched(b, "photos"), *PHOTO_MODEL, "--steps", 0)
+    figures = {
+        "rule": held_out(b, rule, data),
+        "rule_on_training_rows": scores(b.eval(rule, data, "--split", "train")),
+        "steps_0": held_out(b, zero, data),
+        "wall_s": wall,
+        "peak_bytes": peak,
+        "chosen": resolved(rule, *CHOSEN),
+        "baselines": baselines(b, "images", data, b.data / "photos.test.txt"),
+    }
+    b.write("photos", figures)
+
+
+def activations(b):
+    """Rows that are not pictures; the rule was not tuned on them."""
+    data = b.data / "activations"
+    given, wall, _ = b.train("activations", data, *"--latents 6144 -k 32 --batch 1024 --steps 40".split())
+    free, free_wall, _ = b.train("activations-free", data)
+    figures = {"steps_40": held_out(b, given, data), "steps_40_wall_s": wall, "steps_40_chosen": resolved(given, *CHOSEN)}
+    figures |= {"free": held_out(b, free, data), "free_wall_s": free_wall, "free_chosen": resolved(free, *CHOSEN)}
+    b.write("activations", figures)
+
+
+def mice(b):
+    data = b.data / "mice"
+    mnist, _, _ = b.train("mnist-for-mice", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    seen = lambda run, *more: scores(b.eval(run, data, *more))
+    tuned, wall, _ = b.train("mice-tuned", data, "--from", mnist, "--augment", 5)
+    folds, _, _ = b.train("mice-folds", data, "--from", mnist, "--augment", 5, "--folds", 5)
+    figures = {
+        "all_before": seen(mnist, "--augment", 5, "--split", "all"),
+        "all_after": seen(tuned, "--augment", 5, "--split", "all"),
+        "test_before": seen(mnist, "--split", "test"),
+        "test_after": seen(tuned, "--split", "test"),
+        "originals_before": seen(mnist, "--split", "all"),
+        "originals_held_out_by_folds": scores(json.loads((folds / "eval-folds.json").read_text())),
+        "wall_s": wall,
+        "chosen": resolved(tuned, *CHOSEN),
+    }
+    b.write("mice", figures)
+
+
+SPEED = {
+    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=500, peer_steps=400),
+    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=40, peer_steps=20),
+    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=60, peer_steps=30),
+}
+
+
+def speed(b):
+    """wall(2n) - wall(n) beside torch.compile, in turns, medians of three."""
+    figures = {}
+    for name, s in SPEED.items():
+        data, more = b.data / name, []
+        if name == "photos":
+            more = stretched(b, "photos")
+        if name == "mice64":  # the rows that seed_torch.py draws
+            data = b.work / "mice64.npy"
+            b.run(b.python, "-c", f"import numpy; numpy.save('{data}', numpy.random.default_rng(0).random((2048, 4096), dtype=numpy.float32))")
+        n = 2 if b.quick else s["steps"]
+        own, peer, inside, tail = [], [], [], ["--checkpoint-every", 10**9]
+        for _ in range(1 if b.quick else 3):
+            walls = {}
+            for steps in (n, 2 * n):
+                run, walls[steps], _ = b.train(f"speed-{name}", data, *SEEDS, *more, *s["options"].split(), *tail, "--steps", steps)
+            own.append((walls[2 * n] - walls[n]) / n * 1e3)
+            lines = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+            batch = int(s["options"].split("--batch ")[1].split()[0])
+            inside.append(statistics.median(batch / l["rows_per_s"] * 1e3 for l in lines))
+            if b.peers:
+                peer.append(torch(b, name, "compile", 2 if b.quick else s["peer_steps"])[0]["each"][0]["ms_per_step"])
+        figures[name] = {"ms_per_step": statistics.median(own), "ms_per_step_each": own, "ms_inside_step": statistics.median(inside)}
+        if peer:
+            figures[name] |= {"torch_compile_ms": statistics.median(peer), "torch_compile_ms_each": peer, "times_faster": statistics.median(peer) / statistics.median(own)}
+    if b.peers:
+        figures["torch_version"] = b.run(b.python, "-c", "import torch; print(torch.__version__)")[0].strip()
+    b.write("speed", figures)
+
+
+def torch(b, task, variant, steps):
+    words = [b.peers / "seed_torch.py", task, "--saes", 1, "--epochs", 1000, "--variant", variant, "--max-steps", steps, "--data", b.data]
+    out, _, peak = b.run(b.python, *words)
+    return json.loads(out), peak
+
+
+def bench(b):
+    path = b.work / "bench.json"
+    b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []))
+    record = json.loads(path.read_text())
+    b.isa, b.threads = record["isa"], record["threads"]
+    b.write("bench", record)
+
+
+def memory(b):
+    """Peak memory of training one SAE of the photographs' shape, beside what must be held."""
+    data, steps = b.data / "photos", 2 if b.quick else 60
+    options = [*stretched(b, "photos"), *PHOTO_MODEL, "--batch", 32, "--steps", steps]
+    _, _, seeds = b.train("memory-seeds", data, *SEEDS, *options, "--lr", 5e-4)
+    _, _, rule = b.train("memory-rule", data, *options)
+    H, D, rows = 3072, 3 * 64 * 64, 1000
+    pictures = rows * D  # kept as bytes
+    tied, untied = 3 * 4 * (H * D + H), 3 * 4 * (2 * H * D + H + D)
+    figures = {
+        "seeds_peak_bytes": seeds,
+        "seeds_must_hold_bytes": tied + pictures,
+        "seeds_ratio": seeds / (tied + pictures),
+        "rule_peak_bytes": rule,
+        "rule_must_hold_bytes": untied + pictures,
+        "rule_ratio": rule / (untied + pictures),
+    }
+    if b.peers:
+        for variant in ("eager", "compile"):
+            figures[f"torch_{variant}_peak_bytes"] = torch(b, "photos", variant, 2 if b.quick else 20)[1]
+    b.write("memory", figures)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def determinism(b):
+    """The same weights whatever the threads and the instruction set, and after a kill."""
+    data, options = b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 500".split()
+    hashes = {}
+    for threads in (1, 2):
+        run, _, _ = b.train(f"threads-{threads}", data, *options, "--threads", threads)
+        hashes[f"{threads} threads"] = sha256(run / "model.safetensors")
+    # The scalar definition is too slow for this; the unit tests hold the others against it.
+    run, _, _ = b.train("isa-avx2", data, *options, env={"VIBRISSA_KERNELS": "avx2"})
+    hashes["avx2"] = sha256(run / "model.safetensors")
+    b.isa = b.threads = None
+    run, killed_at = b.work / "killed", None
+    shutil.rmtree(run, ignore_errors=True)
+    words = [b.binary, "train", data, "--out", run, *(quick_steps(options) if b.quick else options), "--checkpoint-every", 50]
+    b.commands.append(b.spoken(words) + "   (killed after step 250)")
+    child = subprocess.Popen([str(w) for w in words], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=ROOT)
+    while child.poll() is None:
+        try:
+            killed_at = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+        except (OSError, ValueError, IndexError):
+            killed_at = None
+        if killed_at is not None and killed_at >= (2 if b.quick else 250):
+            child.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    child.wait()
+    ended = (run / "model.safetensors").exists()
+    b.run(*words, "--resume")
+    hashes["killed and resumed"] = sha256(run / "model.safetensors")
+    figures = {"sha256": hashes, "identical": len(set(hashes.values())) == 1, "killed_at_step": killed_at, "ended_before_the_kill": ended}
+    b.write("determinism", figures)
+
+
+def demo(b):
+    out = b.work / "demo"
+    shutil.rmtree(out, ignore_errors=True)
+    text, wall, peak = b.run(b.binary, "demo", "--out", out, "--json")
+    b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
+
+
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench]
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = lambda p: pathlib.Path(p).resolve()
+    ap.add_argument("--data", type=folder, required=True)
+    ap.add_argument("--peers", type=folder, help="without it, nothing is set beside PyTorch")
+    ap.add_argument("--python", default=sys.executable)
+    ap.add_argument("--only", nargs="+", choices=[m.__name__ for m in ALL], metavar="NAME", help=", ".join(m.__name__ for m in ALL))
+    ap.add_argument("--work", help="folder for the runs (default: a new one, which stays)")
+    ap.add_argument("--out", default=ROOT / "docs" / "measured")
+    ap.add_argument("--quick", action="store_true")
+    a = ap.parse_args()
+    b = Bench(a)
+    for measurement in ALL:
+        if not a.only or measurement.__name__ in a.only:
+            b.commands, b.isa, b.threads = [], None, None
+            measurement(b)
+
+
+if __name__ == "__main__":
+    main()
