@@ -205,7 +205,7 @@ fn killed_and_resumed_equals_not_killed() {
 
     let ran = train(&data, &killed, &[&LONG[..], &["--resume"]].concat()).ok();
     let step = resumed_at(&ran.stderr);
-    assert!(step >= 140 && step % 70 == 0 && step < 3000, "{step}");
+    assert!(step >= 140 && step.is_multiple_of(70) && step < 3000, "{step}");
     train(&data, &whole, &LONG).ok();
     assert!(model(&whole) == model(&killed), "another model than that of the run that was not killed");
     steps_are_whole(&killed, 3000);
@@ -643,7 +643,7 @@ fn early_stop_keeps_the_best_weights() {
     // However soon it stops, the log has a line of the last step, the end of an epoch.
     let last = metrics(&out).last().expect("a line")["step"].as_u64().expect("a step");
     let training: u64 = about(&out, "training-rows");
-    assert!(last < 400 * training.div_ceil(16) && last % training.div_ceil(16) == 0, "{last} of {training} rows");
+    assert!(last < 400 * training.div_ceil(16) && last.is_multiple_of(training.div_ceil(16)), "{last} of {training} rows");
     assert!(!out.join("checkpoints/best.safetensors").exists());
     // The test rows are those that would be held out without it.
     let plain = dir.path().join("plain");
@@ -692,7 +692,7 @@ fn groups_stay_together() {
     let more = ["--steps", "2", "--group", r"mouse(\d+)_", "--test-fraction", "0.4"];
     train(s(&data), &out, &[&SMALL[..], &more].concat()).ok();
     let test = about(&out, "test-rows");
-    assert!(test > 0 && test < 60 && test % 5 == 0, "{test} rows of animals with 5 each");
+    assert!(test > 0 && test < 60 && test.is_multiple_of(5), "{test} rows of animals with 5 each");
 }
 
 #[test]
