@@ -473,7 +473,7 @@ fn broken_model(damage: impl Fn(&mut Vec<u8>), parts: &[&str]) {
     assert_eq!(snapshot(dir.path()), before);
 }
 
-fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
+fn replace(bytes: &mut [u8], from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
     bytes[at..at + to.len()].copy_from_slice(to.as_bytes());

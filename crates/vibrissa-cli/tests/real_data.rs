@@ -71,12 +71,12 @@ fn of_test(run: &Path) -> Value {
 }
 
 fn at_least(what: &str, got: f64, bar: f64) -> Result<(), Failed> {
-    println!("{what}: {got:.4} (at least {bar})");
+    println!("\n    {what}: {got:.4} (at least {bar})");
     if got >= bar { Ok(()) } else { Err(format!("{what}: {got:.4} is below {bar}").into()) }
 }
 
 fn at_most(what: &str, got: f64, bar: f64) -> Result<(), Failed> {
-    println!("{what}: {got:.4} (at most {bar})");
+    println!("\n    {what}: {got:.4} (at most {bar})");
     if got <= bar { Ok(()) } else { Err(format!("{what}: {got:.4} is above {bar}").into()) }
 }
 

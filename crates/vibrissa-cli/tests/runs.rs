@@ -205,7 +205,7 @@ fn killed_and_resumed_equals_not_killed() {
 
     let ran = train(&data, &killed, &[&LONG[..], &["--resume"]].concat()).ok();
     let step = resumed_at(&ran.stderr);
-    assert!(step >= 140 && step % 70 == 0 && step < 3000, "{step}");
+    assert!(step >= 140 && step.is_multiple_of(70) && step < 3000, "{step}");
     train(&data, &whole, &LONG).ok();
     assert!(model(&whole) == model(&killed), "another model than that of the run that was not killed");
     steps_are_whole(&killed, 3000);
@@ -248,6 +248,38 @@ fn killed_with_augmentation_and_early_stop_and_resumed() {
     assert!(model(&whole) == model(&killed));
 }
 
+#[test]
+fn killed_between_folds_and_resumed() {
+    let dir = tempdir();
+    let (data, whole, killed) = (long(&dir), dir.path().join("whole"), dir.path().join("killed"));
+    let options =
+        ["--latents", "64", "-k", "6", "--batch", "16", "--steps", "400", "--folds", "3", "--init", "kaiming"];
+    let mut child = start(&data, &killed, &options);
+    wait_for(&mut child, &killed.join("folds/0/model.safetensors"));
+    child.kill().expect("it still runs");
+    child.wait().expect("it ended");
+    assert!(!killed.join("model.safetensors").exists());
+    train(&data, &killed, &["--resume"]).ok();
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+    let pooled = |run: &Path| read(&run.join("eval-folds.json"));
+    assert!(pooled(&whole) == pooled(&killed));
+}
+
+#[test]
+fn fine_tuning_killed_and_resumed() {
+    let dir = tempdir();
+    let (data, base) = (long(&dir), dir.path().join("base"));
+    train(&data, &base, &["--latents", "128", "-k", "8", "--steps", "20", "--lr", "1e-3"]).ok();
+    let options = ["--from", s(&base), "--steps", "3000", "--batch", "16", "--checkpoint-every", "50", "--lr", "1e-4"];
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    kill_after_checkpoint(&data, &killed, &options);
+    let ran = train(&data, &killed, &["--resume"]).ok();
+    assert!(resumed_at(&ran.stderr) >= 50);
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_exits_cleanly() {
@@ -265,7 +297,8 @@ fn ctrl_c_saves_and_exits_cleanly() {
     assert!(stderr.contains("--resume"));
     assert!(out.join("checkpoints/last.safetensors").exists() && !out.join("model.safetensors").exists());
 
-    let ran = train(&data, &out, &[&LONG[..], &["--resume"]].concat()).ok();
+    // RUN knows its own options.
+    let ran = train(&data, &out, &["--resume"]).ok();
     assert_eq!(resumed_at(&ran.stderr), at, "it goes on exactly where it stopped");
     train(&data, &whole, &LONG).ok();
     assert!(model(&whole) == model(&out));
@@ -503,6 +536,13 @@ fn eval_json_has_the_schema_it_says() {
         assert!(classes.values().all(|c| c["mse"].is_f64() && c.get("pearson").is_some()));
         assert_eq!(classes.values().map(|c| c["rows"].as_u64().expect("a number")).sum::<u64>(), rows);
     }
+    let by = |threads: &str| {
+        let mut json =
+            vibrissa(&["eval", s(&out), &data, "--json", "--augment", "3", "--threads", threads]).ok().json();
+        json.as_object_mut().expect("an object").remove("seconds");
+        json
+    };
+    assert_eq!(by("1"), by("2"), "threads change no figure either");
     let text = vibrissa(&["eval", s(&out), &data]).ok().stdout;
     assert!(text.contains("Pearson") && text.contains("mean image") && text.contains("class 2"), "{text}");
 }
@@ -603,7 +643,7 @@ fn early_stop_keeps_the_best_weights() {
     // However soon it stops, the log has a line of the last step, the end of an epoch.
     let last = metrics(&out).last().expect("a line")["step"].as_u64().expect("a step");
     let training: u64 = about(&out, "training-rows");
-    assert!(last < 400 * training.div_ceil(16) && last % training.div_ceil(16) == 0, "{last} of {training} rows");
+    assert!(last < 400 * training.div_ceil(16) && last.is_multiple_of(training.div_ceil(16)), "{last} of {training} rows");
     assert!(!out.join("checkpoints/best.safetensors").exists());
     // The test rows are those that would be held out without it.
     let plain = dir.path().join("plain");
@@ -652,7 +692,7 @@ fn groups_stay_together() {
     let more = ["--steps", "2", "--group", r"mouse(\d+)_", "--test-fraction", "0.4"];
     train(s(&data), &out, &[&SMALL[..], &more].concat()).ok();
     let test = about(&out, "test-rows");
-    assert!(test > 0 && test < 60 && test % 5 == 0, "{test} rows of animals with 5 each");
+    assert!(test > 0 && test < 60 && test.is_multiple_of(5), "{test} rows of animals with 5 each");
 }
 
 #[test]

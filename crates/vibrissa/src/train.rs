@@ -330,6 +330,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite.
+    #[allow(clippy::should_implement_trait)] // an iterator could not be looked at between its items
     pub fn next(&mut self) -> Result<Option<StepReport>> {
         if self.step >= self.steps {
             return Ok(None);

@@ -592,7 +592,7 @@ mod tests {
         let (features, rows) = (it.features(), matrix(&it.rows()));
         let gram = faer::Mat::from_fn(16, 16, |i, j| f64::from(dot(features.row(i), features.row(j))));
         let solver = faer::linalg::solvers::PartialPivLu::new(gram.as_ref());
-        let mut used = vec![0usize; 16];
+        let mut used = [0usize; 16];
         let (mut amplitude, mut amplitude2) = (0.0, 0.0);
         for r in 0..rows.rows() {
             let projected = faer::Mat::from_fn(16, 1, |i, _| f64::from(dot(rows.row(r), features.row(i))));

@@ -404,7 +404,7 @@ impl<'a> Rows<'a> {
 
     /// Splits after `n` latents, a whole number of chunks.
     fn split(self, n: usize) -> (Rows<'a>, Rows<'a>) {
-        fn cut<'a>(all: [&'a mut [f32]; 3], n: usize) -> ([&'a mut [f32]; 3], [&'a mut [f32]; 3]) {
+        fn cut(all: [&mut [f32]; 3], n: usize) -> ([&mut [f32]; 3], [&mut [f32]; 3]) {
             let [a, b, c] = all;
             let at = n.min(a.len());
             let ((a0, a1), (b0, b1), (c0, c1)) = (a.split_at_mut(at), b.split_at_mut(at), c.split_at_mut(at));
