@@ -3,6 +3,7 @@
 mod data;
 mod demo;
 mod eval;
+mod memory;
 mod pictures;
 mod show;
 mod train;
@@ -32,7 +33,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return usage(&refused),
+    };
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -40,6 +44,21 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What clap has to say: help and version as they are, errors on one line as all others.
+fn usage(said: &clap::Error) -> ExitCode {
+    let text = said.to_string();
+    if !said.use_stderr() || !text.starts_with("error: ") {
+        let _ = said.print();
+        return ExitCode::from(said.exit_code() as u8);
+    }
+    let part = |p: &str| p.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut parts = text.split("\n\n");
+    let mut line = part(parts.next().unwrap_or_default());
+    parts.filter(|p| p.trim_start().starts_with("tip:")).for_each(|p| line += &format!("; {}", part(p)));
+    eprintln!("{line}; see --help");
+    ExitCode::from(2)
 }
 
 fn run(cli: Cli) -> vibrissa::Result<ExitCode> {

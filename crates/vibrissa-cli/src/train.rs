@@ -1,7 +1,7 @@
 //! `vibrissa train`.
 
 use crate::data::{DataArgs, open, parse_named};
-use crate::{eval, pictures, show};
+use crate::{eval, memory, pictures, show};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -482,6 +482,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     describe(&args.data, &data, &rows, &resolved, &wishes);
     warn_small(&data, &split, options.split.folds);
 
+    // Whatever can still be refused is refused before anything is written.
+    let folds_of = |n| split::folds(&data, n, options.split.group.as_deref());
+    let each_fold = options.split.folds.map(folds_of).transpose()?;
+    memory::check(&resolved, facts.dim)?;
+    let config_path = folder.0.join("config.toml");
+    let begun = args.resume && config_path.exists() && (folder.last().exists() || folder.0.join("folds").exists());
     folder.create()?;
     let about = About {
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -502,15 +508,17 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         about: Some(about),
     };
     let text = toml::to_string(&config).expect("plain data");
-    write_atomically(&folder.0.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
-    if let Some(list) = &split_options.test_list {
+    // A run that has begun keeps its config.toml: with other options its checkpoint is refused, and they are needed then.
+    if !begun {
+        write_atomically(&config_path, |out| out.write_all(text.as_bytes()))?;
+    }
+    if let Some(list) = split_options.test_list.as_ref().filter(|_| !begun) {
         write_atomically(&folder.0.join("test-list.txt"), |out| list.iter().try_for_each(|l| writeln!(out, "{l}")))?;
     }
 
     let keep = Keep { checkpoint_every: options.train.checkpoint_every, history: options.train.keep.unwrap_or(0) };
     let mut folds = None;
-    if let Some(n) = options.split.folds {
-        let each = split::folds(&data, n, options.split.group.as_deref())?;
+    if let Some(each) = each_fold {
         let Some(pool) = train_folds(&folder, &data, each, &resolved, from.as_ref(), keep, &stop)? else {
             return Ok(interrupted());
         };

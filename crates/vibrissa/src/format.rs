@@ -68,6 +68,9 @@ fn floats<'a>(name: String, shape: &[usize], values: &'a [f32]) -> Out<'a> {
     Out { name, shape: shape.to_vec(), dtype: "F32", bytes: bytemuck::cast_slice(values) }
 }
 
+/// How the name of a file begins while it is written.
+pub const TEMPORARY: &str = ".vibrissa-";
+
 /// Writes a file whole or not at all: into a temporary file of the same folder, synced, then renamed.
 ///
 /// # Errors
@@ -75,7 +78,7 @@ fn floats<'a>(name: String, shape: &[usize], values: &'a [f32]) -> Out<'a> {
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let failed = || Error::io(path, "write", "free some space or choose another --out; nothing was half-written");
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".vibrissa-").tempfile_in(folder).map_err(failed())?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(failed())?;
     {
         let mut buffer = std::io::BufWriter::with_capacity(1 << 20, file.as_file_mut());
         write(&mut buffer).map_err(failed())?;

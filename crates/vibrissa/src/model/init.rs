@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// What explains held-out rows of the sample best: ± principal directions or ± cosines, rotated towards sparse
-    /// codes where there are rows enough (`init/start.rs`).
+    /// What explains held-out rows of the sample best, ± principal directions or ± cosines (`init/start.rs`): the
+    /// default where rows are few.
     Auto,
     /// Orthonormal rows (H ≤ D) or columns (H > D), as `torch.nn.init.orthogonal_` (Saxe et al. 2013, arXiv 1312.6120).
     Orthogonal,

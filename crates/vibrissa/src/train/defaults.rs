@@ -49,7 +49,7 @@ fn round_digits(value: f64, digits: i32) -> f64 {
     ((value / unit).round() * unit * 1e12).round() / 1e12
 }
 
-/// The rule.
+/// The rule. `share` = rows for each direction that H latents span, over eight: below 1 rows are few.
 ///
 /// | option | default | reason |
 /// | --- | --- | --- |
@@ -57,20 +57,23 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 /// | k | 1.5 √H, a multiple of 8, at most H/4 | between the field's 32 of 6144 and the seeds' 50 of 1024 |
 /// | batch | rows/256 as a power of two, 32 to 1024 | some 256 steps an epoch, limited by the cost of small batches |
 /// | epochs | 300,000 / rows, 5 to 100 | at least some thousand steps |
+/// | lr | 0.11/√D; few rows 0.028 · share/√D | Adam moves a row of unit length by about lr √D a step |
+/// | init | orthogonal; few rows auto | few rows cannot teach better directions than their own spectrum |
+/// | early stop | few rows: patience 10 | the best weights by validation are kept, the first ones included |
+/// | dead after | 50 H/k rows | fifty times the silence of an average latent |
+/// | k_aux | D/2, at most H/4 and 256 | as published, limited by its cost |
 pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
     let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384));
     let k = wishes.k.unwrap_or_else(|| round_to(1.5 * (latents as f64).sqrt(), 8.0).min((latents / 4).max(1)));
-    let batch = wishes.batch.unwrap_or_else(|| 1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10));
-    let batch = if wishes.batch.is_none() { batch.min(facts.rows.max(1)) } else { batch };
+    let batch = wishes.batch.unwrap_or_else(|| {
+        (1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10)).min(facts.rows.max(1))
+    });
     let epochs = wishes.epochs.unwrap_or_else(|| (300_000.0 / rows).round().clamp(5.0, 100.0) as u64);
-    let per_epoch = facts.rows.div_ceil(batch.max(1)) as u64;
-    let steps = wishes.steps.unwrap_or(epochs * per_epoch);
-    // Rows for each direction that a dictionary of H latents spans: few of them overfit, so that steps are smaller, and
-    // the best weights by validation, the first ones included, are kept.
-    let share = (rows / (8.0 * (latents as f64 / 2.0).min(dim))).min(1.0);
-    let lr = wishes.lr.unwrap_or_else(|| round_digits(0.028 * share / dim.sqrt(), 2));
-    let few = wishes.lr.is_none() && share < 1.0;
+    let steps = wishes.steps.unwrap_or(epochs * facts.rows.div_ceil(batch.max(1)) as u64);
+    let share = rows / (8.0 * (latents as f64 / 2.0).min(dim));
+    let few = share < 1.0;
+    let reach = if few { 0.028 * share } else { 0.11 };
     TrainOptions {
         activation: Activation::TopK,
         latents,
@@ -80,8 +83,8 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         no_decoder_bias: wishes.no_decoder_bias.unwrap_or(false),
         saes: wishes.saes.unwrap_or(1),
         consistency: wishes.consistency.unwrap_or(0.0),
-        init: wishes.init.unwrap_or(Init::Auto),
-        lr,
+        init: wishes.init.unwrap_or(if few { Init::Auto } else { Init::Orthogonal }),
+        lr: wishes.lr.unwrap_or_else(|| round_digits(reach / dim.sqrt(), 2)),
         schedule: wishes.schedule.unwrap_or(Schedule::LinearDecay),
         warmup: wishes.warmup.unwrap_or((steps / 20).min(1000)),
         batch,
@@ -92,10 +95,10 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         beta2: wishes.beta2.unwrap_or(if wishes.optimizer.is_some() { 0.999 } else { 0.99 }),
         weight_decay: wishes.weight_decay.unwrap_or(0.0),
         auxk: wishes.auxk.unwrap_or(1.0 / 32.0),
-        k_aux: wishes.k_aux.unwrap_or((2 * k).min(latents / 4).max(1)),
-        dead_after: wishes.dead_after.unwrap_or(facts.rows as u64),
+        k_aux: wishes.k_aux.unwrap_or((facts.dim / 2).min(latents / 4).clamp(1, 256)),
+        dead_after: wishes.dead_after.unwrap_or((50 * latents).div_ceil(k.max(1)) as u64),
         no_shuffle: wishes.no_shuffle.unwrap_or(false),
         seed: wishes.seed.unwrap_or(42),
-        early_stop: wishes.early_stop.or(few.then_some(EARLY_STOP)),
+        early_stop: wishes.early_stop.or((few && wishes.lr.is_none()).then_some(EARLY_STOP)),
     }
 }

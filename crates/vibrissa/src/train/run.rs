@@ -120,6 +120,17 @@ impl Folder {
             .map_err(Error::io(&self.0, "make the run folder", "choose an --out that can be written"))
     }
 
+    /// Removes what a killed process left half-written.
+    fn sweep(&self) {
+        for folder in [self.0.clone(), self.0.join("checkpoints")] {
+            for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
+                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(format::TEMPORARY)) {
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+        }
+    }
+
     /// Drops the lines after `step`, written by a run that was killed later.
     fn trim_metrics(&self, step: u64) -> Result<()> {
         let Ok(text) = std::fs::read_to_string(self.metrics()) else { return Ok(()) };
@@ -201,6 +212,7 @@ pub fn train(
         Begin::Fresh | Begin::Resume => Trainer::new(data, train_rows, facts, options, None)?,
     };
     let steps = trainer.steps();
+    folder.sweep();
     folder.trim_metrics(trainer.step())?;
     let probe = &rows.test[..rows.test.len().min(PROBE)];
     // Held-out figures cost a forward pass over the probe: at most about a twentieth of the training.
@@ -232,13 +244,18 @@ pub fn train(
                 go_on = ControlFlow::Break(());
             }
         }
-        if let Some(patience) = trainer.options().early_stop.filter(|_| step % trainer.per_epoch() == 0 && !rows.validation.is_empty()) {
+        // Also after the last step: it may lie within an epoch, and its weights must have their chance.
+        let judged = (step % trainer.per_epoch() == 0 || step == steps) && !rows.validation.is_empty();
+        if let Some(patience) = trainer.options().early_stop.filter(|_| judged) {
             let epoch = trainer.epoch();
             let fvu = validation_fvu(&trainer, data, &rows.validation);
             if best.is_none_or(|(b, _)| fvu < b) {
                 best = Some((fvu, epoch));
                 trainer.write_model(&folder.best())?;
             } else if let Some((fvu, best_epoch)) = best.filter(|&(_, e)| epoch >= e + patience) {
+                if interval.steps > 0 {
+                    folder.append(&interval.line(&trainer, data, probe, wall_s))?;
+                }
                 let _ = tell(Event::Stopped { best_epoch, fvu });
                 ended = true;
                 break;

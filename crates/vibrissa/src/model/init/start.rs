@@ -1,12 +1,9 @@
-//! The default beginning: a dictionary found without gradients, every choice made on held-out rows of the sample.
+//! The beginning for few rows: a dictionary found without gradients, every choice made on held-out rows of the sample.
 //!
 //! 1. Candidate orthonormal bases B `[m, D]`, m ≤ H/2: the principal directions and, for pictures, the cosines of each
-//!    colour axis with the most variance.
-//! 2. Where there are rows enough, each is rotated inside its span towards k-sparse codes: with `y = (x - mean) Bᵀ`,
-//!    `Z = the k largest |y R|`, R ← the orthogonal polar factor of `Yᵀ Z` (Bao, Cai & Ji 2013, "Fast sparsity-based
-//!    orthogonal dictionary learning"), extrapolated so that it arrives in about half the iterations.
-//! 3. Atoms are +B and -B. Latents left over get unit residuals of rows, their encoder rows scaled so that they start
-//!    quiet.
+//!    colour axis with the most variance. The one whose k largest coordinates explain the held-out rows best is taken.
+//! 2. Atoms are +B and -B, as far as rows use them. Latents left over get unit residuals of rows, their encoder rows
+//!    scaled down so that they do not drown the others.
 
 use super::{Sample, from_rows, principal_directions};
 use crate::kernels::Isa;
@@ -16,16 +13,12 @@ use crate::optim::normalise;
 use crate::random::Stream;
 use rayon::prelude::*;
 
-/// Share of the sample that decides, and at most so many rows.
+/// One row in so many of the sample decides, at most so many rows.
 const HELD: (usize, usize) = (10, 2048);
-/// Rows for each direction below which a rotation only fits the rows it saw.
-const ROWS_A_DIRECTION: usize = 4;
-/// Directions above which the polar factor costs more than training.
-const MOST_ROTATED: usize = 1024;
-const ITERATIONS: usize = 24;
-const PATIENCE: usize = 4;
+/// An atom is rare when fewer than one row of so many uses it.
+const RARE: usize = 1000;
 /// Scales tried for the encoder rows of left-over latents.
-const SCALES: [f32; 4] = [0.0, 0.25, 0.35, 0.5];
+const SCALES: [f32; 4] = [0.25, 0.35, 0.5, 0.7];
 
 /// `W_enc` and `W_dec`, `[H, D]` each, decoder rows of unit length.
 pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat) {
@@ -47,26 +40,41 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat)
     if let Some(shape) = sample.pictures.filter(|s| s.1 > 1 && s.2 > 1) {
         bases.push(cosines(fit, shape, most));
     }
-    let mut best: Option<(f64, Mat)> = None;
-    for basis in bases.into_iter().filter(|b| b.rows() > 0) {
-        let found = rotate(basis, fit, held, config.k, seed, sae);
-        if best.as_ref().is_none_or(|b| found.0 < b.0) {
-            best = Some(found);
-        }
-    }
-    let basis = best.map_or_else(|| Mat::zeros(0, dim), |b| b.1);
+    let basis = bases
+        .into_iter()
+        .map(|basis| (unexplained(held, &product(held, basis.view()), config.k), basis))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or_else(|| Mat::zeros(0, dim), |(_, basis)| basis);
 
-    let paired = (2 * basis.rows()).min(config.latents);
-    let mut decoder = if paired < config.latents { left_over(&basis, fit, config, seed, sae) } else { Mat::zeros(config.latents, dim) };
-    for h in 0..paired {
-        let sign = if h % 2 == 0 { 1.0 } else { -1.0 };
-        decoder.row_mut(h).iter_mut().zip(basis.row(h / 2)).for_each(|(o, &v)| *o = sign * v);
+    let used = used_atoms(&basis, fit, config);
+    let paired = used.len();
+    let mut decoder =
+        if paired < config.latents { left_over(&basis, fit, config, seed, sae) } else { Mat::zeros(config.latents, dim) };
+    for (h, &(j, sign)) in used.iter().enumerate() {
+        decoder.row_mut(h).iter_mut().zip(basis.row(j)).for_each(|(o, &v)| *o = sign * v);
     }
     if sae > 0 {
         perturb(&mut decoder, seed, sae);
     }
     let encoder = scaled(config, decoder.clone(), paired, held);
     (encoder, decoder)
+}
+
+/// The atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by direction; an
+/// atom that hardly any row uses would begin dead.
+fn used_atoms(basis: &Mat, fit: MatRef, config: &Config) -> Vec<(usize, f32)> {
+    let m = basis.rows();
+    let codes = keep_largest(product(fit, basis.view()), config.k);
+    let mut counts = vec![[0usize; 2]; m];
+    for r in 0..codes.rows() {
+        for (count, &c) in counts.iter_mut().zip(codes.row(r)) {
+            count[0] += usize::from(c > 0.0);
+            count[1] += usize::from(c < 0.0);
+        }
+    }
+    let enough = fit.rows().div_ceil(RARE).max(1);
+    let atoms = counts.iter().enumerate().flat_map(|(j, c)| [(j, 1.0, c[0]), (j, -1.0, c[1])]);
+    atoms.filter(|a| a.2 >= enough).map(|(j, sign, _)| (j, sign)).take(config.latents).collect()
 }
 
 /// Members of an ensemble begin apart: noise of a tenth of a row's length, except in the first.
@@ -104,15 +112,6 @@ fn product(x: MatRef, w: MatRef) -> Mat {
     out
 }
 
-fn transposed(a: MatRef) -> Mat {
-    let mut out = Mat::zeros(a.cols(), a.rows());
-    let n = a.rows();
-    out.data_mut().par_chunks_mut(n.max(1)).enumerate().for_each(|(c, row)| {
-        row.iter_mut().enumerate().for_each(|(r, v)| *v = a.data()[r * a.cols() + c]);
-    });
-    out
-}
-
 /// Each row with all but its `k` values of largest magnitude set to 0 (ties at the k-th stay).
 fn keep_largest(mut z: Mat, k: usize) -> Mat {
     let n = z.cols();
@@ -126,75 +125,12 @@ fn keep_largest(mut z: Mat, k: usize) -> Mat {
     z
 }
 
-/// The orthogonal polar factor of a square matrix by Newton–Schulz: `X ← X (3 I - Xᵀ X) / 2` from `A / ‖A‖`, which brings
-/// every singular value to 1 (Higham 2008, "Functions of Matrices", ch. 8). `None` where it does not arrive.
-fn polar(a: &Mat) -> Option<Mat> {
-    let (n, isa) = (a.rows(), Isa::current());
-    let mut x = a.clone();
-    // The largest singular value is at most √(‖A‖₁ ‖A‖∞).
-    let largest = |m: &Mat| (0..n).map(|r| m.row(r).iter().map(|v| v.abs()).sum::<f32>()).fold(0.0, f32::max);
-    let size = (largest(a) * largest(&transposed(a.view()))).sqrt();
-    if !(size > 0.0 && size.is_finite()) {
-        return None;
-    }
-    isa.scale(x.data_mut(), 1.0 / size);
-    for _ in 0..60 {
-        let across = transposed(x.view());
-        let mut gram = product(across.view(), across.view());
-        let mut off = 0.0f32;
-        for i in 0..n {
-            let row = gram.row_mut(i);
-            row.iter_mut().for_each(|v| *v *= -0.5);
-            row[i] += 1.5;
-            off = row.iter().enumerate().map(|(j, v)| (v - f32::from(u8::from(i == j))).abs()).fold(off, f32::max);
-        }
-        // The gram is symmetric: rows times rows is X (3 I - Xᵀ X) / 2.
-        x = product(x.view(), gram.view());
-        // Convergence is quadratic: what is off now is squared by the product just made.
-        if off < 1e-3 {
-            return Some(x);
-        }
-    }
-    None
-}
-
-/// The best rotation of a basis by the unexplained share of the held-out rows at k, and that share.
-fn rotate(basis: Mat, fit: MatRef, held: MatRef, k: usize, seed: u64, sae: u64) -> (f64, Mat) {
-    let m = basis.rows();
-    let y_held = product(held, basis.view());
+/// Share of the rows that k directions of an orthonormal basis leave unexplained, from their coordinates: what lies
+/// outside its span and what was not kept.
+fn unexplained(rows: MatRef, coordinates: &Mat, k: usize) -> f64 {
     let square = |v: &[f32]| v.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-    let (total, inside) = (square(held.data()).max(f64::MIN_POSITIVE), square(y_held.data()));
-    // Orthonormal: what is lost is what lies outside the span and what was not kept.
-    let unexplained = |kept: &Mat| (total - inside + inside - square(kept.data())) / total;
-    let plain = unexplained(&keep_largest(y_held.clone(), k));
-    if fit.rows() < ROWS_A_DIRECTION * m || m > MOST_ROTATED || k >= m || held.rows() == 0 {
-        return (plain, basis);
-    }
-    let y = product(fit, basis.view());
-    let y_transposed = transposed(y.view());
-    // R is kept transposed: rows of `r` are its columns, so that `y R = product(y, r)`.
-    let identity = Mat::from_vec(m, m, (0..m * m).map(|i| f32::from(u8::from(i / m == i % m))).collect());
-    let first = if sae == 0 { identity } else { super::orthogonal(m, m, seed ^ 0x5eed, sae) };
-    let (mut r, mut before) = (first.clone(), first);
-    let mut best = if sae == 0 { (plain, None, 0) } else { (f64::INFINITY, None, 0) };
-    for i in 1..=ITERATIONS {
-        let ahead = r.data().iter().zip(before.data()).map(|(&a, &b)| 2.0 * a - b).collect();
-        let Some(ahead) = polar(&Mat::from_vec(m, m, ahead)) else { break };
-        let codes = keep_largest(product(y.view(), ahead.view()), k);
-        // (Yᵀ Z)ᵀ = Zᵀ Y, in the transposed form of R.
-        let Some(next) = polar(&product(transposed(codes.view()).view(), y_transposed.view())) else { break };
-        before = std::mem::replace(&mut r, next);
-        let score = unexplained(&keep_largest(product(y_held.view(), r.view()), k));
-        if score < best.0 {
-            best = (score, Some(r.clone()), i);
-        } else if i - best.2 >= PATIENCE {
-            break;
-        }
-    }
-    match best.1 {
-        Some(r) => (best.0, product(r.view(), transposed(basis.view()).view())),
-        None => (plain, basis),
-    }
+    let total = square(rows.data()).max(f64::MIN_POSITIVE);
+    1.0 - square(keep_largest(coordinates.clone(), k).data()) / total
 }
 
 /// The cosines with the most variance: products of a colour axis (principal axis of the rows' colours) and a DCT-II
@@ -318,8 +254,7 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     };
     let probe = MatRef::new(held.rows().min(512), dim, &held.data()[..held.rows().min(512) * dim]);
     let mut best: Option<(f64, f32)> = None;
-    // Tied: the encoder's rows are the decoder's, so none may vanish.
-    for scale in SCALES.into_iter().filter(|&s| s > 0.0 || !config.tied) {
+    for scale in SCALES {
         let trial = Config { decoder_bias: false, ..*config };
         let weights = Weights {
             W_enc: with(scale),
@@ -370,29 +305,5 @@ mod tests {
         let y = product(x.view(), all.view());
         let variance: Vec<f32> = (0..90).map(|c| (0..40).map(|r| y.row(r)[c].powi(2)).sum()).collect();
         assert!(variance.windows(2).all(|v| v[0] >= v[1] * 0.9999));
-    }
-
-    #[test]
-    fn a_polar_factor_is_orthogonal() {
-        orthonormal(&polar(&noise(20, 20, 2)).expect("finite"), 1e-5);
-    }
-
-    #[test]
-    fn a_rotation_finds_sparse_directions() {
-        // Rows are sparse in a hidden orthonormal basis that is not the principal one.
-        let hidden = polar(&noise(16, 16, 3)).expect("finite");
-        let mut s = Stream::new(4, "test", &[]);
-        let mut x = Mat::zeros(2000, 16);
-        for r in 0..2000 {
-            for _ in 0..2 {
-                let (j, c) = (s.below(16) as usize, s.normal() as f32);
-                Isa::SCALAR.add_scaled(x.row_mut(r), c, hidden.row(j));
-            }
-        }
-        let start = polar(&noise(16, 16, 5)).expect("finite");
-        let (held, fit) = (x.top(200), MatRef::new(1800, 16, &x.data()[200 * 16..]));
-        let (unexplained, found) = rotate(start, fit, held, 2, 0, 0);
-        assert!(unexplained < 0.02, "{unexplained}");
-        orthonormal(&found, 1e-4);
     }
 }

@@ -1,0 +1,722 @@
+//! Whole runs of the built program on small data, seconds long: what is the same bit for bit, what a RUN holds, what is
+//! printed. How good the figures are is the business of real_data.rs.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// With a learning rate, the rule for few rows (early stopping with validation rows) stays out of the way.
+const SMALL: [&str; 8] = ["--latents", "48", "-k", "6", "--batch", "16", "--lr", "0.001"];
+
+fn small(dir: &TempDir) -> String {
+    npy(dir.path(), "x.npy", 24, &rows(200, 24, 1))
+}
+
+fn model(run: &Path) -> Vec<u8> {
+    read(&run.join("model.safetensors"))
+}
+
+/// A tensor of a model, as numbers.
+fn tensor(run: &Path, name: &str) -> Vec<f32> {
+    let bytes = model(run);
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a model");
+    let data = file.tensor(name).unwrap_or_else(|_| panic!("no {name}")).data().to_vec();
+    data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn names(run: &Path) -> BTreeSet<String> {
+    let bytes = model(run);
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a model");
+    file.names().into_iter().map(str::to_owned).collect()
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = String::from_utf8(read(&run.join("metrics.jsonl"))).expect("UTF-8");
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+fn config(run: &Path) -> String {
+    String::from_utf8(read(&run.join("config.toml"))).expect("UTF-8")
+}
+
+/// A number that a run's config.toml tells.
+fn about(run: &Path, key: &str) -> u64 {
+    let number = |l: &str| l.strip_prefix(key)?.strip_prefix(" = ")?.parse().ok();
+    config(run).lines().find_map(number).unwrap_or_else(|| panic!("no {key} in {}", config(run)))
+}
+
+fn has(config: &str, line: &str) {
+    assert!(config.lines().any(|l| l == line), "no line {line:?} in\n{config}");
+}
+
+/// The same command with one thread, with two, and on the plain loops instead of this machine's instructions.
+fn same_bits(data: &str, options: &[&str]) -> TempDir {
+    let dir = tempdir();
+    let one = dir.path().join("one");
+    train(data, &one, &[options, &["--threads", "1"]].concat()).ok();
+    let two = dir.path().join("two");
+    train(data, &two, &[options, &["--threads", "2"]].concat()).ok();
+    assert!(model(&one) == model(&two), "two threads give another model than one: {options:?}");
+    let plain = dir.path().join("plain");
+    let mut command = command(&[&["train", data, "--out", s(&plain), "--threads", "2"], options].concat());
+    command.env("VIBRISSA_KERNELS", "scalar");
+    finish(command).ok();
+    assert!(model(&one) == model(&plain), "plain loops give another model: {options:?}");
+    dir
+}
+
+#[test]
+fn threads_change_nothing_tied() {
+    let dir = tempdir();
+    let options = ["--steps", "60", "--tied", "--raw-topk", "--no-decoder-bias", "--init", "orthogonal"];
+    same_bits(&small(&dir), &[&SMALL[..], &options].concat());
+}
+
+#[test]
+fn threads_change_nothing_untied_with_auxk() {
+    let dir = tempdir();
+    let options = ["--steps", "60", "--auxk", "0.1", "--k-aux", "8", "--dead-after", "64", "--init", "kaiming"];
+    let runs = same_bits(&small(&dir), &[&SMALL[..], &options].concat());
+    let worked = metrics(&runs.path().join("one")).iter().any(|l| l["saes"][0]["loss"]["auxk"].as_f64() > Some(0.0));
+    assert!(worked, "AuxK never had a dead latent to work on");
+}
+
+#[test]
+fn threads_change_nothing_in_an_ensemble() {
+    let dir = tempdir();
+    let options = ["--epochs", "4", "--saes", "2", "--consistency", "0.1", "--init", "data"];
+    let runs = same_bits(&small(&dir), &[&SMALL[..], &options].concat());
+    let one = runs.path().join("one");
+    assert!(tensor(&one, "sae.0.W_enc") != tensor(&one, "sae.1.W_enc"), "each member has its own seed");
+}
+
+/// Rows wide enough that sums over columns are cut in pieces, and that decompositions work in blocks.
+#[test]
+fn threads_change_nothing_for_wide_rows() {
+    let dir = tempdir();
+    let data = npy(dir.path(), "wide.npy", 600, &numbers(300 * 600, 3));
+    for init in ["pca", "orthogonal"] {
+        same_bits(&data, &["--latents", "640", "-k", "12", "--batch", "32", "--steps", "6", "--init", init]);
+    }
+}
+
+#[test]
+fn threads_change_nothing_by_the_rule() {
+    let dir = tempdir();
+    same_bits(&small(&dir), &["--epochs", "3"]);
+    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    same_bits(&data, &["--epochs", "3"]);
+}
+
+#[test]
+fn threads_change_nothing_with_augmentation() {
+    let dir = tempdir();
+    let folder = pictures(&dir.path().join("pictures"), 40, 20, &["a", "b"]);
+    let idx = idx_folder(&dir.path().join("idx"), 40, 10, 10);
+    for data in [&folder, &idx] {
+        let options = [&SMALL[..], &["--size", "10", "--augment", "3", "--epochs", "3", "--init", "data"]].concat();
+        let once = same_bits(data, &options);
+        let anew = same_bits(data, &[&options[..], &["--augment-each-epoch"]].concat());
+        let models = [once, anew].map(|d| model(&d.path().join("one")));
+        assert!(models[0] != models[1], "--augment-each-epoch draws nothing anew");
+    }
+}
+
+#[test]
+fn seeds_change_the_model() {
+    let dir = tempdir();
+    let data = small(&dir);
+    let run = |name: &str, seed: &str| {
+        let out = dir.path().join(name);
+        train(&data, &out, &[&SMALL[..], &["--steps", "5", "--init", "kaiming", "--seed", seed]].concat()).ok();
+        model(&out)
+    };
+    assert!(run("a", "1") != run("b", "2"));
+    assert!(run("c", "1") == run("a2", "1"));
+}
+
+/// Long enough to be killed, with everything on that a checkpoint has to keep.
+const LONG: [&str; 26] = [
+    "--lr",
+    "0.001",
+    "--latents",
+    "128",
+    "-k",
+    "8",
+    "--batch",
+    "16",
+    "--steps",
+    "3000",
+    "--checkpoint-every",
+    "70",
+    "--saes",
+    "2",
+    "--consistency",
+    "0.1",
+    "--auxk",
+    "0.1",
+    "--dead-after",
+    "200",
+    "--init",
+    "kaiming",
+    "--warmup",
+    "100",
+    "--keep",
+    "2",
+];
+
+fn long(dir: &TempDir) -> String {
+    npy(dir.path(), "x.npy", 64, &rows(210, 64, 1))
+}
+
+fn resumed_at(stderr: &str) -> u64 {
+    let lines: Vec<&str> = stderr.lines().filter_map(|l| l.strip_prefix("resumed at step ")).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    lines[0].parse().expect("a number")
+}
+
+/// Steps ascend without repetition up to the last one.
+fn steps_are_whole(run: &Path, last: u64) {
+    let steps: Vec<u64> = metrics(run).iter().map(|l| l["step"].as_u64().expect("a step")).collect();
+    assert!(steps.windows(2).all(|w| w[0] < w[1]), "{steps:?}");
+    assert_eq!(steps.last(), Some(&last));
+}
+
+#[test]
+fn killed_and_resumed_equals_not_killed() {
+    let dir = tempdir();
+    let (data, whole, killed) = (long(&dir), dir.path().join("whole"), dir.path().join("killed"));
+    kill_after_checkpoint(&data, &killed, &LONG);
+    // Twice, and with another number of threads.
+    let again = [&LONG[..], &["--resume", "--threads", "1"]].concat();
+    let before = read(&killed.join("checkpoints/last.safetensors"));
+    let mut child = start(&data, &killed, &again);
+    while child.try_wait().expect("a child").is_none() && read(&killed.join("checkpoints/last.safetensors")) == before {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().expect("it still runs");
+    child.wait().expect("it ended");
+    assert!(!killed.join("model.safetensors").exists());
+
+    let ran = train(&data, &killed, &[&LONG[..], &["--resume"]].concat()).ok();
+    let step = resumed_at(&ran.stderr);
+    assert!(step >= 140 && step % 70 == 0 && step < 3000, "{step}");
+    train(&data, &whole, &LONG).ok();
+    assert!(model(&whole) == model(&killed), "another model than that of the run that was not killed");
+    steps_are_whole(&killed, 3000);
+    steps_are_whole(&whole, 3000);
+    assert_eq!(leftovers(&killed), [] as [std::path::PathBuf; 0]);
+    let history: Vec<_> =
+        ["step-2870", "step-2940"].map(|n| killed.join(format!("checkpoints/{n}.safetensors"))).into();
+    let kept: BTreeSet<_> = snapshot(&killed.join("checkpoints")).into_keys().collect();
+    assert_eq!(kept, history.into_iter().collect());
+}
+
+#[test]
+fn killed_with_augmentation_and_early_stop_and_resumed() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 60, 16, &["a", "b"]);
+    let options = [
+        "--latents",
+        "64",
+        "-k",
+        "6",
+        "--batch",
+        "8",
+        "--epochs",
+        "60",
+        "--checkpoint-every",
+        "25",
+        "--augment",
+        "1",
+        "--augment-each-epoch",
+        "--early-stop",
+        "1000",
+        "--init",
+        "kaiming",
+    ];
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    kill_after_checkpoint(&data, &killed, &options);
+    let ran = train(&data, &killed, &[&options[..], &["--resume"]].concat()).ok();
+    assert!(resumed_at(&ran.stderr) >= 25);
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_exits_cleanly() {
+    let dir = tempdir();
+    let (data, whole, out) = (long(&dir), dir.path().join("whole"), dir.path().join("run"));
+    let mut child = start(&data, &out, &LONG);
+    wait_for(&mut child, &out.join("checkpoints/last.safetensors"));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(sent.success());
+    let ended = child.wait_with_output().expect("it ended");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    let at = stderr.lines().find_map(|l| l.strip_prefix("stopped at step ")).expect("it says where");
+    let at: u64 = at.split(';').next().expect("a part").parse().expect("a number");
+    assert!(stderr.contains("--resume"));
+    assert!(out.join("checkpoints/last.safetensors").exists() && !out.join("model.safetensors").exists());
+
+    let ran = train(&data, &out, &[&LONG[..], &["--resume"]].concat()).ok();
+    assert_eq!(resumed_at(&ran.stderr), at, "it goes on exactly where it stopped");
+    train(&data, &whole, &LONG).ok();
+    assert!(model(&whole) == model(&out));
+    steps_are_whole(&out, 3000);
+}
+
+#[test]
+fn resume_with_nothing_to_resume_starts_at_0() {
+    let dir = tempdir();
+    let (data, fresh, out) = (small(&dir), dir.path().join("fresh"), dir.path().join("run"));
+    let options = [&SMALL[..], &["--steps", "20"]].concat();
+    train(&data, &fresh, &options).ok();
+    let ran = train(&data, &out, &[&options[..], &["--resume"]].concat()).ok();
+    assert_eq!(resumed_at(&ran.stderr), 0);
+    assert!(model(&out) == model(&fresh));
+    // A run that was killed before its first checkpoint: a RUN without one. Its own options are taken up again.
+    let begun = dir.path().join("begun");
+    write(&begun.join("config.toml"), config(&out));
+    let ran = train(&data, &begun, &["--resume"]).ok();
+    assert_eq!(resumed_at(&ran.stderr), 0);
+    assert!(model(&begun) == model(&fresh));
+}
+
+#[test]
+fn resume_of_a_finished_run_changes_nothing() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    train(&data, &out, &[&SMALL[..], &["--steps", "20"]].concat()).ok();
+    let before = snapshot(&out);
+    let ran = train(&data, &out, &["--resume"]).ok();
+    assert!(ran.stderr.contains("has ended"), "{}", ran.stderr);
+    assert_eq!(snapshot(&out), before);
+}
+
+#[test]
+fn metrics_have_every_key_and_a_last_line() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    let more = ["--steps", "130", "--saes", "2", "--consistency", "0.1", "--auxk", "0.1"];
+    let ran = train(&data, &out, &[&SMALL[..], &more].concat()).ok();
+    assert_eq!(ran.stdout, "", "results of train go to RUN, not to stdout");
+    steps_are_whole(&out, 130);
+    let lines = metrics(&out);
+    for line in &lines {
+        assert!(line["epoch"].is_u64() && line["rows_per_s"].as_f64() > Some(0.0) && line["wall_s"].is_f64(), "{line}");
+        let saes = line["saes"].as_array().expect("by SAE");
+        assert_eq!(saes.len(), 2);
+        for sae in saes {
+            for term in ["recon", "auxk", "consistency", "total"] {
+                assert!(sae["loss"][term].is_f64(), "no {term} in {line}");
+            }
+            for key in ["pearson", "fvu", "l0"] {
+                assert!(sae[key].is_f64(), "no {key} in {line}");
+            }
+            assert!(sae["dead_latents"].is_u64());
+        }
+    }
+    let fvu = |l: &Value| l["saes"][0]["fvu"].as_f64().expect("a number");
+    assert!(fvu(&lines[lines.len() - 1]) < fvu(&lines[0]), "it learned nothing");
+}
+
+#[test]
+fn a_run_holds_everything() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    let out = dir.path().join("run");
+    let more = ["--steps", "10", "--saes", "2", "--size", "12x8", "--seed", "9"];
+    train(&data, &out, &[&SMALL[..], &more].concat()).ok();
+    for file in ["config.toml", "model.safetensors", "metrics.jsonl", "eval.json"] {
+        assert!(out.join(file).is_file(), "no {file}");
+    }
+    assert!(out.join("checkpoints").is_dir());
+    for file in ["features.png", "reconstructions.png"] {
+        let picture = image::load_from_memory(&read(&out.join(file))).expect("a picture");
+        assert!(picture.width() > 12 && picture.height() > 8, "{file}");
+    }
+    let text = config(&out);
+    for line in
+        ["latents = 48", "k = 6", "size = \"12x8\"", "gray = true", "seed = 9", "saes = 2", "classes = [\"a\", \"b\"]"]
+    {
+        has(&text, line);
+    }
+    for key in ["tool-version", "threads", "isa", "training-rows", "test-rows", "lr", "beta2", "schedule", "init"] {
+        assert!(text.lines().any(|l| l.starts_with(&format!("{key} = "))), "no {key} in\n{text}");
+    }
+    let want =
+        ["sae.0.W_enc", "sae.0.W_dec", "sae.0.b_enc", "sae.0.b_dec", "sae.1.W_enc", "sae.1.W_dec", "sae.1.b_enc"];
+    assert!(want.iter().all(|n| names(&out).contains(*n)), "{:?}", names(&out));
+    assert_eq!(tensor(&out, "sae.0.W_enc").len(), 48 * 96);
+    let bytes = model(&out);
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a model");
+    let meta = header.metadata().clone().expect("metadata");
+    assert_eq!(meta["schema"], "vibrissa.model/1");
+    assert_eq!(meta["config_hash"].len(), 64);
+    let eval: Value = serde_json::from_slice(&read(&out.join("eval.json"))).expect("JSON");
+    assert_eq!(eval["schema"], "vibrissa.eval/1");
+}
+
+#[test]
+fn tied_models_have_no_decoder_and_no_bias_where_none_is_wanted() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    train(&data, &out, &[&SMALL[..], &["--steps", "3", "--tied", "--no-decoder-bias"]].concat()).ok();
+    assert_eq!(names(&out), ["data.mean", "sae.0.W_enc", "sae.0.b_enc"].map(str::to_owned).into());
+}
+
+#[test]
+fn steps_0_writes_the_initial_model() {
+    let dir = tempdir();
+    let (data, out, one) = (small(&dir), dir.path().join("zero"), dir.path().join("one"));
+    let options = [&SMALL[..], &["--init", "orthogonal", "--tied"]].concat();
+    train(&data, &out, &[&options[..], &["--steps", "0"]].concat()).ok();
+    train(&data, &one, &[&options[..], &["--steps", "1"]].concat()).ok();
+    steps_are_whole(&out, 0);
+    // 48 rows of 24: orthonormal columns.
+    let w = tensor(&out, "sae.0.W_enc");
+    for (i, j) in [(0, 0), (3, 3), (0, 1), (5, 9)] {
+        let dot: f32 = (0..48).map(|h| w[h * 24 + i] * w[h * 24 + j]).sum();
+        assert!((dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-5, "{dot}");
+    }
+    assert!(w != tensor(&one, "sae.0.W_enc"), "a step changes it");
+}
+
+#[test]
+fn from_inherits_model_size_and_channels() {
+    let dir = tempdir();
+    let idx = idx_folder(&dir.path().join("idx"), 60, 20, 10);
+    let first = dir.path().join("first");
+    let options = ["--tied", "--raw-topk", "--saes", "2", "--size", "12", "--steps", "10"];
+    train(&idx, &first, &[&SMALL[..], &options].concat()).ok();
+    let folder = pictures(&dir.path().join("pictures"), 30, 20, &["a", "b"]);
+    let same = dir.path().join("same");
+    train(&folder, &same, &["--from", s(&first), "--steps", "0"]).ok();
+    for name in ["sae.0.W_enc", "sae.0.b_enc", "sae.0.b_dec", "sae.1.W_enc"] {
+        assert!(tensor(&same, name) == tensor(&first, name), "{name}");
+    }
+    let text = config(&same);
+    for line in
+        ["latents = 48", "k = 6", "tied = true", "raw-topk = true", "saes = 2", "size = \"12x12\"", "gray = true"]
+    {
+        has(&text, line);
+    }
+    let tuned = dir.path().join("tuned");
+    train(&folder, &tuned, &["--from", s(&first), "--steps", "40", "--augment", "2", "--lr", "1e-3"]).ok();
+    assert!(tensor(&tuned, "sae.0.W_enc") != tensor(&first, "sae.0.W_enc"));
+    let fvu = |run: &Path| {
+        vibrissa(&["eval", s(run), &folder, "--split", "train", "--json"]).ok().json()["saes"][0]["fvu"]
+            .as_f64()
+            .expect("a number")
+    };
+    assert!(fvu(&tuned) < fvu(&first));
+    let out = dir.path().join("out");
+    for wish in [["--latents", "49"], ["-k", "7"], ["--saes", "3"], ["--size", "13"]] {
+        let more = [&["--from", s(&first)], &wish[..]].concat();
+        train(&folder, &out, &more).refused(&[wish[0], "as in the model of --from", "leave it out"]);
+    }
+    train(&folder, &out, &["--from", s(&first), "--rgb"]).refused(&["as in the model of --from"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn config_of_a_run_repeats_it_and_flags_win() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    let run = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        train(&data, &out, more).ok();
+        out
+    };
+    let more = [
+        "--size",
+        "9x7",
+        "--fit",
+        "pad",
+        "--augment",
+        "1",
+        "--epochs",
+        "2",
+        "--tied",
+        "--seed",
+        "5",
+        "--test-fraction",
+        "0.3",
+        "--weight-decay",
+        "0.01",
+        "--optimizer",
+        "sparse-adam",
+        "--init",
+        "data",
+    ];
+    let first = run("first", &[&SMALL[..], &more].concat());
+    let file = first.join("config.toml");
+    let again = run("again", &["--config", s(&file)]);
+    assert!(model(&again) == model(&first));
+    assert_eq!(config(&again), config(&first));
+    // What the rule chose is repeated as well.
+    let chosen = run("chosen", &["--epochs", "2", "--latents", "32", "-k", "4"]);
+    assert!(model(&run("chosen-again", &["--config", s(&chosen.join("config.toml"))])) == model(&chosen));
+    let other = run("other", &["--config", s(&file), "--latents", "32", "--tied=false", "--rgb", "--steps", "3"]);
+    let text = config(&other);
+    for line in ["latents = 32", "tied = false", "rgb = true", "steps = 3", "k = 6", "seed = 5", "size = \"9x7\""] {
+        has(&text, line);
+    }
+    assert!(!text.contains("epochs = ") && !text.contains("gray = "), "{text}");
+}
+
+/// One JSON object with the keys that others rely on.
+#[test]
+fn eval_json_has_the_schema_it_says() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 40, 16, &["1", "2"]);
+    let out = dir.path().join("run");
+    train(&data, &out, &[&SMALL[..], &["--steps", "10", "--saes", "2", "--test-fraction", "0.4"]].concat()).ok();
+    let json = vibrissa(&["eval", s(&out), &data, "--json"]).ok().json();
+    assert_eq!(json["schema"], "vibrissa.eval/1");
+    let rows = json["rows"].as_u64().expect("a number");
+    let saes = json["saes"].as_array().expect("a list");
+    assert_eq!(saes.len(), 2);
+    for sae in saes {
+        for key in ["pearson", "mse", "fvu", "cosine", "ssim", "psnr", "l0"] {
+            assert!(sae[key].is_f64(), "{key}: {sae}");
+        }
+        for key in ["dead_latents", "rare_latents"] {
+            assert!(sae[key].is_u64(), "{key}: {sae}");
+        }
+        assert_eq!(sae["latents"], 48);
+    }
+    for key in ["pearson", "mse", "fvu", "cosine", "ssim", "psnr"] {
+        assert!(json["ensemble"][key].is_f64() && json["mean_image"][key].is_number(), "{key}: {json}");
+    }
+    assert_eq!(json["ensemble"].get("l0"), Some(&Value::Null), "the mean of several has no L0 of its own");
+    for part in [&saes[0], &saes[1], &json["ensemble"], &json["mean_image"]] {
+        let classes = part["by_class"].as_object().expect("by class");
+        assert_eq!(classes.keys().map(String::as_str).collect::<Vec<_>>(), ["1", "2"]);
+        assert!(classes.values().all(|c| c["mse"].is_f64() && c.get("pearson").is_some()));
+        assert_eq!(classes.values().map(|c| c["rows"].as_u64().expect("a number")).sum::<u64>(), rows);
+    }
+    let text = vibrissa(&["eval", s(&out), &data]).ok().stdout;
+    assert!(text.contains("Pearson") && text.contains("mean image") && text.contains("class 2"), "{text}");
+}
+
+#[test]
+fn eval_without_classes_or_pictures() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    train(&data, &out, &[&SMALL[..], &["--steps", "10"]].concat()).ok();
+    let count = |split: &str| {
+        let json = vibrissa(&["eval", s(&out), &data, "--split", split, "--json"]).ok().json();
+        assert_eq!(json["saes"][0]["by_class"], serde_json::json!({}));
+        assert_eq!(json["mean_image"]["by_class"], serde_json::json!({}));
+        assert_eq!(json["saes"][0]["ssim"], Value::Null, "rows of numbers have no SSIM");
+        json["rows"].as_u64().expect("a number")
+    };
+    assert_eq!(count("all"), 200);
+    assert!(count("test") > 0);
+    assert_eq!(count("train") + count("test"), 200);
+    let json = vibrissa(&["eval", s(&out), &data, "--json"]).ok().json();
+    assert_eq!(json["rows"], count("test"), "test is the default");
+    // Values that are not defined are null, and it is JSON all the same: rows that are all equal have no variance.
+    let flat = npy(dir.path(), "flat.npy", 24, &[0.5; 24 * 30]);
+    let json = vibrissa(&["eval", s(&out), &flat, "--split", "all", "--json"]).ok().json();
+    assert_eq!(json["saes"][0]["fvu"], Value::Null, "{json}");
+}
+
+#[test]
+fn several_runs_are_one_ensemble() {
+    let dir = tempdir();
+    let data = small(&dir);
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    train(&data, &a, &[&SMALL[..], &["--steps", "60", "--init", "kaiming"]].concat()).ok();
+    let more = ["--steps", "60", "--latents", "40", "-k", "5", "--saes", "2", "--tied", "--init", "kaiming"];
+    train(&data, &b, &more).ok();
+    let of = |runs: &[&str]| vibrissa(&[&["eval"], runs, &[&data, "--split", "all", "--json"]].concat()).ok().json();
+    let (one, other, both) = (of(&[s(&a)]), of(&[s(&b)]), of(&[s(&a), s(&b)]));
+    let saes = both["saes"].as_array().expect("a list");
+    assert_eq!(saes.iter().map(|v| v["latents"].as_u64()).collect::<Vec<_>>(), [Some(48), Some(40), Some(40)]);
+    assert_eq!(saes[0], one["saes"][0]);
+    assert_eq!(saes[2], other["saes"][1]);
+    let mse = |v: &Value| v["mse"].as_f64().expect("a number");
+    let worst = saes.iter().map(mse).fold(0.0, f64::max);
+    assert!(mse(&both["ensemble"]) < worst);
+    // Models of rows of another width make no ensemble.
+    let narrow = npy(dir.path(), "narrow.npy", 12, &rows(50, 12, 1));
+    let c = dir.path().join("c");
+    train(&narrow, &c, &["--latents", "16", "-k", "4", "--steps", "1"]).ok();
+    vibrissa(&["eval", s(&a), s(&c), &data]).refused(&[s(&c), "another shape", "evaluate it by itself"]);
+}
+
+#[test]
+fn a_model_of_idx_files_looks_at_pictures_of_another_size() {
+    let dir = tempdir();
+    let idx = idx_folder(&dir.path().join("idx"), 60, 20, 10);
+    let out = dir.path().join("run");
+    train(&idx, &out, &[&SMALL[..], &["--steps", "20"]].concat()).ok();
+    has(&config(&out), "test-rows = 20");
+    let json = vibrissa(&["eval", s(&out), &idx, "--json"]).ok().json();
+    assert_eq!(json["rows"], 20, "the test files are the test set");
+    assert_eq!(json["saes"][0]["by_class"].as_object().expect("classes").keys().collect::<Vec<_>>(), ["3", "8"]);
+    let folder = pictures(&dir.path().join("pictures"), 13, 30, &["1", "2"]);
+    let all = |more: &[&str]| {
+        let base = ["eval", s(&out), &folder, "--split", "all", "--json"];
+        vibrissa(&[&base[..], more].concat()).ok().json()
+    };
+    let json = all(&[]);
+    assert_eq!(json["rows"], 13);
+    assert_eq!(json["saes"][0]["by_class"]["1"]["rows"], 7);
+    assert!(json["saes"][0]["ssim"].is_null() || json["saes"][0]["ssim"].is_f64());
+    assert_eq!(all(&["--augment", "5"])["rows"], 13 * 6);
+}
+
+#[test]
+fn folds_hold_out_every_row_once() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 23, 12, &["a", "b"]);
+    let out = dir.path().join("run");
+    let options = [&SMALL[..], &["--steps", "12", "--folds", "3", "--init", "data"]].concat();
+    train(&data, &out, &options).ok();
+    let pooled: Value = serde_json::from_slice(&read(&out.join("eval-folds.json"))).expect("JSON");
+    assert_eq!(pooled["rows"], 23);
+    assert_eq!(pooled["saes"][0]["by_class"]["a"]["rows"], 12);
+    assert_eq!(pooled["saes"][0]["by_class"]["b"]["rows"], 11);
+    assert!(out.join("model.safetensors").exists(), "and a model of all rows");
+    has(&config(&out), "training-rows = 23");
+}
+
+#[test]
+fn early_stop_keeps_the_best_weights() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    // A step much too large gets worse sooner or later.
+    let more = ["--epochs", "400", "--early-stop", "2", "--lr", "0.05", "--schedule", "constant", "--warmup", "0"];
+    let ran = train(&data, &out, &[&SMALL[..6], &more].concat()).ok();
+    assert!(ran.stderr.contains("stopped early"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("for early stopping"), "{}", ran.stderr);
+    // However soon it stops, the log has a line of the last step, the end of an epoch.
+    let last = metrics(&out).last().expect("a line")["step"].as_u64().expect("a step");
+    let training: u64 = about(&out, "training-rows");
+    assert!(last < 400 * training.div_ceil(16) && last % training.div_ceil(16) == 0, "{last} of {training} rows");
+    assert!(!out.join("checkpoints/best.safetensors").exists());
+    // The test rows are those that would be held out without it.
+    let plain = dir.path().join("plain");
+    train(&data, &plain, &[&SMALL[..], &["--steps", "1"]].concat()).ok();
+    assert_eq!(about(&out, "test-rows"), about(&plain, "test-rows"));
+}
+
+/// Weights of a last, incomplete epoch are judged too, and not thrown away for those of the beginning.
+#[test]
+fn early_stop_judges_the_last_step() {
+    let dir = tempdir();
+    let (data, zero, out) = (small(&dir), dir.path().join("zero"), dir.path().join("run"));
+    let options = [&SMALL[..], &["--early-stop", "3", "--init", "kaiming", "--warmup", "0"]].concat();
+    train(&data, &zero, &[&options[..], &["--steps", "0"]].concat()).ok();
+    train(&data, &out, &[&options[..], &["--steps", "8"]].concat()).ok();
+    assert!(about(&out, "training-rows") > 8 * 16, "less than an epoch");
+    assert!(tensor(&out, "sae.0.W_enc") != tensor(&zero, "sae.0.W_enc"), "the steps were thrown away");
+}
+
+#[test]
+fn a_test_list_names_the_test_rows() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 30, 12, &["a", "b"]);
+    let list = dir.path().join("list.txt");
+    write(&list, "a/p000.png\nb/p003.png\n\na/p010.png\n");
+    let out = dir.path().join("run");
+    let ran = train(&data, &out, &[&SMALL[..], &["--steps", "5", "--test-list", s(&list)]].concat()).ok();
+    assert!(ran.stderr.contains("warning: class b has only 1 test rows"), "{}", ran.stderr);
+    has(&config(&out), "training-rows = 27");
+    // The list belongs to the run from now on.
+    std::fs::remove_file(&list).expect("removed");
+    let json = vibrissa(&["eval", s(&out), &data, "--json"]).ok().json();
+    assert_eq!(json["rows"], 3);
+    assert_eq!(json["saes"][0]["by_class"]["a"]["rows"], 2);
+}
+
+#[test]
+fn groups_stay_together() {
+    let dir = tempdir();
+    let data = dir.path().join("frames");
+    for i in 0..60 {
+        let bytes = encoded(&picture(10, 10, i), image::ImageFormat::Png);
+        write(&data.join(format!("mouse{}_{i}.png", i / 5)), bytes);
+    }
+    let out = dir.path().join("run");
+    let more = ["--steps", "2", "--group", r"mouse(\d+)_", "--test-fraction", "0.4"];
+    train(s(&data), &out, &[&SMALL[..], &more].concat()).ok();
+    let test = about(&out, "test-rows");
+    assert!(test > 0 && test < 60 && test % 5 == 0, "{test} rows of animals with 5 each");
+}
+
+#[test]
+fn sixteen_bit_tiffs_and_their_range() {
+    let dir = tempdir();
+    let data = dir.path().join("scope");
+    for i in 0..20u32 {
+        // 12 of 16 bits, as microscopes write them; one pixel reaches the top.
+        let values = numbers(64, u64::from(i) + 5);
+        let picture = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(8, 8, |x, y| {
+            image::Luma([if (x, y, i) == (0, 0, 0) { 4095 } else { (values[(y * 8 + x) as usize] * 4000.0) as u16 }])
+        });
+        let mut out = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut out, image::ImageFormat::Tiff).expect("encoded");
+        write(&data.join(format!("p{i:02}.tif")), out.into_inner());
+    }
+    let mean = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        train(s(&data), &out, &[&SMALL[..], &["--steps", "1"], more].concat()).ok();
+        tensor(&out, "data.mean")
+    };
+    let (auto, full) = (mean("auto", &[]), mean("full", &["--range", "full"]));
+    assert!(auto.iter().any(|&m| m > 0.3) && full.iter().all(|&m| m < 0.07), "{auto:?} {full:?}");
+    for (a, f) in auto.iter().zip(&full) {
+        assert!((a * 4095.0 / 65535.0 - f).abs() < 1e-6, "{a} {f}");
+    }
+}
+
+/// Weights act on rows as loaded: data of any magnitude trains, and its figures can be recomputed from the files alone.
+#[test]
+fn numpy_recomputes_the_figures() {
+    let python = std::env::var("VIBRISSA_PYTHON").unwrap_or_else(|_| "python3".into());
+    let there =
+        Command::new(&python).args(["-c", "import numpy, safetensors"]).output().is_ok_and(|o| o.status.success());
+    if !there {
+        return skip("numpy_recomputes_the_figures", "python3 with numpy and safetensors is not there");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/recompute.py");
+    let dir = tempdir();
+    let plain = small(&dir);
+    let huge: Vec<f32> = rows(200, 24, 1).iter().map(|v| v * 3000.0).collect();
+    let huge = npy(dir.path(), "huge.npy", 24, &huge);
+    for (i, (data, more)) in [
+        (&plain, &["--tied", "--raw-topk", "--no-decoder-bias"][..]),
+        (&plain, &["--saes", "2", "--init", "kaiming"]),
+        (&huge, &["--saes", "2"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = dir.path().join(format!("run{i}"));
+        train(data, &out, &[&SMALL[..], &["--steps", "50"], more].concat()).ok();
+        let ours = vibrissa(&["eval", s(&out), data, "--split", "all", "--json"]).ok().json();
+        let ran = Command::new(&python).args([script, s(&out), data]).output().expect("python runs");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let theirs: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        assert_eq!(ours["rows"], theirs["rows"]);
+        let pairs = ours["saes"].as_array().into_iter().flatten().zip(theirs["saes"].as_array().into_iter().flatten());
+        for (ours, theirs) in pairs.chain([(&ours["ensemble"], &theirs["ensemble"])]) {
+            for key in ["pearson", "mse", "fvu", "cosine", "l0"] {
+                let Some(a) = ours[key].as_f64() else { continue };
+                let b = theirs[key].as_f64().expect("a number");
+                assert!((a - b).abs() <= 2e-5 * b.abs().max(1e-3), "{key}: {a} here, {b} by NumPy ({more:?})");
+            }
+        }
+    }
+}
