@@ -174,6 +174,12 @@ def chosen(c):
     return ", ".join(f"{k} {v}" for k, v in c.items())
 
 
+def rules():
+    """The table above `resolve`, as the code has it."""
+    source = (ROOT / "crates/vibrissa/src/train/defaults.rs").read_text()
+    return "".join(line[4:] + "\n" for line in source.splitlines() if line.startswith("/// |"))
+
+
 def defaults():
     rows = []
 
@@ -221,7 +227,7 @@ def mice():
     return table(head, rows) + f"\nChosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, defaults, mice)}
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, rules, defaults, mice)}
 
 
 def fill(match):
