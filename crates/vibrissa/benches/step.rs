@@ -182,7 +182,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     let mut auxk = AuxK { coef: 0.0, k_aux: 0, dead_after: u64::MAX };
     if s.auxk {
         let dead = s.latents / 10;
-        auxk = AuxK { coef: 1.0 / 32.0, k_aux: (2 * s.k).min(dead), dead_after: 1_000_000 };
+        auxk = AuxK { coef: 1.0 / 32.0, k_aux: (s.dim / 2).min(s.latents / 4).min(256), dead_after: 1_000_000 };
         let mut weights = sae.into_weights();
         weights.b_enc[..dead].fill(-5.0);
         state.silent[..dead].fill(auxk.dead_after);

@@ -1,0 +1,264 @@
+"""Writes the figures of README.md and docs/*.md from docs/measured/*.json; no figure there is typed.
+
+usage: docs.py [--check]        --check changes nothing and exits 1 if a section is stale
+
+A section is everything between <!-- figures:NAME --> and <!-- /figures -->, NAME one of the functions in SECTIONS.
+"""
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "docs" / "measured"
+PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md"]
+SECTION = re.compile(r"(<!-- figures:([a-z_]+) -->\n)(.*?)(<!-- /figures -->)", re.S)
+NOT_YET = "not measured yet"
+
+
+class Missing(Exception):
+    pass
+
+
+def load(name):
+    path = MEASURED / f"{name}.json"
+    if not path.exists():
+        raise Missing(name)
+    record = json.loads(path.read_text())
+    if record.get("schema") != "vibrissa.measured/1" or record.get("quick"):
+        raise SystemExit(f"{path}: not a full measurement; run scripts/measure.py without --quick")
+    return record
+
+
+def figures(name):
+    return load(name)["figures"]
+
+
+def text(value, digits=4):
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def table(head, rows):
+    line = lambda cells: "| " + " | ".join(str(c) for c in cells) + " |"
+    return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)]) + "\n"
+
+
+def made(*names):
+    """Where the figures come from, one line a machine and commit."""
+    lines = {}
+    for name in names:
+        try:
+            r = load(name)
+        except Missing:
+            continue
+        where = f"{r['cpu']}, {r['threads']} threads, {r['isa'] or 'its best instruction set'}, commit {r['commit']}, {r['date']}"
+        lines.setdefault(where, []).append(f"`{name}`")
+    return "".join(f"\nMeasured on {where} ({', '.join(names)}).\n" for where, names in lines.items())
+
+
+def seconds(s):
+    return f"{s:.1f} s" if s < 120 else f"{int(s // 60)} min {int(s % 60)} s"
+
+
+def mib(n):
+    return f"{n / (1 << 20):,.0f} MiB"
+
+
+def rows_of(*makers):
+    """Rows of makers that have their figures; a maker without them gives its name and a note."""
+    out = []
+    for name, make in makers:
+        try:
+            out.append(make())
+        except Missing:
+            out.append([name, NOT_YET, ""])
+    return out
+
+
+def summary():
+    def mnist_seeds():
+        s = figures("mnist_seeds")["test"]["saes"][0]
+        return ["MNIST, the seeds' recipe, 5 epochs", f"Pearson {text(s['pearson'])}, fvu {text(s['fvu'])}", "PyTorch: Pearson 0.9733, fvu 0.0728"]
+
+    def mnist_default():
+        f = figures("mnist_default")
+        s = f["test"]["saes"][0]
+        return ["MNIST, own defaults, 5 epochs", f"fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}", "aim: fvu ≤ 0.065, ≤ 10 dead, < 60 s"]
+
+    def digits():
+        f = figures("digits")
+        best, mean = max(s["pearson"] for s in f["seeds"]["saes"]), f["seeds"]["ensemble"]["pearson"]
+        return ["1,000 digits as 64×64 RGB", f"seeds' recipe: best of three {text(best)}, their mean {text(mean)}; own defaults: {text(f['rule']['saes'][0]['pearson'])}", "PyTorch: Pearson 0.924"]
+
+    def photos():
+        f = figures("photos")
+        dead = f["rule_on_training_rows"]["saes"][0]
+        return ["1,000 photographs, 64×64 RGB", f"Pearson {text(f['rule']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % dead, {seconds(f['wall_s'])}", f"PyTorch, seeds' recipe: 0.770; PCA with 128: {text(f['baselines']['pca_k']['pearson'])}"]
+
+    def mice():
+        f = figures("mice")
+        at = lambda key: f[key]["saes"][0]["pearson"]
+        return ["39 mice, fine-tuned from MNIST", f"Pearson {text(at('originals_before'))} → {text(at('originals_held_out_by_folds'))}, held out by five folds", "before → after"]
+
+    def faster(name, label):
+        def make():
+            s = figures("speed")[name]
+            if "times_faster" not in s:
+                raise Missing(name)
+            return [label, f"{s['ms_per_step']:.2f} ms, {s['times_faster']:.1f} times as fast", f"torch.compile: {s['torch_compile_ms']:.1f} ms"]
+
+        return make
+
+    def memory():
+        f = figures("memory")
+        beside = f"PyTorch: {mib(f['torch_eager_peak_bytes'])}" if "torch_eager_peak_bytes" in f else ""
+        return ["Peak memory, photographs, one SAE", f"{mib(f['seeds_peak_bytes'])}, {f['seeds_ratio']:.2f} × what must be held", beside]
+
+    def determinism():
+        f = figures("determinism")
+        return ["Same seed: 1 and 2 threads, AVX2 and AVX-512, killed and resumed", "identical weights" if f["identical"] else "weights DIFFER", "bit for bit"]
+
+    def demo():
+        f = figures("demo")
+        return ["`vibrissa demo`", f"Pearson {text(f['pearson'])}, {100 * f['recovery']:.1f} % recovery (mean best \\|cos\\|), {seconds(f['wall_s'])}", f"random directions: {100 * f['recovery_chance']:.1f} %"]
+
+    makers = [("MNIST, the seeds' recipe", mnist_seeds), ("MNIST, own defaults", mnist_default), ("1,000 digits", digits), ("1,000 photographs", photos), ("39 mice", mice)]
+    makers += [(label, faster(name, label)) for name, label in [("mnist", "A step, 784 → 1,024, batch 128"), ("photos", "A step, 12,288 → 3,072, batch 32"), ("mice64", "A step, 4,096 → 8,192, batch 16")]]
+    makers += [("Peak memory", memory), ("Determinism", determinism), ("`vibrissa demo`", demo)]
+    names = ["mnist_seeds", "mnist_default", "digits", "photos", "mice", "speed", "memory", "determinism", "demo"]
+    return table(["on held-out rows", "vibrissa", "beside"], rows_of(*makers)) + made(*names)
+
+
+def speed():
+    f = figures("speed")
+    rows = []
+    for name in ("mnist", "photos", "mice64"):
+        s = f[name]
+        rows.append([name, text(s["ms_per_step"], 2), text(s["ms_inside_step"], 2), text(s.get("torch_compile_ms"), 1), text(s.get("times_faster"), 1)])
+    note = f"\nPyTorch {f['torch_version']}.\n" if "torch_version" in f else ""
+    return table(["shape", "ms a step, whole run", "ms inside the step", "torch.compile ms", "times faster"], rows) + note + made("speed")
+
+
+def bench():
+    f = figures("bench")
+    rows = []
+    for s in f["shapes"]:
+        layout = ("tied" if s["tied"] else "untied") + (", AuxK" if s["auxk"] else "")
+        cells = [s["name"], f"{s['d_in']:,} → {s['latents']:,}", s["k"], f"{s['batch']:,}", layout]
+        rows.append(cells + [text(s[k], 2) for k in ("step_ms", "encode_ms", "floor_ms")] + [s["floor_set_by"], text(s["step_over_floor"], 2)])
+    head = ["shape", "D → H", "k", "B", "layout", "step ms", "encode ms", "floor ms", "set by", "step ÷ floor"]
+    machine = f"\nThis machine: {f['gemm_gflops']:.0f} GFLOP/s in dense products, {f['read_gb_per_s']:.1f} GB/s read, {f['update_gb_per_s']:.1f} GB/s in and out when updating in place.\n"
+    return table(head, rows) + machine + made("bench")
+
+
+def memory():
+    f = figures("memory")
+    rows = [["seeds' recipe (tied)", mib(f["seeds_peak_bytes"]), mib(f["seeds_must_hold_bytes"]), text(f["seeds_ratio"], 2)]]
+    rows.append(["own defaults (untied)", mib(f["rule_peak_bytes"]), mib(f["rule_must_hold_bytes"]), text(f["rule_ratio"], 2)])
+    for variant in ("eager", "compile"):
+        if (peak := f.get(f"torch_{variant}_peak_bytes")) is not None:
+            rows.append([f"PyTorch {variant}, seeds' recipe", mib(peak), mib(f["seeds_must_hold_bytes"]), text(peak / f["seeds_must_hold_bytes"], 2)])
+    return table(["run", "peak memory", "parameters + moments + pictures", "ratio"], rows) + made("memory")
+
+
+def determinism():
+    f = figures("determinism")
+    rows = [[name, f"`{h[:16]}…`"] for name, h in f["sha256"].items()]
+    killed = f"\nKilled at step {f['killed_at_step']} of 500.\n"
+    return table(["run", "SHA-256 of model.safetensors"], rows) + killed + made("determinism")
+
+
+def chosen(c):
+    return ", ".join(f"{k} {v}" for k, v in c.items())
+
+
+def rules():
+    """The table above `resolve`, as the code has it."""
+    source = (ROOT / "crates/vibrissa/src/train/defaults.rs").read_text()
+    return "".join(line[4:] + "\n" for line in source.splitlines() if line.startswith("/// |"))
+
+
+def defaults():
+    rows = []
+
+    def add(what, s, wall, choice):
+        rows.append([what, text(s["pearson"]), text(s["fvu"]), f"{s['dead_latents']} of {s['latents']:,}", text(s["rare_latents"]), seconds(wall) if wall else "–", chosen(choice) if choice else ""])
+
+    def attempt(name, fill):
+        try:
+            fill(figures(name))
+        except Missing:
+            rows.append([name, NOT_YET, "", "", "", "", ""])
+
+    one = lambda record: record["saes"][0]
+    attempt("mnist_default", lambda f: add("MNIST, H 1024, k 50, B 128, 5 epochs", one(f["test"]), f["wall_s"], f["chosen"]))
+    attempt("mnist_free", lambda f: add("MNIST, no option", one(f["test"]), f["wall_s"], f["chosen"]))
+    attempt("mnist_seeds", lambda f: add("MNIST, the seeds' recipe", one(f["test"]), f["wall_s"], None))
+    attempt("digits", lambda f: (add("digits, H 3072, k 128", one(f["rule"]), f["rule_wall_s"], f["rule_chosen"]), add("digits, the seeds' recipe (first of three)", one(f["seeds"]), f["seeds_wall_s"], None)))
+    attempt("photos", lambda f: (add("photographs, H 3072, k 128", one(f["rule"]), f["wall_s"], f["chosen"]), add("photographs, the same before training", one(f["steps_0"]), None, None)))
+    attempt("activations", lambda f: (add("activations, H 6144, k 32, B 1024, 40 steps", one(f["steps_40"]), f["steps_40_wall_s"], f["steps_40_chosen"]), add("activations, no option", one(f["free"]), f["free_wall_s"], f["free_chosen"])))
+    out = table(["data and options", "Pearson", "fvu", "dead", "rare", "time", "chosen"], rows)
+    beside = []
+    for name in ("photos", "digits"):
+        try:
+            b = figures(name)["baselines"]
+        except Missing:
+            continue
+        for key, label in [("pca_k", f"PCA with {b['k']} components"), ("pca_atoms", "± principal directions, the k largest"), ("dct_atoms", "± cosines, the k largest")]:
+            beside.append([name, label, text(b[key]["pearson"]), text(b[key]["fvu"])])
+    if beside:
+        out += "\nWithout any training, on the same rows:\n\n" + table(["data", "dictionary", "Pearson", "fvu"], beside)
+    return out + made("mnist_default", "mnist_free", "mnist_seeds", "digits", "photos", "activations")
+
+
+def mice():
+    f = figures("mice")
+    rows = []
+    steps = [("all_before", "234 rows, before"), ("all_after", "234 rows, after"), ("test_before", "held-out split, before"), ("test_after", "held-out split, after")]
+    steps += [("originals_before", "39 originals, before"), ("originals_held_out_by_folds", "39 originals, each held out by one of five folds, after")]
+    for key, label in steps:
+        s, base = f[key]["saes"][0], f[key]["mean_image"]
+        by = s["by_class"]
+        of = lambda c: text(by[c]["pearson"]) + f" ({by[c]['rows']})" if c in by else "–"
+        rows.append([label, f[key]["rows"], text(s["pearson"]), of("1"), of("2"), text(s["mse"], 5), text(s["fvu"]), text(base["pearson"])])
+    head = ["rows looked at", "rows", "Pearson", "class 1 (rows)", "class 2 (rows)", "mse", "fvu", "mean image's Pearson"]
+    return table(head, rows) + f"\nChosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
+
+
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, rules, defaults, mice)}
+
+
+def fill(match):
+    begin, name, _, end = match.groups()
+    if name not in SECTIONS:
+        raise SystemExit(f"figures:{name}: no such section; scripts/docs.py knows {', '.join(SECTIONS)}")
+    try:
+        body = SECTIONS[name]()
+    except Missing as missing:
+        body = f"*{missing}: {NOT_YET} (scripts/measure.py --only {missing}).*\n"
+    return f"{begin}{body}{end}"
+
+
+def main():
+    if sys.argv[1:] not in ([], ["--check"]):
+        raise SystemExit(__doc__)
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text()
+        if old.count("<!-- figures:") != len(SECTION.findall(old)):
+            raise SystemExit(f"{page}: a section of figures has no end")
+        new = SECTION.sub(fill, old)
+        if new != old:
+            stale.append(page)
+            if not sys.argv[1:]:
+                path.write_text(new)
+                print(f"{page}: figures updated")
+    if sys.argv[1:] and stale:
+        raise SystemExit(f"stale figures in {', '.join(stale)}: run scripts/docs.py and commit")
+
+
+if __name__ == "__main__":
+    main()
