@@ -643,7 +643,10 @@ fn early_stop_keeps_the_best_weights() {
     // However soon it stops, the log has a line of the last step, the end of an epoch.
     let last = metrics(&out).last().expect("a line")["step"].as_u64().expect("a step");
     let training: u64 = about(&out, "training-rows");
-    assert!(last < 400 * training.div_ceil(16) && last.is_multiple_of(training.div_ceil(16)), "{last} of {training} rows");
+    assert!(
+        last < 400 * training.div_ceil(16) && last.is_multiple_of(training.div_ceil(16)),
+        "{last} of {training} rows"
+    );
     assert!(!out.join("checkpoints/best.safetensors").exists());
     // The test rows are those that would be held out without it.
     let plain = dir.path().join("plain");
