@@ -66,12 +66,8 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         data_args.size = Some(format!("{}x{}", p.width, p.height));
         (data_args.gray, data_args.rgb) = (p.channels == 1, p.channels == 3);
     }
-    let data_args = DataArgs {
-        fit: args.fit.or(data_args.fit),
-        augment: Some(args.augment),
-        skip_bad: args.skip_bad,
-        ..data_args
-    };
+    let data_args =
+        DataArgs { fit: args.fit.or(data_args.fit), augment: Some(args.augment), skip_bad: args.skip_bad, ..data_args };
     let seed = settings.as_ref().map_or(42, |s| s.seed);
     let data = open(data_spec, &data_args.options(seed)?)?;
     for (run, model) in runs.iter().zip(&models) {
@@ -82,7 +78,9 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         part => {
             let own = settings.as_ref().is_some_and(|s| s.trained_on.as_deref() == Some(data_spec));
             let mut options = settings.as_ref().map(|s| s.split.options()).transpose()?.unwrap_or_default();
-            if !own && options.test_list.as_ref().is_some_and(|l| !(0..data.originals()).any(|i| l.contains(&data.name(i)))) {
+            if !own
+                && options.test_list.as_ref().is_some_and(|l| !(0..data.originals()).any(|i| l.contains(&data.name(i))))
+            {
                 options.test_list = None;
             }
             let split = split::split(&data, &options)?;
@@ -132,7 +130,15 @@ fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
 }
 
 fn plain(r: &Reconstruction) -> Scores {
-    Scores { pearson: r.pearson, mse: r.mse, fvu: r.fvu, cosine: r.cosine, ssim: r.ssim, psnr: r.psnr, ..Scores::default() }
+    Scores {
+        pearson: r.pearson,
+        mse: r.mse,
+        fvu: r.fvu,
+        cosine: r.cosine,
+        ssim: r.ssim,
+        psnr: r.psnr,
+        ..Scores::default()
+    }
 }
 
 /// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.

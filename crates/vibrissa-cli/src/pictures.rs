@@ -78,4 +78,3 @@ pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result
     let sheet = reconstruction_sheet(&columns, shape, &labels, "Originals over reconstructions (Pearson's r below)");
     write_atomically(&run.join("reconstructions.png"), |out| out.write_all(&sheet.encode_png()))
 }
-

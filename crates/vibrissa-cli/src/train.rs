@@ -451,7 +451,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         let gray = pictures.channels == 1;
         if (gray && options.data.rgb) || (!gray && options.data.gray) {
             let has = if gray { "--gray" } else { "--rgb" };
-            return Err(Error::option("colour", format!("{has}, as in the model of --from"), "the other", "leave it out"));
+            return Err(Error::option(
+                "colour",
+                format!("{has}, as in the model of --from"),
+                "the other",
+                "leave it out",
+            ));
         }
         options.data.size = Some(size);
         (options.data.gray, options.data.rgb) = (gray, !gray);
@@ -632,8 +637,7 @@ fn train_folds(
             format::read_model(&sub.0)?.saes
         } else {
             let mut screen = Screen::new("fold", false, stop.clone());
-            let outcome =
-                train(&sub, &own, rows.clone(), facts, options.clone(), keep, begin, &mut |e| screen.hear(e));
+            let outcome = train(&sub, &own, rows.clone(), facts, options.clone(), keep, begin, &mut |e| screen.hear(e));
             screen.finish();
             match outcome? {
                 Outcome::Finished(saes) => saes,
@@ -672,7 +676,8 @@ fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes
     };
     let copies = if data.copies() > 1 { format!(" with {} variants each", data.copies() - 1) } else { String::new() };
     eprintln!("{spec}: {} {what}{copies}{classes}", show::count(data.originals()));
-    let mut parts = format!("{} rows to train on, {} held out", show::count(rows.train.len()), show::count(rows.test.len()));
+    let mut parts =
+        format!("{} rows to train on, {} held out", show::count(rows.train.len()), show::count(rows.test.len()));
     if !rows.validation.is_empty() {
         parts += &format!(", {} for early stopping", show::count(rows.validation.len()));
     }

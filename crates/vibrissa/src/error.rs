@@ -105,11 +105,6 @@ impl Error {
         got: impl std::fmt::Display,
         remedy: impl Into<String>,
     ) -> Error {
-        Error::Option {
-            option: option.into(),
-            expected: expected.into(),
-            got: got.to_string(),
-            remedy: remedy.into(),
-        }
+        Error::Option { option: option.into(), expected: expected.into(), got: got.to_string(), remedy: remedy.into() }
     }
 }

@@ -102,10 +102,8 @@ fn write_tensors(path: &Path, metadata: &BTreeMap<&str, String>, tensors: &[Out]
     let mut at = 0;
     for t in tensors {
         let end = at + t.bytes.len();
-        header.insert(
-            t.name.clone(),
-            serde_json::json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [at, end]}),
-        );
+        header
+            .insert(t.name.clone(), serde_json::json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [at, end]}));
         at = end;
     }
     let mut text = serde_json::Value::Object(header).to_string().into_bytes();
@@ -187,7 +185,12 @@ pub fn write_checkpoint(
             out.push(floats(format!("state.{i}.{name}.v"), &[moments.v.len()], &moments.v));
         }
         let silent = bytemuck::cast_slice(&state.silent);
-        out.push(Out { name: format!("state.{i}.silent"), shape: vec![state.silent.len()], dtype: "U64", bytes: silent });
+        out.push(Out {
+            name: format!("state.{i}.silent"),
+            shape: vec![state.silent.len()],
+            dtype: "U64",
+            bytes: silent,
+        });
         out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes: &moved[i] });
     }
     let mut meta = metadata(config);
@@ -286,7 +289,8 @@ impl<'a> File<'a> {
     fn config(&self) -> Result<ModelConfig> {
         let schema = self.text("schema")?;
         if schema != MODEL_SCHEMA {
-            let newer = schema.strip_prefix("vibrissa.model/").and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v > 1);
+            let newer =
+                schema.strip_prefix("vibrissa.model/").and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v > 1);
             let found = format!("has schema {schema}, this version reads {MODEL_SCHEMA}");
             let remedy = if newer { "update vibrissa to read it" } else { "give a model that vibrissa wrote" };
             return Err(Error::file(self.path, found, remedy));
@@ -295,7 +299,8 @@ impl<'a> File<'a> {
         if blake3::hash(text.as_bytes()).to_hex().as_str() != self.text("config_hash")? {
             return Err(Error::file(self.path, "its configuration does not match its hash", BROKEN));
         }
-        serde_json::from_str(&text).map_err(|e| Error::file(self.path, format!("its configuration is broken ({e})"), BROKEN))
+        serde_json::from_str(&text)
+            .map_err(|e| Error::file(self.path, format!("its configuration is broken ({e})"), BROKEN))
     }
 
     fn saes(&mut self, config: &ModelConfig) -> Result<Vec<Sae>> {
@@ -303,7 +308,8 @@ impl<'a> File<'a> {
         config.sae.check()?;
         (0..config.saes)
             .map(|i| {
-                let W_enc = Mat::from_vec(latents, d_in, self.read(&format!("sae.{i}.W_enc"), Dtype::F32, &[latents, d_in])?);
+                let W_enc =
+                    Mat::from_vec(latents, d_in, self.read(&format!("sae.{i}.W_enc"), Dtype::F32, &[latents, d_in])?);
                 let W_dec = if tied {
                     None
                 } else {
@@ -361,8 +367,8 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
     let mut file = File::open(path)?;
     let config = file.config()?;
     let text = file.text("progress")?;
-    let progress: Progress = serde_json::from_str(&text)
-        .map_err(|e| Error::file(path, format!("its progress is broken ({e})"), BROKEN))?;
+    let progress: Progress =
+        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("its progress is broken ({e})"), BROKEN))?;
     let saes = file.saes(&config)?;
     let mut states = Vec::new();
     for i in 0..config.saes {

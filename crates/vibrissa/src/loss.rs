@@ -68,13 +68,7 @@ pub fn spread(rows: MatRef, sums: &mut [f64]) -> f64 {
 /// `decoders`: S × `[H, D]`, rows of any length; `matches[p][h]` for the pairs p = (0,1), (0,2), …, (1,2), …;
 /// `gradients`: S × `[H, D]`, overwritten with the gradient to the *directions* (rows of unit length).
 /// Returns the loss.
-pub fn consistency(
-    isa: Isa,
-    lambda: f64,
-    decoders: &[MatRef],
-    matches: &[Vec<u32>],
-    gradients: &mut [Mat],
-) -> f64 {
+pub fn consistency(isa: Isa, lambda: f64, decoders: &[MatRef], matches: &[Vec<u32>], gradients: &mut [Mat]) -> f64 {
     let (saes, latents) = (decoders.len(), decoders[0].rows());
     gradients.iter_mut().for_each(|g| g.data_mut().fill(0.0));
     let pairs = saes * (saes - 1) / 2;

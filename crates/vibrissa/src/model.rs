@@ -224,7 +224,13 @@ impl Sae {
     ///
     /// # Errors
     /// The number of the first row whose pre-activations are not finite.
-    pub fn encode(&self, isa: Isa, x: MatRef, work: &mut Work, latents: &mut Latents) -> std::result::Result<(), usize> {
+    pub fn encode(
+        &self,
+        isa: Isa,
+        x: MatRef,
+        work: &mut Work,
+        latents: &mut Latents,
+    ) -> std::result::Result<(), usize> {
         let (rows, dim) = (x.rows(), self.config.d_in);
         assert_eq!(x.cols(), dim, "rows of another width than the model");
         work.prepare(rows, &self.config);
@@ -298,4 +304,3 @@ fn inverse_norm(isa: Isa, row: &[f32]) -> f32 {
     let norm = isa.dot(row, row).sqrt();
     if norm > 0.0 { 1.0 / norm } else { 0.0 }
 }
-

@@ -83,7 +83,11 @@ impl TrainOptions {
     /// [`Error::Option`] naming the option.
     pub fn check(&self) -> Result<()> {
         let number = |option: &str, value: f64, ok: bool, expected: &str| {
-            if ok && value.is_finite() { Ok(()) } else { Err(Error::option(option, expected, value, "see vibrissa train --help")) }
+            if ok && value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::option(option, expected, value, "see vibrissa train --help"))
+            }
         };
         number("--lr", self.lr, self.lr > 0.0, "a number above 0")?;
         number("--beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "0 to below 1")?;
@@ -146,7 +150,8 @@ impl DataFacts {
     pub fn gather(data: &mut Dataset, rows: &[usize]) -> DataFacts {
         let (mean, spread) = data.moments(rows);
         let rms = (spread / data.dim() as f64).sqrt();
-        let scale = if rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) { (-rms.log2().round()).exp2() as f32 } else { 1.0 };
+        let scale =
+            if rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) { (-rms.log2().round()).exp2() as f32 } else { 1.0 };
         data.set_scale(scale);
         let mean = mean.iter().map(|&m| m as f32 * scale).collect();
         let factor = f64::from(scale) * f64::from(scale);
@@ -214,7 +219,9 @@ impl<'a> Trainer<'a> {
                 let sample = sample(data, &rows, options.seed);
                 let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
                 let sample = Sample { mean: &facts.mean, rows: sample.view(), pictures };
-                (0..options.saes).map(|s| init(config, options.init, options.seed, s as u64, sample)).collect::<Result<_>>()?
+                (0..options.saes)
+                    .map(|s| init(config, options.init, options.seed, s as u64, sample))
+                    .collect::<Result<_>>()?
             }
         };
         let states = saes.iter().map(|s| State::new(s.config())).collect();
@@ -320,10 +327,7 @@ impl<'a> Trainer<'a> {
 
     /// Mean active latents of the last batch, and dead latents, by SAE.
     pub fn activity(&self) -> Vec<(f64, usize)> {
-        self.engines
-            .iter()
-            .map(|e| (e.latents().count() as f64 / e.latents().rows().max(1) as f64, e.dead()))
-            .collect()
+        self.engines.iter().map(|e| (e.latents().count() as f64 / e.latents().rows().max(1) as f64, e.dead())).collect()
     }
 
     /// One step of every SAE on the next batch; `None` when training has ended.
@@ -385,8 +389,7 @@ impl<'a> Trainer<'a> {
 
     /// What the model file says of these models.
     pub fn model_config(&self) -> ModelConfig {
-        let pictures =
-            self.data.shape().map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
+        let pictures = self.data.shape().map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
         ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), pictures }
     }
 
@@ -400,13 +403,8 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Io`]; the previous file stays.
     pub fn checkpoint(&self, path: &Path, run_hash: &str, wall_s: f64, best: Option<(f64, u64)>) -> Result<()> {
-        let progress = Progress {
-            step: self.step,
-            run_hash: run_hash.to_owned(),
-            wall_s,
-            best,
-            matches: self.matches.clone(),
-        };
+        let progress =
+            Progress { step: self.step, run_hash: run_hash.to_owned(), wall_s, best, matches: self.matches.clone() };
         let engines: Vec<_> = self.engines.iter().map(|e| (e.sae(), e.state())).collect();
         format::write_checkpoint(path, &self.model_config(), &engines, &self.mean(), &progress)
     }

@@ -44,7 +44,8 @@ impl Dataset {
     /// # Errors
     /// One line that names the file and the remedy; NaN or infinity by row and column.
     pub fn open(spec: &str, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
-        if let Some(range) = [options.size.map(|s| s.0), options.size.map(|s| s.1)].into_iter().flatten().find(|&n| n == 0)
+        if let Some(range) =
+            [options.size.map(|s| s.0), options.size.map(|s| s.1)].into_iter().flatten().find(|&n| n == 0)
         {
             return Err(Error::option("--size", "at least 1 pixel a side", range, "e.g. --size 28 or --size 96x64"));
         }

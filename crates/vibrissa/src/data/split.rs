@@ -38,8 +38,11 @@ pub struct Split {
 /// # Errors
 /// When it cannot be read as text.
 pub fn read_list(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(Error::io(path, "read the list of test rows", "give a text file with one relative path a line"))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io(
+        path,
+        "read the list of test rows",
+        "give a text file with one relative path a line",
+    ))?;
     Ok(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect())
 }
 

@@ -283,8 +283,7 @@ mod tests {
                     row[i] = [0.25, f32::NAN, f32::INFINITY, -f32::INFINITY][i / 5 % 4];
                 }
                 let room = n.next_multiple_of(LANES) + 3;
-                let (mut i1, mut v1, mut i2, mut v2) =
-                    (vec![0; room], vec![0.0; room], vec![0; room], vec![0.0; room]);
+                let (mut i1, mut v1, mut i2, mut v2) = (vec![0; room], vec![0.0; room], vec![0; room], vec![0.0; room]);
                 let a = isa.append_above(&row, 100, 0.25, &mut i1, &mut v1, 3);
                 let b = scalar::append_above(&row, 100, 0.25, &mut i2, &mut v2, 3);
                 assert_eq!((a, &i1[3..a], bits(&v1[3..a])), (b, &i2[3..b], bits(&v2[3..b])), "{} {n}", isa.name());

@@ -129,8 +129,7 @@ impl V for V256 {
     unsafe fn load_n(p: *const f32, n: usize) -> Self {
         unsafe {
             let low = _mm256_maskload_ps(p, mask8(n.min(8)));
-            let high =
-                if n > 8 { _mm256_maskload_ps(p.wrapping_add(8), mask8(n - 8)) } else { _mm256_setzero_ps() };
+            let high = if n > 8 { _mm256_maskload_ps(p.wrapping_add(8), mask8(n - 8)) } else { _mm256_setzero_ps() };
             V256(low, high)
         }
     }

@@ -542,11 +542,8 @@ impl Latent<'_> {
 
         isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
         // SparseAdam belongs to the rows of all three parameters of a latent.
-        let bias_step = if context.optimizer == Optimizer::SparseAdam {
-            AdamStep { keep: 1.0, ..weight_step }
-        } else {
-            bias_step
-        };
+        let bias_step =
+            if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
         isa.adam(bias, bias_m, bias_v, &[d_bias], &bias_step);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_norm(isa, enc),

@@ -66,9 +66,9 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
     let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384));
     let k = wishes.k.unwrap_or_else(|| round_to(1.5 * (latents as f64).sqrt(), 8.0).min((latents / 4).max(1)));
-    let batch = wishes.batch.unwrap_or_else(|| {
-        (1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10)).min(facts.rows.max(1))
-    });
+    let batch = wishes
+        .batch
+        .unwrap_or_else(|| (1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10)).min(facts.rows.max(1)));
     let epochs = wishes.epochs.unwrap_or_else(|| (300_000.0 / rows).round().clamp(5.0, 100.0) as u64);
     let steps = wishes.steps.unwrap_or(epochs * facts.rows.div_ceil(batch.max(1)) as u64);
     let share = rows / (8.0 * (latents as f64 / 2.0).min(dim));

@@ -43,12 +43,7 @@ impl Pool {
     pub fn record(&self) -> EvalRecord {
         EvalRecord {
             rows: self.mean.overall().rows,
-            saes: self
-                .saes
-                .iter()
-                .zip(&self.targets)
-                .map(|(e, &k)| self.by_class(e, |s| scores(s, Some(k))))
-                .collect(),
+            saes: self.saes.iter().zip(&self.targets).map(|(e, &k)| self.by_class(e, |s| scores(s, Some(k)))).collect(),
             ensemble: self.by_class(&self.ensemble, |s| scores(s, None)),
             mean_image: self.by_class(&self.mean, reconstruction),
             tool_version: Some(env!("CARGO_PKG_VERSION").into()),
@@ -107,10 +102,8 @@ pub fn evaluate(
     tick: &mut dyn FnMut(usize, usize),
 ) -> Pool {
     let (isa, dim) = (Isa::current(), data.dim());
-    let shape = data
-        .shape()
-        .filter(|_| full)
-        .map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
+    let shape =
+        data.shape().filter(|_| full).map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
     let classes = data.classes().len();
     let new = |latents| Evaluation::new(dim, classes, shape, latents);
     let mut pool = Pool {

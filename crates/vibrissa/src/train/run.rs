@@ -116,8 +116,11 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub fn create(&self) -> Result<()> {
-        std::fs::create_dir_all(self.0.join("checkpoints"))
-            .map_err(Error::io(&self.0, "make the run folder", "choose an --out that can be written"))
+        std::fs::create_dir_all(self.0.join("checkpoints")).map_err(Error::io(
+            &self.0,
+            "make the run folder",
+            "choose an --out that can be written",
+        ))
     }
 
     /// Removes what a killed process left half-written.
@@ -134,10 +137,8 @@ impl Folder {
     /// Drops the lines after `step`, written by a run that was killed later.
     fn trim_metrics(&self, step: u64) -> Result<()> {
         let Ok(text) = std::fs::read_to_string(self.metrics()) else { return Ok(()) };
-        let kept: Vec<&str> = text
-            .lines()
-            .filter(|l| serde_json::from_str::<MetricsLine>(l).is_ok_and(|m| m.step <= step))
-            .collect();
+        let kept: Vec<&str> =
+            text.lines().filter(|l| serde_json::from_str::<MetricsLine>(l).is_ok_and(|m| m.step <= step)).collect();
         write_atomically(&self.metrics(), |out| kept.iter().try_for_each(|l| writeln!(out, "{l}")))
     }
 
@@ -279,8 +280,11 @@ pub fn train(
     }
     let saes = if best.is_some() && folder.best().exists() {
         let model = format::read_model(&folder.best())?;
-        std::fs::rename(folder.best(), folder.model())
-            .map_err(Error::io(folder.model(), "write", "free some space and run again with --resume"))?;
+        std::fs::rename(folder.best(), folder.model()).map_err(Error::io(
+            folder.model(),
+            "write",
+            "free some space and run again with --resume",
+        ))?;
         model.saes
     } else {
         trainer.write_model(&folder.model())?;

@@ -48,8 +48,11 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat)
 
     let used = used_atoms(&basis, fit, config);
     let paired = used.len();
-    let mut decoder =
-        if paired < config.latents { left_over(&basis, fit, config, seed, sae) } else { Mat::zeros(config.latents, dim) };
+    let mut decoder = if paired < config.latents {
+        left_over(&basis, fit, config, seed, sae)
+    } else {
+        Mat::zeros(config.latents, dim)
+    };
     for (h, &(j, sign)) in used.iter().enumerate() {
         decoder.row_mut(h).iter_mut().zip(basis.row(j)).for_each(|(o, &v)| *o = sign * v);
     }
@@ -161,7 +164,11 @@ fn cosines(rows: MatRef, (channels, height, width): (usize, usize, usize), most:
                 for a in 0..channels {
                     plane.fill(0.0);
                     for c in 0..channels {
-                        Isa::current().add_scaled(&mut plane, axes[a * channels + c] as f32, &row[c * pixels..][..pixels]);
+                        Isa::current().add_scaled(
+                            &mut plane,
+                            axes[a * channels + c] as f32,
+                            &row[c * pixels..][..pixels],
+                        );
                     }
                     for y in 0..height {
                         for u in 0..width {
