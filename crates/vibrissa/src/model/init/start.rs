@@ -95,7 +95,7 @@ fn perturb(decoder: &mut Mat, seed: u64, sae: u64) {
 fn product(x: MatRef, w: MatRef) -> Mat {
     let isa = Isa::current();
     let (rows, n, dim) = (x.rows(), w.rows(), x.cols());
-    let zeros = vec![0.0f32; Panels::WIDTH];
+    let zeros = [0.0f32; Panels::WIDTH];
     let mut out = Mat::zeros(rows, n);
     let block = 64;
     out.data_mut().par_chunks_mut((block * n).max(1)).enumerate().for_each(|(i, out)| {
