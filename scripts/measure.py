@@ -338,7 +338,7 @@ def determinism(b):
     hashes = {}
     for threads in (1, 2):
         run, _, _ = b.train(f"threads-{threads}", data, *options, "--threads", threads)
-        hashes[f"{threads} threads"] = sha256(run / "model.safetensors")
+        hashes[f"{threads} thread{'s' * (threads > 1)}"] = sha256(run / "model.safetensors")
     # The scalar definition is too slow for this; the unit tests hold the others against it.
     run, _, _ = b.train("isa-avx2", data, *options, env={"VIBRISSA_KERNELS": "avx2"})
     hashes["avx2"] = sha256(run / "model.safetensors")
