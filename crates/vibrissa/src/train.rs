@@ -216,7 +216,8 @@ impl<'a> Trainer<'a> {
                 saes
             }
             None => {
-                let sample = sample(data, &rows, options.seed);
+                let looked_at = if options.init.needs_rows() { &rows[..] } else { &[] };
+                let sample = sample(data, looked_at, options.seed);
                 let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
                 let sample = Sample { mean: &facts.mean, rows: sample.view(), pictures };
                 (0..options.saes)

@@ -28,6 +28,13 @@ pub enum Init {
     Data,
 }
 
+impl Init {
+    /// Whether it looks at rows of the data.
+    pub fn needs_rows(self) -> bool {
+        matches!(self, Init::Auto | Init::Pca | Init::Data)
+    }
+}
+
 /// What `pca`, `data` and the decoder bias need to know of the training rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
@@ -111,7 +118,7 @@ fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
 /// ± the principal directions, the rest filled with random directions orthogonal to them where there is room.
 fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
     let dim = sample.mean.len();
-    let directions = principal_directions(sample, latents.div_ceil(2));
+    let directions = principal_directions(centred(sample).view(), latents.div_ceil(2));
     let mut out = Mat::zeros(latents, dim);
     let n = directions.rows();
     for h in 0..latents {
@@ -129,16 +136,22 @@ fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
     out
 }
 
-/// The leading principal directions of the sample around its mean, as many as it has and at most `want`.
+/// The sample's rows minus the mean.
+fn centred(sample: Sample) -> Mat {
+    let dim = sample.mean.len();
+    let mut out = Mat::zeros(sample.rows.rows(), dim);
+    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(r, row)| {
+        row.iter_mut().zip(sample.rows.row(r)).zip(sample.mean).for_each(|((o, &x), &m)| *o = x - m);
+    });
+    out
+}
+
+/// The leading principal directions of rows from which their mean was taken, as many as there are and at most `want`.
 ///
 /// # Shapes
 /// `[≤ want, D]`, rows of unit length by descending variance.
-pub fn principal_directions(sample: Sample, want: usize) -> Mat {
-    let (n, dim) = (sample.rows.rows(), sample.mean.len());
-    let mut centred = Mat::zeros(n, dim);
-    centred.data_mut().par_chunks_mut(dim).enumerate().for_each(|(r, row)| {
-        row.iter_mut().zip(sample.rows.row(r)).zip(sample.mean).for_each(|((o, &x), &m)| *o = x - m);
-    });
+fn principal_directions(centred: MatRef, want: usize) -> Mat {
+    let (n, dim) = (centred.rows(), centred.cols());
     let x = faer::mat::MatRef::from_row_major_slice(centred.data(), n, dim);
     let small = n < dim;
     let gram = if small { x * x.transpose() } else { x.transpose() * x };

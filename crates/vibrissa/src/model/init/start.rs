@@ -5,7 +5,7 @@
 //! 2. Atoms are +B and -B, as far as rows use them. Latents left over get unit residuals of rows, their encoder rows
 //!    scaled down so that they do not drown the others.
 
-use super::{Sample, from_rows, principal_directions};
+use super::{Sample, centred, from_rows, principal_directions};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatRef, Panels};
 use crate::model::{Config, Sae, Weights, Work};
@@ -24,19 +24,13 @@ const SCALES: [f32; 4] = [0.25, 0.35, 0.5, 0.7];
 pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat) {
     let dim = config.d_in;
     let n = sample.rows.rows();
-    let centred = {
-        let mut c = Mat::zeros(n, dim);
-        c.data_mut().par_chunks_mut(dim).enumerate().for_each(|(r, row)| {
-            row.iter_mut().zip(sample.rows.row(r)).zip(sample.mean).for_each(|((o, &x), &m)| *o = x - m);
-        });
-        c
-    };
+    let centred = centred(sample);
     let held_rows = (n / HELD.0).min(HELD.1);
     let fit = MatRef::new(n - held_rows, dim, &centred.data()[held_rows * dim..]);
     let held = centred.top(held_rows);
 
     let most = config.latents.div_ceil(2);
-    let mut bases = vec![principal_directions(Sample { mean: &vec![0.0; dim], rows: fit, pictures: None }, most)];
+    let mut bases = vec![principal_directions(fit, most)];
     if let Some(shape) = sample.pictures.filter(|s| s.1 > 1 && s.2 > 1) {
         bases.push(cosines(fit, shape, most));
     }
