@@ -251,7 +251,7 @@ fn main() {
     let mut records = Vec::new();
     for s in SHAPES.iter().filter(|s| only.as_deref().is_none_or(|o| o == s.name)) {
         let s = if effort.smoke { shrunk(s) } else { Shape { ..*s } };
-        let t = measure(isa, effort, &s);
+        let t = rayon::scope(|_| measure(isa, effort, &s));
         let (floor_ms, set_by) = machine.floor(&s, t.moved);
         let rows_per_s = s.batch as f64 / t.step_ms * 1e3;
         println!(

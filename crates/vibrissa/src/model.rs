@@ -301,6 +301,11 @@ impl Sae {
 }
 
 fn inverse_norm(isa: Isa, row: &[f32]) -> f32 {
-    let norm = isa.dot(row, row).sqrt();
+    inverse_root(isa.dot(row, row))
+}
+
+/// `1/√square`, 0 for 0.
+fn inverse_root(square: f32) -> f32 {
+    let norm = square.sqrt();
     if norm > 0.0 { 1.0 / norm } else { 0.0 }
 }

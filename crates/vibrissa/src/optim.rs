@@ -98,7 +98,13 @@ impl AdamOptions {
 
 /// Brings a row to unit length; a zero row stays.
 pub fn normalise(isa: Isa, row: &mut [f32]) {
-    let norm = isa.dot(row, row).sqrt();
+    let square = isa.dot(row, row);
+    to_unit(isa, row, square);
+}
+
+/// [`normalise`] where the row's squared length is known.
+pub fn to_unit(isa: Isa, row: &mut [f32], square: f32) {
+    let norm = square.sqrt();
     if norm > 0.0 {
         isa.scale(row, 1.0 / norm);
     }

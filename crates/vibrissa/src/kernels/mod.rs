@@ -110,6 +110,12 @@ impl Isa {
         dispatch!(self, dots(x, w, bias, dim, out, spill))
     }
 
+    /// See [`scalar::gather_dots`].
+    #[inline]
+    pub fn gather_dots(self, a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
+        dispatch!(self, gather_dots(a, index, rows, out))
+    }
+
     /// See [`scalar::add_rows`].
     #[inline]
     pub fn add_rows(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
@@ -120,6 +126,15 @@ impl Isa {
     #[inline]
     pub fn add_scaled(self, out: &mut [f32], c: f32, row: &[f32]) {
         dispatch!(self, add_scaled(out, c, row))
+    }
+
+    /// Asks ahead of time for a row that will be written; changes nothing.
+    #[inline]
+    pub fn prefetch_to_write(self, row: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        x86::prefetch_to_write(row);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = row;
     }
 
     /// See [`scalar::scale`].
@@ -136,13 +151,13 @@ impl Isa {
 
     /// See [`scalar::adam`].
     #[inline]
-    pub fn adam(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+    pub fn adam(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
         dispatch!(self, adam(w, m, v, g, s))
     }
 
     /// See [`scalar::adam_zero`].
     #[inline]
-    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
         dispatch!(self, adam_zero(w, m, v, s))
     }
 
@@ -217,10 +232,12 @@ mod tests {
                     let state = || (a.to_vec(), b.to_vec(), a.iter().map(|v| v * v).collect::<Vec<_>>());
                     let (mut w, mut m, mut v) = state();
                     let (mut w2, mut m2, mut v2) = state();
-                    isa.adam(&mut w, &mut m, &mut v, b, &step);
-                    scalar::adam(&mut w2, &mut m2, &mut v2, b, &step);
-                    isa.adam_zero(&mut w, &mut m, &mut v, &step);
-                    scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step);
+                    let one = isa.adam(&mut w, &mut m, &mut v, b, &step);
+                    let two = scalar::adam(&mut w2, &mut m2, &mut v2, b, &step);
+                    assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
+                    let one = isa.adam_zero(&mut w, &mut m, &mut v, &step);
+                    let two = scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step);
+                    assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
                     assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
                 }
             }
@@ -258,13 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn add_rows_adds_in_order() {
+    fn gathered_rows_are_added_and_multiplied_in_order() {
         for isa in Isa::available() {
             for dim in LENGTHS.into_iter().filter(|&d| d > 0) {
-                for n in [0usize, 1, 3, 4, 5, 9] {
+                for n in [0usize, 1, 2, 3, 4, 5, 6, 7, 8, 9, 21] {
                     let rows = noise(7 * dim, 11);
                     let index: Vec<u32> = (0..n as u32).map(|j| j * 5 % 7).collect();
                     let (coef, mut a) = (noise(n, 12), noise(dim, 13));
+                    let mut dots = vec![0.0; n];
+                    isa.gather_dots(&a, &index, &rows, &mut dots);
+                    let one: Vec<f32> =
+                        index.iter().map(|&i| scalar::dot(&rows[i as usize * dim..][..dim], &a)).collect();
+                    assert_eq!(bits(&dots), bits(&one), "{} gather_dots {dim} {n}", isa.name());
                     let mut b = a.clone();
                     isa.add_rows(&mut a, &coef, &index, &rows);
                     scalar::add_rows(&mut b, &coef, &index, &rows);

@@ -36,6 +36,14 @@ pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _sp
     }
 }
 
+/// `out[j] = rows[index[j]] · a`, for rows of `a.len()` values.
+pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
+    let dim = a.len();
+    for (o, &i) in out.iter_mut().zip(index) {
+        *o = dot(&rows[i as usize * dim..][..dim], a);
+    }
+}
+
 /// `out[d] += Σ_j coef[j] · rows[index[j] * dim + d]`, added in the order of `j`, each by a fused multiply-add.
 pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
     let dim = out.len();
@@ -83,17 +91,20 @@ pub struct AdamStep {
 }
 
 /// One Adam step of a row: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`.
-pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+/// Returns the new row's squared length, `w · w`.
+pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
     for i in 0..w.len() {
         adam_one(&mut w[i], &mut m[i], &mut v[i], g[i], s);
     }
+    dot(w, w)
 }
 
 /// [`adam`] where every gradient is zero.
-pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
     for i in 0..w.len() {
         adam_one(&mut w[i], &mut m[i], &mut v[i], 0.0, s);
     }
+    dot(w, w)
 }
 
 #[inline]

@@ -363,49 +363,122 @@ unsafe fn dot_body<S: V>(a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
-#[inline(always)]
-unsafe fn add_rows_body<S: V>(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
-    let dim = out.len();
-    assert_eq!(coef.len(), index.len());
+/// Runs `$work::<S, N>` for as many of the next rows as `$most` allows, `$at` moving on.
+macro_rules! by_groups {
+    ($lanes:ty, $most:ident, $at:ident, $count:expr, $work:ident($($arg:expr),*)) => {
+        while $at < $count {
+            let n = $most.min($count - $at);
+            match n {
+                1 => $work::<$lanes, 1>($($arg),*),
+                2 => $work::<$lanes, 2>($($arg),*),
+                3 => $work::<$lanes, 3>($($arg),*),
+                4 => $work::<$lanes, 4>($($arg),*),
+                5 => $work::<$lanes, 5>($($arg),*),
+                6 => $work::<$lanes, 6>($($arg),*),
+                7 => $work::<$lanes, 7>($($arg),*),
+                _ => $work::<$lanes, 8>($($arg),*),
+            }
+            $at += n;
+        }
+    };
+}
+
+fn check_rows(index: &[u32], dim: usize, rows: &[f32]) {
     for &i in index {
         assert!((i as usize + 1) * dim <= rows.len(), "row {i} of {}", rows.len() / dim.max(1));
     }
-    // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+}
+
+/// `N` dot products at once: a single one waits for its own chain of additions.
+#[inline(always)]
+unsafe fn dots_of<S: V, const N: usize>(a: &[f32], index: &[u32], rows: *const f32, out: &mut [f32]) {
+    let n = a.len();
+    // SAFETY: `index` has `N` rows of `n` values each, which the caller checked.
     unsafe {
-        let (r, o) = (rows.as_ptr(), out.as_mut_ptr());
-        let mut from = 0;
-        while from < dim {
-            // A block of `out` that stays in L1 while the rows go by, four at a time.
-            let to = (from + COLUMNS).min(dim);
-            let mut j = 0;
-            while j + 4 <= coef.len() {
-                let c: [S; 4] = std::array::from_fn(|t| S::splat(coef[j + t]));
-                let p: [*const f32; 4] = std::array::from_fn(|t| r.add(index[j + t] as usize * dim));
-                let mut d = from;
-                while d + LANES <= to {
-                    let mut s = S::load(o.add(d));
-                    for t in 0..4 {
-                        s = c[t].fma(S::load(p[t].add(d)), s);
-                    }
-                    s.store(o.add(d));
-                    d += LANES;
-                }
-                if d < to {
-                    let mut s = S::load_n(o.add(d), to - d);
-                    for t in 0..4 {
-                        s = c[t].fma(S::load_n(p[t].add(d), to - d), s);
-                    }
-                    s.store_n(o.add(d), to - d);
-                }
-                j += 4;
+        let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * n));
+        let mut s = [S::splat(0.0); N];
+        let mut d = 0;
+        while d + LANES <= n {
+            let y = S::load(a.as_ptr().add(d));
+            for t in 0..N {
+                s[t] = S::load(p[t].add(d)).fma(y, s[t]);
             }
-            while j < coef.len() {
-                let p = rows.get_unchecked(index[j] as usize * dim + from..index[j] as usize * dim + to);
-                add_scaled_body::<S>(out.get_unchecked_mut(from..to), coef[j], p);
-                j += 1;
-            }
-            from = to;
+            d += LANES;
         }
+        if d < n {
+            let y = S::load_n(a.as_ptr().add(d), n - d);
+            for t in 0..N {
+                s[t] = S::load_n(p[t].add(d), n - d).fma(y, s[t]);
+            }
+        }
+        for t in 0..N {
+            out[t] = s[t].fold();
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gather_dots_body<S: V, const MOST: usize>(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
+    assert_eq!(out.len(), index.len());
+    check_rows(index, a.len(), rows);
+    let mut j = 0;
+    // SAFETY: every index was checked against `rows`.
+    unsafe {
+        by_groups!(S, MOST, j, index.len(), dots_of(a, &index[j..], rows.as_ptr(), &mut out[j..]));
+    }
+}
+
+/// Adds `N` rows in one pass over columns `from..to` of `out`.
+#[inline(always)]
+unsafe fn add_group<S: V, const N: usize>(
+    out: *mut f32,
+    coef: &[f32],
+    index: &[u32],
+    rows: *const f32,
+    dim: usize,
+    from: usize,
+    to: usize,
+) {
+    // SAFETY: `index` has `N` rows of `dim` values each, which the caller checked, and `to <= dim`.
+    unsafe {
+        let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
+        let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * dim));
+        let mut d = from;
+        while d + LANES <= to {
+            let mut s = S::load(out.add(d));
+            for t in 0..N {
+                s = c[t].fma(S::load(p[t].add(d)), s);
+            }
+            s.store(out.add(d));
+            d += LANES;
+        }
+        if d < to {
+            let mut s = S::load_n(out.add(d), to - d);
+            for t in 0..N {
+                s = c[t].fma(S::load_n(p[t].add(d), to - d), s);
+            }
+            s.store_n(out.add(d), to - d);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_rows_body<S: V>(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+    const MOST: usize = 8;
+    let dim = out.len();
+    assert_eq!(coef.len(), index.len());
+    check_rows(index, dim, rows);
+    let (o, r) = (out.as_mut_ptr(), rows.as_ptr());
+    let mut from = 0;
+    while from < dim {
+        // A block of `out` that stays in L1 while the rows go by.
+        let to = (from + COLUMNS).min(dim);
+        let mut j = 0;
+        // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+        unsafe {
+            by_groups!(S, MOST, j, index.len(), add_group(o, &coef[j..], &index[j..], r, dim, from, to));
+        }
+        from = to;
     }
 }
 
@@ -424,6 +497,15 @@ unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
         if d < n {
             c.fma(S::load_n(r.add(d), n - d), S::load_n(o.add(d), n - d)).store_n(o.add(d), n - d);
         }
+    }
+}
+
+/// Asks for a row that will be written: its cache lines come alone, not shared with another core.
+#[inline(always)]
+pub fn prefetch_to_write(row: &[f32]) {
+    for line in row.chunks(LANES) {
+        // SAFETY: a prefetch changes nothing that a program sees.
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
     }
 }
 
@@ -486,7 +568,7 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
 
 /// `g` may be shorter than `w` only by being empty: then every gradient is zero.
 #[inline(always)]
-unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
     let n = w.len();
     assert!(m.len() == n && v.len() == n && (g.len() == n || g.is_empty()));
     // SAFETY: every access stays within `n` values of each.
@@ -502,13 +584,14 @@ unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]
         };
         let (wp, mp, vp, gp) = (w.as_mut_ptr(), m.as_mut_ptr(), v.as_mut_ptr(), g.as_ptr());
         let zero = S::splat(0.0);
-        let mut d = 0;
+        let (mut square, mut d) = (zero, 0);
         while d + LANES <= n {
             let gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
             let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
             a.store(wp.add(d));
             b.store(mp.add(d));
             c.store(vp.add(d));
+            square = a.fma(a, square);
             d += LANES;
         }
         if d < n {
@@ -519,7 +602,10 @@ unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]
             a.store_n(wp.add(d), r);
             b.store_n(mp.add(d), r);
             c.store_n(vp.add(d), r);
+            let a = S::load_n(wp.add(d), r); // what lies beyond the row counts as 0
+            square = a.fma(a, square);
         }
+        square.fold()
     }
 }
 
@@ -551,7 +637,7 @@ unsafe fn append_above_body<S: V>(
 }
 
 macro_rules! twins {
-    ($module:ident, $lanes:ty, $features:literal, $m:literal, $n:literal) => {
+    ($module:ident, $lanes:ty, $features:literal, $m:literal, $n:literal, $g:literal) => {
         /// The kernels compiled for this instruction set.
         ///
         /// # Safety
@@ -568,6 +654,11 @@ macro_rules! twins {
             pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], spill: &mut [f32]) {
                 // SAFETY: as above.
                 unsafe { dots_body::<$lanes, $m, $n>(x, w, bias, dim, out, spill) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { gather_dots_body::<$lanes, $g>(a, index, rows, out) }
             }
             #[target_feature(enable = $features)]
             pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
@@ -590,13 +681,13 @@ macro_rules! twins {
                 unsafe { residual_body::<$lanes>(x, recon) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) {
+            pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
                 assert_eq!(g.len(), w.len());
                 // SAFETY: as above.
                 unsafe { adam_body::<$lanes>(w, m, v, g, s) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) {
+            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
                 // SAFETY: as above.
                 unsafe { adam_body::<$lanes>(w, m, v, &[], s) }
             }
@@ -616,5 +707,5 @@ macro_rules! twins {
     };
 }
 
-twins!(avx512, V512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", 4, 6);
-twins!(avx2, V256, "avx2,fma", 2, 3);
+twins!(avx512, V512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", 4, 6, 8);
+twins!(avx2, V256, "avx2,fma", 2, 3, 4);

@@ -4,12 +4,12 @@
 //! The three phases meet in two places only, the candidates after `select` and the reconstruction after `decode`: a
 //! machine that owns a share of the latents could take part by exchanging these two.
 
-use super::{Config, Sae, Work, inverse_norm, thread};
+use super::{Config, Sae, Work, inverse_root, thread};
 use crate::error::{Error, Result};
 use crate::kernels::{AdamStep, Isa};
 use crate::loss::{AuxK, Losses, spread};
 use crate::matrix::{ByLatent, Latents, Mat, MatRef};
-use crate::optim::{AdamOptions, Optimizer, normalise};
+use crate::optim::{AdamOptions, Optimizer, normalise, to_unit};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -451,6 +451,12 @@ impl<'a> Rows<'a> {
         }
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         for i in 0..self.len() {
+            if i + 1 < self.len() {
+                let next = (i + 1) * dim..(i + 2) * dim;
+                for all in [&self.enc, &self.dec] {
+                    all[..1].iter().filter_map(|a| a.get(next.clone())).for_each(|row| context.isa.prefetch_to_write(row));
+                }
+            }
             let enc = self.enc.each_mut().map(|a| &mut a[i * dim..][..dim]);
             let dec = if context.config.tied {
                 Default::default()
@@ -485,7 +491,6 @@ struct Latent<'a> {
 impl Latent<'_> {
     fn update(self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
         let Context { isa, scale, weight_step, bias_step, .. } = *context;
-        let dim = context.config.d_in;
         let (rows, values) = context.by_latent.latent(self.h);
         let [enc, enc_m, enc_v] = self.enc;
         let [dec, dec_m, dec_v] = self.dec;
@@ -494,13 +499,13 @@ impl Latent<'_> {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
                 return;
             }
-            isa.adam_zero(enc, enc_m, enc_v, &weight_step);
+            let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step);
             isa.adam_zero(bias, bias_m, bias_v, &bias_step);
             match self.inv_norm {
-                Some(inv_norm) => *inv_norm = inverse_norm(isa, enc),
+                Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
-                    isa.adam_zero(dec, dec_m, dec_v, &weight_step);
-                    normalise(isa, dec);
+                    let square = isa.adam_zero(dec, dec_m, dec_v, &weight_step);
+                    to_unit(isa, dec, square);
                 }
             }
             return;
@@ -511,11 +516,12 @@ impl Latent<'_> {
 
         // d_pre[b] = -2/B residual_b · direction; along = (gradient of the direction) · direction.
         let (mut d_bias, mut along) = (0.0f32, 0.0f32);
-        own.d_pre.clear();
         own.rows.clear();
-        for (&r, &a) in rows.iter().zip(values) {
-            let d = scale * inv * isa.dot(&context.residual[r as usize * dim..][..dim], direction);
-            own.d_pre.push(d);
+        own.d_pre.resize(rows.len(), 0.0);
+        isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
+        for ((&r, &a), d_pre) in rows.iter().zip(values).zip(&mut own.d_pre) {
+            let d = scale * inv * *d_pre;
+            *d_pre = d;
             own.rows.push(if (r as usize) < context.rows { r } else { r - context.rows as u32 });
             d_bias += d;
             along = a.mul_add(d, along);
@@ -540,16 +546,16 @@ impl Latent<'_> {
             isa.add_scaled(through_input, d_bias, enc);
         }
 
-        isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
+        let square = isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
         // SparseAdam belongs to the rows of all three parameters of a latent.
         let bias_step =
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
         isa.adam(bias, bias_m, bias_v, &[d_bias], &bias_step);
         match self.inv_norm {
-            Some(inv_norm) => *inv_norm = inverse_norm(isa, enc),
+            Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
-                isa.adam(dec, dec_m, dec_v, &own.dec, &weight_step);
-                normalise(isa, dec);
+                let square = isa.adam(dec, dec_m, dec_v, &own.dec, &weight_step);
+                to_unit(isa, dec, square);
             }
         }
     }

@@ -216,8 +216,8 @@ pub fn train(
     folder.sweep();
     folder.trim_metrics(trainer.step())?;
     let probe = &rows.test[..rows.test.len().min(PROBE)];
-    // Held-out figures cost a forward pass over the probe: at most about a twentieth of the training.
-    let apart = (7 * probe.len()).div_ceil(trainer.options().batch) as u64;
+    // Held-out figures cost a forward pass over the probe: at most about a fiftieth of the training.
+    let apart = (16 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
     let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
     let started = Instant::now();
