@@ -13,6 +13,7 @@ use crate::model::step::{Moments, State};
 use crate::model::{Config, Sae, Weights};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -61,11 +62,17 @@ struct Out<'a> {
     name: String,
     shape: Vec<usize>,
     dtype: &'static str,
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
 }
 
 fn floats<'a>(name: String, shape: &[usize], values: &'a [f32]) -> Out<'a> {
-    Out { name, shape: shape.to_vec(), dtype: "F32", bytes: bytemuck::cast_slice(values) }
+    Out { name, shape: shape.to_vec(), dtype: "F32", bytes: Cow::Borrowed(bytemuck::cast_slice(values)) }
+}
+
+/// `values / scale`.
+fn unscaled<'a>(name: String, values: &[f32], scale: f32) -> Out<'a> {
+    let bytes = values.iter().flat_map(|v| (v / scale).to_ne_bytes()).collect();
+    Out { name, shape: vec![values.len()], dtype: "F32", bytes: Cow::Owned(bytes) }
 }
 
 /// How the name of a file begins while it is written.
@@ -111,11 +118,12 @@ fn write_tensors(path: &Path, metadata: &BTreeMap<&str, String>, tensors: &[Out]
     write_atomically(path, |out| {
         out.write_all(&(text.len() as u64).to_le_bytes())?;
         out.write_all(&text)?;
-        tensors.iter().try_for_each(|t| out.write_all(t.bytes))
+        tensors.iter().try_for_each(|t| out.write_all(&t.bytes))
     })
 }
 
-fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32]) -> Vec<Out<'a>> {
+/// `scale` as in [`Sae::unscale`], applied on the way, since a copy of the weights may not fit in memory.
+fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<Out<'a>> {
     let mut out = Vec::new();
     for (i, sae) in saes.iter().enumerate() {
         let full = [sae.config().latents, sae.config().d_in];
@@ -123,9 +131,9 @@ fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32]) -> Vec<Out<'a>> {
         if let Some(w) = sae.W_dec() {
             out.push(floats(format!("sae.{i}.W_dec"), &full, w.data()));
         }
-        out.push(floats(format!("sae.{i}.b_enc"), &full[..1], sae.b_enc()));
+        out.push(unscaled(format!("sae.{i}.b_enc"), sae.b_enc(), scale));
         if let Some(b) = sae.b_dec() {
-            out.push(floats(format!("sae.{i}.b_dec"), &full[1..], b));
+            out.push(unscaled(format!("sae.{i}.b_dec"), b, scale));
         }
     }
     out.push(floats("data.mean".into(), &[mean.len()], mean));
@@ -142,12 +150,12 @@ fn metadata(config: &ModelConfig) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Writes a model.
+/// Writes a model that was trained on rows multiplied by `scale`, acting on rows as they are.
 ///
 /// # Errors
 /// [`Error::Io`]; nothing is half-written.
-pub fn write_model(path: &Path, config: &ModelConfig, saes: &[&Sae], mean: &[f32]) -> Result<()> {
-    write_tensors(path, &metadata(config), &model_tensors(saes, mean))
+pub fn write_model(path: &Path, config: &ModelConfig, saes: &[&Sae], mean: &[f32], scale: f32) -> Result<()> {
+    write_tensors(path, &metadata(config), &model_tensors(saes, mean, scale))
 }
 
 /// Where a run stands, besides models and moments.
@@ -177,7 +185,7 @@ pub fn write_checkpoint(
     progress: &Progress,
 ) -> Result<()> {
     let saes: Vec<&Sae> = engines.iter().map(|e| e.0).collect();
-    let mut out = model_tensors(&saes, mean);
+    let mut out = model_tensors(&saes, mean, 1.0);
     let moved: Vec<Vec<u8>> = engines.iter().map(|e| e.1.moved.iter().map(|&b| u8::from(b)).collect()).collect();
     for (i, (_, state)) in engines.iter().enumerate() {
         for (name, moments) in named(state) {
@@ -189,9 +197,10 @@ pub fn write_checkpoint(
             name: format!("state.{i}.silent"),
             shape: vec![state.silent.len()],
             dtype: "U64",
-            bytes: silent,
+            bytes: Cow::Borrowed(silent),
         });
-        out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes: &moved[i] });
+        let bytes = Cow::Borrowed(&moved[i][..]);
+        out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes });
     }
     let mut meta = metadata(config);
     meta.insert("progress", serde_json::to_string(progress).expect("plain data"));

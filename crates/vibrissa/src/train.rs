@@ -314,14 +314,15 @@ impl<'a> Trainer<'a> {
         self.engines.iter().map(Engine::sae).collect()
     }
 
-    /// The models as they stand, acting on rows as loaded.
-    pub fn export(&self) -> Vec<Sae> {
-        self.saes()
+    /// The models as they stand, acting on rows as loaded; what only training needs is let go.
+    pub fn into_saes(self) -> Vec<Sae> {
+        let scale = self.facts.scale;
+        self.engines
             .into_iter()
-            .map(|s| {
-                let mut s = s.clone();
-                s.unscale(self.facts.scale);
-                s
+            .map(|e| {
+                let mut sae = e.into_parts().0;
+                sae.unscale(scale);
+                sae
             })
             .collect()
     }
@@ -415,8 +416,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Io`]; nothing is half-written.
     pub fn write_model(&self, path: &Path) -> Result<()> {
-        let saes = self.export();
-        format::write_model(path, &self.model_config(), &saes.iter().collect::<Vec<_>>(), &self.mean())
+        format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
     }
 }
 

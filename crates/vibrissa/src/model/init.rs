@@ -1,5 +1,6 @@
 //! How a model begins: random directions, or directions taken from a sample of the rows.
 
+mod orthogonal;
 mod start;
 
 use super::{Config, Sae, Weights};
@@ -8,6 +9,7 @@ use crate::kernels::Isa;
 use crate::matrix::{Mat, MatRef};
 use crate::optim::normalise;
 use crate::random::Stream;
+use orthogonal::orthonormalise;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -92,25 +94,20 @@ fn random_rows<F: FnMut() -> f64>(rows: usize, dim: usize, stream: impl Fn(u64) 
     out
 }
 
-/// Orthonormal rows (`rows ≤ dim`) or columns, from the QR decomposition of a Gaussian matrix with the signs of R's
-/// diagonal folded in, so that the distribution is uniform (Mezzadri 2006, arXiv math-ph/0609050).
+/// Orthonormal rows (`rows ≤ dim`) or columns, drawn uniformly.
 fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
     let (long, short) = (rows.max(dim), rows.min(dim));
-    let gauss = random_rows(short, long, |h| {
+    let mut basis = random_rows(short, long, |h| {
         let mut s = Stream::new(seed, "orthogonal", &[sae, h]);
         move || s.normal()
     });
-    // Column-major [long, short]: the rows of `gauss` are its columns.
-    let a = faer::mat::MatRef::from_column_major_slice(gauss.data(), long, short);
-    let qr = a.qr();
-    let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-    let sign: Vec<f32> = (0..short).map(|j| if r[(j, j)] < 0.0 { -1.0 } else { 1.0 }).collect();
+    orthonormalise(&mut basis);
+    if rows <= dim {
+        return basis;
+    }
     let mut out = Mat::zeros(rows, dim);
     out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(i, row)| {
-        for (j, v) in row.iter_mut().enumerate() {
-            let (l, s) = if rows <= dim { (j, i) } else { (i, j) };
-            *v = q[(l, s)] * sign[s];
-        }
+        row.iter_mut().enumerate().for_each(|(j, v)| *v = basis.row(j)[i]);
     });
     out
 }

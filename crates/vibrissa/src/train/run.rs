@@ -279,16 +279,16 @@ pub fn train(
         folder.append(&Interval::default().line(&trainer, data, probe, 0.0))?;
     }
     let saes = if best.is_some() && folder.best().exists() {
-        let model = format::read_model(&folder.best())?;
+        drop(trainer);
         std::fs::rename(folder.best(), folder.model()).map_err(Error::io(
             folder.model(),
             "write",
             "free some space and run again with --resume",
         ))?;
-        model.saes
+        format::read_model(&folder.model())?.saes
     } else {
         trainer.write_model(&folder.model())?;
-        trainer.export()
+        trainer.into_saes()
     };
     let _ = std::fs::remove_file(folder.last());
     Ok(Outcome::Finished(saes))
