@@ -334,6 +334,24 @@ fn resume_of_a_finished_run_changes_nothing() {
 }
 
 #[test]
+fn killed_between_the_model_and_its_figures() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    for more in [&["--steps", "20"][..], &["--steps", "20", "--folds", "2"]] {
+        let _ = std::fs::remove_dir_all(&out);
+        train(&data, &out, &[&SMALL[..], more].concat()).ok();
+        let before = snapshot(&out);
+        for gone in ["eval.json", "eval-folds.json", "features.png", "reconstructions.png"] {
+            let _ = std::fs::remove_file(out.join(gone));
+        }
+        write(&out.join("checkpoints/last.safetensors"), "half");
+        let ran = train(&data, &out, &["--resume"]).ok();
+        assert_eq!(resumed_at(&ran.stderr), 20);
+        assert_eq!(snapshot(&out), before);
+    }
+}
+
+#[test]
 fn metrics_have_every_key_and_a_last_line() {
     let dir = tempdir();
     let (data, out) = (small(&dir), dir.path().join("run"));

@@ -454,7 +454,10 @@ impl<'a> Rows<'a> {
             if i + 1 < self.len() {
                 let next = (i + 1) * dim..(i + 2) * dim;
                 for all in [&self.enc, &self.dec] {
-                    all[..1].iter().filter_map(|a| a.get(next.clone())).for_each(|row| context.isa.prefetch_to_write(row));
+                    all[..1]
+                        .iter()
+                        .filter_map(|a| a.get(next.clone()))
+                        .for_each(|row| context.isa.prefetch_to_write(row));
                 }
             }
             let enc = self.enc.each_mut().map(|a| &mut a[i * dim..][..dim]);

@@ -123,6 +123,20 @@ impl Folder {
         ))
     }
 
+    /// Step of the log's last line, 0 without one.
+    pub fn last_step(&self) -> u64 {
+        let text = std::fs::read_to_string(self.metrics()).unwrap_or_default();
+        text.lines().rev().find_map(|l| serde_json::from_str::<MetricsLine>(l).ok()).map_or(0, |m| m.step)
+    }
+
+    /// Removes what is needed no longer once the model is written.
+    pub fn clear(&self) {
+        self.sweep();
+        for path in [self.last(), self.best()] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Removes what a killed process left half-written.
     fn sweep(&self) {
         for folder in [self.0.clone(), self.0.join("checkpoints")] {
@@ -290,7 +304,7 @@ pub fn train(
         trainer.write_model(&folder.model())?;
         trainer.into_saes()
     };
-    let _ = std::fs::remove_file(folder.last());
+    folder.clear();
     Ok(Outcome::Finished(saes))
 }
 
