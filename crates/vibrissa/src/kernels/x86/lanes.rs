@@ -1,0 +1,196 @@
+//! Sixteen lanes of f32: one register of AVX-512, two of AVX2.
+
+use super::super::scalar::LANES;
+use std::arch::x86_64::*;
+
+/// Sixteen f32 lanes.
+///
+/// # Safety
+/// Methods may run only on a CPU with the features of the implementing type, and pointers must be valid for 16 values
+/// (`load_n`, `store_n`: `n < 16` values).
+pub trait V: Copy {
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(p: *const f32) -> Self;
+    unsafe fn load_n(p: *const f32, n: usize) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    unsafe fn store_n(self, p: *mut f32, n: usize);
+    /// `self * b + c`, rounded once.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    unsafe fn fold(self) -> f32;
+    /// Writes the lanes `> threshold` and their numbers from `base` on, packed; returns how many.
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
+}
+
+#[inline(always)]
+unsafe fn fold8(s: __m256) -> f32 {
+    // SAFETY: the caller's CPU has AVX.
+    unsafe {
+        let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+        let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+        _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct V512(__m512);
+
+// SAFETY (whole block): only entered from functions compiled for avx512f, after `Isa` proved it.
+impl V for V512 {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { V512(_mm512_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        unsafe { V512(_mm512_loadu_ps(p)) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self {
+        unsafe { V512(_mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as u16, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { V512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { V512(_mm512_sub_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { V512(_mm512_mul_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        unsafe { V512(_mm512_div_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { V512(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn fold(self) -> f32 {
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
+            fold8(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_set1_ps(threshold)) & ((1u32 << n) - 1) as u16;
+            if mask == 0 {
+                return 0;
+            }
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(base as i32));
+            _mm512_storeu_ps(value, _mm512_maskz_compress_ps(mask, self.0));
+            _mm512_storeu_si512(index.cast(), _mm512_maskz_compress_epi32(mask, numbers));
+            mask.count_ones() as usize
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct V256(__m256, __m256);
+
+#[inline(always)]
+unsafe fn mask8(n: usize) -> __m256i {
+    // SAFETY: the caller's CPU has AVX2.
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+}
+
+// SAFETY (whole block): only entered from functions compiled for avx2 and fma, after `Isa` proved it.
+impl V for V256 {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { V256(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        unsafe { V256(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self {
+        unsafe {
+            let low = _mm256_maskload_ps(p, mask8(n.min(8)));
+            let high = if n > 8 { _mm256_maskload_ps(p.wrapping_add(8), mask8(n - 8)) } else { _mm256_setzero_ps() };
+            V256(low, high)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe {
+            _mm256_storeu_ps(p, self.0);
+            _mm256_storeu_ps(p.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, n: usize) {
+        unsafe {
+            _mm256_maskstore_ps(p, mask8(n.min(8)), self.0);
+            if n > 8 {
+                _mm256_maskstore_ps(p.add(8), mask8(n - 8), self.1);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        unsafe { V256(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { V256(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { V256(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        unsafe { V256(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { V256(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn fold(self) -> f32 {
+        unsafe { fold8(_mm256_add_ps(self.0, self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
+        unsafe {
+            let t = _mm256_set1_ps(threshold);
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, t)) as u32;
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self.1, t)) as u32;
+            let mut mask = (low | high << 8) & ((1u32 << n) - 1);
+            if mask == 0 {
+                return 0;
+            }
+            let mut lanes = [0.0f32; LANES];
+            self.store(lanes.as_mut_ptr());
+            let mut count = 0;
+            while mask != 0 {
+                let i = mask.trailing_zeros();
+                *index.add(count) = base + i;
+                *value.add(count) = lanes[i as usize];
+                count += 1;
+                mask &= mask - 1;
+            }
+            count
+        }
+    }
+}
