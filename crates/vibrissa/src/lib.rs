@@ -9,6 +9,7 @@
 //! a result. B = rows of a batch, D = values a row, H = latents, k = active latents a row.
 
 pub mod activation;
+pub mod analysis;
 pub mod data;
 pub mod error;
 pub mod format;

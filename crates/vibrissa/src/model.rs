@@ -210,10 +210,15 @@ impl Sae {
         self.W_dec.as_ref().unwrap_or(&self.W_enc).view()
     }
 
+    /// What brings a row of [`Sae::decoder_rows`] to the direction that decoding adds: 1 untied, tied 1/‖W_enc[h]‖.
+    pub fn decoder_scale(&self, latent: usize) -> f32 {
+        if self.config.tied { self.inv_norm[latent] } else { 1.0 }
+    }
+
     /// One decoder direction: the picture of a feature `[D]`.
     pub fn feature(&self, latent: usize) -> Vec<f32> {
         let row = self.decoder_rows().row(latent);
-        let scale = if self.config.tied { self.inv_norm[latent] } else { 1.0 };
+        let scale = self.decoder_scale(latent);
         row.iter().map(|&w| w * scale).collect()
     }
 

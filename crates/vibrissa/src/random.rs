@@ -55,6 +55,15 @@ impl Stream {
     }
 }
 
+/// A number that looks random and belongs to these two (the finaliser of SplitMix64, Steele et al. 2014).
+pub fn mix(a: u64, b: u64) -> u64 {
+    let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b.wrapping_add(0x2545_f491_4f6c_dd1d).rotate_left(31);
+    for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+        x = (x ^ x >> 30).wrapping_mul(factor);
+    }
+    x ^ x >> 31
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("format", &["model", "matrix"]),
     // Its options name an activation, the terms of a loss and an optimiser.
     ("train", &["data", "format", "model", "metrics", "record", "activation", "loss", "optim", "kernels", "matrix"]),
+    ("analysis", &["data", "format", "model", "metrics", "record", "kernels", "matrix"]),
 ];
 
 /// Rooms that import nothing and that every other may use.

@@ -1,0 +1,8 @@
+//! What the latents of a model do on given rows: importance, exact ablation, classes, company, stability. Everything is
+//! gathered in one streaming pass (`analysis/stream.rs`); what follows from it is computed from those sums alone, so
+//! that shards merge to the same result. Pictures and words are the business of `plot` and `report`.
+
+pub mod exact;
+pub mod pairs;
+pub mod stream;
+pub mod sums;

@@ -1,0 +1,212 @@
+//! What is gathered about one latent while rows stream by: sums that merge in any order, histograms by class, and the
+//! rows worth looking at. Nothing here looks at weights.
+
+use super::exact::Exact;
+use crate::random::mix;
+
+/// Bins of a histogram of activations: 32 for values below 0 (one an octave), 224 above (eight an octave, of equal width
+/// within it). Fixed, so that they need not know the data and shards can be added.
+pub const BINS: usize = 256;
+const NEGATIVE: usize = 32;
+/// log2 of the lowest positive edge.
+const LOWEST: i32 = -16;
+
+/// Rows of each kind that are remembered for a latent.
+pub const EXAMPLES: usize = 8;
+
+/// The bin of an activation ≠ 0.
+#[inline]
+pub fn bin(value: f32) -> usize {
+    let bits = value.to_bits();
+    let octave = (bits >> 23 & 0xff) as i32 - 127 - LOWEST;
+    if value < 0.0 {
+        NEGATIVE - 1 - octave.clamp(0, NEGATIVE as i32 - 1) as usize
+    } else {
+        let eighth = (bits >> 20 & 7) as i32;
+        NEGATIVE + (octave * 8 + eighth).clamp(0, (BINS - NEGATIVE) as i32 - 1) as usize
+    }
+}
+
+/// Lower and upper edge of a bin.
+pub fn edges(bin: usize) -> (f64, f64) {
+    if bin < NEGATIVE {
+        let octave = (NEGATIVE - 1 - bin) as i32 + LOWEST;
+        (-f64::from(octave + 1).exp2(), -f64::from(octave).exp2())
+    } else {
+        let at = |i: usize| f64::from(LOWEST + i as i32 / 8).exp2() * (1.0 + (i % 8) as f64 / 8.0);
+        (at(bin - NEGATIVE), at(bin - NEGATIVE + 1))
+    }
+}
+
+/// A row that shows what a latent does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Example {
+    /// Number of the row.
+    pub row: u64,
+    /// The latent's value there.
+    pub value: f32,
+}
+
+/// The rows with the smallest keys, whatever the order they came in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Smallest(Vec<(u64, u64, f32)>);
+
+impl Smallest {
+    #[inline]
+    fn add(&mut self, key: u64, row: u64, value: f32) {
+        let full = self.0.len() == EXAMPLES;
+        if full && (key, row) >= (self.0[EXAMPLES - 1].0, self.0[EXAMPLES - 1].1) {
+            return;
+        }
+        let at = self.0.partition_point(|e| (e.0, e.1) < (key, row));
+        if full {
+            self.0.pop();
+        }
+        self.0.insert(at, (key, row, value));
+    }
+
+    fn merge(&mut self, other: &Smallest) {
+        other.0.iter().for_each(|&(key, row, value)| self.add(key, row, value));
+    }
+
+    /// The rows, smallest key first.
+    pub fn rows(&self) -> impl Iterator<Item = Example> {
+        self.0.iter().map(|&(_, row, value)| Example { row, value })
+    }
+
+    /// Keys, rows and values, for a file of a shard.
+    pub fn entries(&self) -> &[(u64, u64, f32)] {
+        &self.0
+    }
+
+    /// The reverse of [`Smallest::entries`].
+    pub fn from_entries(entries: Vec<(u64, u64, f32)>) -> Smallest {
+        Smallest(entries)
+    }
+}
+
+/// An order of f32 as integers, ascending.
+fn ascending(value: f32) -> u64 {
+    let bits = value.to_bits();
+    u64::from(if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 })
+}
+
+/// What is gathered about one latent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatentSums {
+    /// Σ latent.
+    pub sum: Exact,
+    /// Σ of what removing it adds to a row's squared error.
+    pub delta_sse: Exact,
+    /// Σ of what removing it takes from a row's Pearson r.
+    pub delta_pearson: Exact,
+    /// Largest value, -∞ if never active.
+    pub largest: f32,
+    /// By class: Σ latent.
+    pub class_sum: Vec<Exact>,
+    /// By class: rows in each bin `[C, BINS]`; rows where it is 0 are in none.
+    pub bins: Vec<u32>,
+    /// Rows with the largest values.
+    pub top: Smallest,
+    /// Active rows drawn at random.
+    pub random: Smallest,
+    /// Active rows with the smallest values.
+    pub near: Smallest,
+}
+
+impl LatentSums {
+    /// Nothing seen yet; `classes` at least 1.
+    pub fn new(classes: usize) -> LatentSums {
+        LatentSums {
+            sum: Exact::default(),
+            delta_sse: Exact::default(),
+            delta_pearson: Exact::default(),
+            largest: f32::NEG_INFINITY,
+            class_sum: vec![Exact::default(); classes],
+            bins: vec![0; classes * BINS],
+            top: Smallest::default(),
+            random: Smallest::default(),
+            near: Smallest::default(),
+        }
+    }
+
+    /// One row in which latent number `latent` is active.
+    #[inline]
+    pub fn add(&mut self, latent: u64, row: u64, class: usize, value: f32, delta_sse: f64, delta_pearson: f64) {
+        self.sum.add(f64::from(value));
+        self.delta_sse.add(delta_sse);
+        self.delta_pearson.add(delta_pearson);
+        self.largest = self.largest.max(value);
+        self.class_sum[class].add(f64::from(value));
+        self.bins[class * BINS + bin(value)] += 1;
+        self.top.add(!ascending(value), row, value);
+        self.random.add(mix(latent, row), row, value);
+        self.near.add(ascending(value.abs()), row, value);
+    }
+
+    /// Adds what another shard saw.
+    pub fn merge(&mut self, other: &LatentSums) {
+        self.sum.merge(&other.sum);
+        self.delta_sse.merge(&other.delta_sse);
+        self.delta_pearson.merge(&other.delta_pearson);
+        self.largest = self.largest.max(other.largest);
+        self.class_sum.iter_mut().zip(&other.class_sum).for_each(|(a, b)| a.merge(b));
+        self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
+        self.top.merge(&other.top);
+        self.random.merge(&other.random);
+        self.near.merge(&other.near);
+    }
+
+    /// Rows in which it is active, of one class.
+    pub fn class_count(&self, class: usize) -> u64 {
+        self.bins[class * BINS..][..BINS].iter().map(|&n| u64::from(n)).sum()
+    }
+
+    /// Rows in which it is active.
+    pub fn count(&self) -> u64 {
+        self.bins.iter().map(|&n| u64::from(n)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_hold_what_their_edges_say() {
+        for v in [1e-9f32, 1e-4, 0.02, 0.5, 1.0, 1.09, 7.0, 900.0, 1e30] {
+            for v in [v, -v] {
+                let b = bin(v);
+                let (low, high) = edges(b);
+                let v = f64::from(v);
+                let inside = low <= v && v < high || (v < 0.0 && low < v && v <= high);
+                let clamped = [0, NEGATIVE - 1, NEGATIVE, BINS - 1].contains(&b);
+                assert!(inside || clamped, "{v} in bin {b}: {low}..{high}");
+            }
+        }
+        assert!((1..BINS).all(|b| edges(b - 1).1 <= edges(b).0 + 1e-12 || b == NEGATIVE));
+    }
+
+    #[test]
+    fn shards_merge_to_one_pass_in_any_order() {
+        let rows: Vec<(u64, f32)> = (0..300u64).map(|r| (r, ((r * 37 % 101) as f32 - 20.0) * 0.1)).collect();
+        let pass = |rows: &mut dyn Iterator<Item = &(u64, f32)>| {
+            let mut s = LatentSums::new(2);
+            rows.filter(|r| r.1 != 0.0).for_each(|&(r, v)| {
+                s.add(5, r, (r % 2) as usize, v, f64::from(v) * 0.3, 1e-3 / f64::from(v));
+            });
+            s
+        };
+        let whole = pass(&mut rows.iter());
+        assert_eq!(whole, pass(&mut rows.iter().rev()));
+        let mut merged = pass(&mut rows[200..].iter());
+        merged.merge(&pass(&mut rows[..90].iter()));
+        merged.merge(&pass(&mut rows[90..200].iter()));
+        assert_eq!(whole, merged);
+        let top: Vec<f32> = whole.top.rows().map(|e| e.value).collect();
+        let mut all: Vec<f32> = rows.iter().map(|r| r.1).collect();
+        all.sort_by(|a, b| b.total_cmp(a));
+        assert_eq!(top, all[..EXAMPLES]);
+        assert_eq!(whole.count(), rows.iter().filter(|r| r.1 != 0.0).count() as u64);
+    }
+}
