@@ -10,7 +10,7 @@ use vibrissa::data::Dataset;
 use vibrissa::data::split::{SplitOptions, split};
 use vibrissa::data::synthetic::{Synthetic, recovery, recovery_chance};
 use vibrissa::matrix::Mat;
-use vibrissa::record::{DemoRecord, Number, Ordered};
+use vibrissa::record::{self, DemoRecord, Number, Ordered};
 use vibrissa::train::DataFacts;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::evaluate;
@@ -28,17 +28,36 @@ pub struct DemoArgs {
     json: bool,
 }
 
+/// What an earlier demonstration left, and the next one replaces; the record goes first, so that a folder without it is
+/// never taken for one.
+const MADE: [&str; 6] =
+    ["model.safetensors", "metrics.jsonl", "config.toml", "features.png", "reconstructions.png", "demo.json"];
+
+fn write_record(folder: &Folder, record: &DemoRecord) -> Result<String> {
+    let json = serde_json::to_string(record).expect("plain data");
+    vibrissa::format::write_atomically(&folder.0.join("demo.json"), |out| writeln!(out, "{json}"))?;
+    Ok(json)
+}
+
 /// Runs the demonstration.
 pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let folder = Folder(args.out.clone());
     if folder.in_use() {
-        if !folder.0.join("config.toml").exists() && !folder.model().exists() {
+        let own = std::fs::read_to_string(folder.0.join("demo.json"))
+            .is_ok_and(|text| record::parse::<DemoRecord>(&text, record::DEMO_SCHEMA).is_ok());
+        if !own {
             return Err(Error::file(&folder.0, "exists and was not made by this command", "choose another --out"));
         }
-        std::fs::remove_dir_all(&folder.0).map_err(Error::io(&folder.0, "replace", "choose another --out"))?;
+        for name in MADE {
+            let path = folder.0.join(name);
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(Error::io(&path, "replace", "choose another --out"))?;
+            }
+        }
     }
     folder.create()?;
+    write_record(&folder, &DemoRecord::default())?;
     let generator = Synthetic::images();
     let mut data = Dataset::from_rows(generator.rows())?;
     let parts = split(&data, &SplitOptions::default())?;
@@ -99,8 +118,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         ),
         ..DemoRecord::default()
     };
-    let json = serde_json::to_string(&record).expect("plain data");
-    vibrissa::format::write_atomically(&folder.0.join("demo.json"), |out| writeln!(out, "{json}"))?;
+    let json = write_record(&folder, &record)?;
     if args.json {
         println!("{json}");
         return Ok(ExitCode::SUCCESS);

@@ -1,28 +1,17 @@
 //! `vibrissa eval`.
 
 use crate::data::{DataArgs, open};
+use crate::part::Part;
 use crate::{show, train};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use vibrissa::data::split;
 use vibrissa::format::{self, Model};
 use vibrissa::record::{ByClass, EvalRecord, Reconstruction, Scores};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
-
-/// Which rows are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Part {
-    /// Those held out in the run
-    Test,
-    /// Those it was trained on
-    Train,
-    /// Every row
-    All,
-}
 
 /// Measure reconstructions: overall and by class, for each SAE, for the mean of all, and for the mean image.
 #[derive(Args, Debug)]
@@ -73,23 +62,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     for (run, model) in runs.iter().zip(&models) {
         check_width(run, model, data.dim())?;
     }
-    let originals = match args.split {
-        Part::All => (0..data.originals()).collect(),
-        part => {
-            let own = settings.as_ref().is_some_and(|s| s.trained_on.as_deref() == Some(data_spec));
-            let mut options = settings.as_ref().map(|s| s.split.options()).transpose()?.unwrap_or_default();
-            if !own
-                && options.test_list.as_ref().is_some_and(|l| !(0..data.originals()).any(|i| l.contains(&data.name(i))))
-            {
-                options.test_list = None;
-            }
-            let split = split::split(&data, &options)?;
-            if part == Part::Test { split.test } else { split.train }
-        }
-    };
-    if originals.is_empty() {
-        return Err(Error::option("--split", "rows to look at", "none", "use --split all"));
-    }
+    let originals = args.split.originals(&runs, data_spec, &data)?;
     let rows = data.with_variants(&originals);
     let saes: Vec<_> = models.iter().flat_map(|m| &m.saes).collect();
     let bar = show::Bar::new("evaluating");
@@ -97,7 +70,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     bar.finish();
     let mut record = pool.record();
     record.data = Some(data_spec.clone());
-    record.split = Some(format!("{:?}", args.split).to_lowercase());
+    record.split = Some(args.split.name().into());
     record.runs = runs.iter().map(|r| r.display().to_string()).collect();
     record.seconds = Some(started.elapsed().as_secs_f64());
     if args.json {

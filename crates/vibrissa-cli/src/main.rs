@@ -4,6 +4,7 @@ mod data;
 mod demo;
 mod eval;
 mod memory;
+mod part;
 mod pictures;
 mod show;
 mod train;

@@ -3,7 +3,7 @@
 mod options;
 mod screen;
 
-pub use options::{TrainArgs, settings};
+pub use options::{SplitArgs, TrainArgs, settings};
 
 use crate::data::{DataArgs, open};
 use crate::{eval, memory, pictures, show};
@@ -50,6 +50,13 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         let config = folder.0.join("config.toml");
         if config.exists() {
             options = options.or(FileOptions::read(&config)?);
+            let list = folder.0.join("test-list.txt");
+            if options.split.test_list.is_some() && list.exists() {
+                options.split.test_list = Some(list);
+            }
+        } else if folder.in_use() {
+            let remedy = "choose another --out; a run has a config.toml";
+            return Err(Error::file(&folder.0, "is not empty and holds no run to resume", remedy));
         }
         if trained && made_last(&folder, options.split.folds.is_some()).iter().all(|p| p.exists()) {
             eprintln!("{} has ended: nothing to resume", folder.0.display());
@@ -58,7 +65,11 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     } else if folder.in_use() {
         return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out, or --resume"));
     }
-    let from = options.train.from.as_deref().map(format::read_model).transpose()?;
+    // A checkpoint has all that came from the model that training began with.
+    let from = match &options.train.from {
+        Some(_) if args.resume && (trained || folder.last().exists()) => None,
+        path => path.as_deref().map(format::read_model).transpose()?,
+    };
     if let Some(model) = &from {
         inherit_pictures(model, &mut options.data)?;
     }
@@ -67,17 +78,14 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let mut load = options.data.options(wishes.seed.unwrap_or(42))?;
     load.augment_each_epoch = options.train.augment_each_epoch.unwrap_or(false);
     let mut data = open(&args.data, &load)?;
-    let split_options = options.split.options()?;
-    let split = match options.split.folds {
-        Some(_) => Split { train: (0..data.originals()).collect(), test: Vec::new() },
-        None => split::split(&data, &split_options)?,
-    };
-    let mut rows = run_rows(&data, &split, wishes.early_stop.is_some());
+    let split = options.split.divide(&data)?;
+    let group = options.split.group.as_deref();
+    let mut rows = run_rows(&data, &split, wishes.early_stop.is_some_and(|p| p > 0), group)?;
     let mut facts = DataFacts::gather(&mut data, &rows.train);
     let resolved = resolve(&wishes, &facts);
     if resolved.early_stop.is_some() && wishes.early_stop.is_none() {
         data.set_scale(1.0);
-        rows = run_rows(&data, &split, true);
+        rows = run_rows(&data, &split, true, group)?;
         facts = DataFacts::gather(&mut data, &rows.train);
     }
     resolved.check()?;
@@ -89,7 +97,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     warn_small(&data, &split, options.split.folds);
 
     // Whatever can still be refused is refused before anything is written.
-    let folds_of = |n| split::folds(&data, n, options.split.group.as_deref());
+    let folds_of = |n| split::folds(&data, &split.train, n, group);
     let each_fold = options.split.folds.map(folds_of).transpose()?;
     memory::check(&resolved, facts.dim)?;
     let config_path = folder.0.join("config.toml");
@@ -119,14 +127,15 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if !begun {
         write_atomically(&config_path, |out| out.write_all(text.as_bytes()))?;
     }
-    if let Some(list) = split_options.test_list.as_ref().filter(|_| !begun) {
-        write_atomically(&folder.0.join("test-list.txt"), |out| list.iter().try_for_each(|l| writeln!(out, "{l}")))?;
+    if let Some(list) = options.split.options()?.test_list.filter(|_| !begun) {
+        let path = folder.0.join("test-list.txt");
+        write_atomically(&path, |out| list.names.iter().try_for_each(|l| writeln!(out, "{l}")))?;
     }
 
     let keep = Keep { checkpoint_every: options.train.checkpoint_every, history: options.train.keep.unwrap_or(0) };
     let mut folds = None;
     if let Some(each) = each_fold {
-        let Some(pool) = train_folds(&folder, &data, each, &resolved, from.as_ref(), keep, &stop)? else {
+        let Some(pool) = train_folds(&folder, &data, each, group, &resolved, from.as_ref(), keep, &stop)? else {
             return Ok(interrupted());
         };
         folds = Some(pool);
@@ -213,14 +222,16 @@ fn write_record(folder: &Folder, name: &str, record: &EvalRecord) -> Result<()> 
     write_atomically(&folder.0.join(name), |out| writeln!(out, "{json}"))
 }
 
-fn run_rows(data: &Dataset, split: &Split, early_stop: bool) -> RunRows {
-    let (train, validation) =
-        if early_stop { split::validation(data, split, 0.1) } else { (split.train.clone(), Vec::new()) };
-    RunRows {
+fn run_rows(data: &Dataset, split: &Split, early_stop: bool, group: Option<&str>) -> Result<RunRows> {
+    let (train, validation) = match early_stop {
+        true => split::validation(data, split, 0.1, group)?,
+        false => (split.train.clone(), Vec::new()),
+    };
+    Ok(RunRows {
         train: data.with_variants(&train),
         test: data.without_variants(&split.test),
         validation: data.without_variants(&validation),
-    }
+    })
 }
 
 /// Trains on each fold and pools the held-out figures; `None` when interrupted.
@@ -228,6 +239,7 @@ fn train_folds(
     folder: &Folder,
     data: &Dataset,
     folds: Vec<Split>,
+    group: Option<&str>,
     options: &TrainOptions,
     from: Option<&Model>,
     keep: Keep,
@@ -237,7 +249,7 @@ fn train_folds(
     for (f, split) in folds.iter().enumerate() {
         let mut own = data.clone();
         own.set_scale(1.0);
-        let rows = run_rows(&own, split, options.early_stop.is_some());
+        let rows = run_rows(&own, split, options.early_stop.is_some(), group)?;
         let facts = DataFacts::gather(&mut own, &rows.train);
         let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
         let sub = Folder(folder.0.join(format!("folds/{f}")));

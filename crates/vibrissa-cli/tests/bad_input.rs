@@ -277,7 +277,38 @@ fn test_list_that_is_missing_or_names_other_rows() {
     let list = dir.path().join("list.txt");
     bad_option(&["--test-list", s(&list)], &[s(&list), "; "]);
     write(&list, "x.npy:3\nx.npy:77\n");
-    bad_option(&["--test-list", s(&list)], &["--test-list", "x.npy:77", "1 of its 2 names"]);
+    bad_option(&["--test-list", s(&list)], &[s(&list), "such as x.npy:77", "1 of its 2 names", "; "]);
+}
+
+#[test]
+fn skipped_files_may_be_on_the_list() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("p"), 30, 8, &["a", "b"]);
+    let list = dir.path().join("list.txt");
+    write(&dir.path().join("p/a/bad.png"), "");
+    write(&list, "a/bad.png\n");
+    let run = dir.path().join("run");
+    let options = ["--latents", "8", "-k", "2", "--steps", "2", "--test-list", s(&list), "--skip-bad"];
+    train(&data, &run, &options).ok();
+}
+
+#[test]
+fn an_array_among_pictures() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("p"), 30, 8, &["a", "b"]);
+    npy(&dir.path().join("p"), "stray.npy", 8, &rows(2, 8, 1));
+    let run = dir.path().join("run");
+    train(&data, &run, &[]).refused(&["stray.npy", "among 30 pictures", "move it"]);
+    assert!(!run.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_line_break_in_a_name_stays_on_one_line() {
+    let dir = tempdir();
+    write(&dir.path().join("p/a\nb.png"), "");
+    let run = dir.path().join("run");
+    train(s(&dir.path().join("p")), &run, &[]).refused(&["a\\nb.png", "; "]);
 }
 
 #[test]
@@ -515,7 +546,7 @@ fn model_with_nan_weights() {
             // The last tensors are the biases and the mean of the rows: 8 values of it, and the bias before.
             b[end - 64..end - 60].copy_from_slice(&f32::NAN.to_le_bytes());
         },
-        &["; "],
+        &["NaN or infinity", "; "],
     );
 }
 

@@ -781,3 +781,152 @@ fn numpy_recomputes_the_figures() {
         }
     }
 }
+
+// ---- what a review found ---------------------------------------------------------------------------------------------
+
+#[test]
+fn demo_touches_no_folder_but_its_own() {
+    let dir = tempdir();
+    let out = dir.path().join("precious");
+    write(&out.join("config.toml"), "");
+    write(&out.join("model.safetensors"), "mine");
+    write(&out.join("thesis.txt"), "mine");
+    let before = snapshot(&out);
+    let ran = vibrissa(&["demo", "--out", s(&out)]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert_eq!(snapshot(&out), before);
+}
+
+#[test]
+fn early_stopping_with_one_validation_row_keeps_what_was_learned() {
+    let dir = tempdir();
+    // All rows alike: whatever is learned from some helps the others.
+    let alike: Vec<f32> = (0..14 * 8).map(|i| ((i % 8) as f32).sin() * (1.0 + (i / 8) as f32 * 0.05)).collect();
+    let data = npy(dir.path(), "few.npy", 8, &alike);
+    let (run, start) = (dir.path().join("run"), dir.path().join("start"));
+    let options = ["--init", "kaiming", "--latents", "16", "-k", "2", "--early-stop", "40", "--lr", "0.01"];
+    let ran = train(&data, &run, &[&options[..], &["--epochs", "60"]].concat()).ok();
+    assert!(!ran.stderr.contains("NaN"), "{}", ran.stderr);
+    train(&data, &start, &[&options[..], &["--steps", "0"]].concat()).ok();
+    assert!(model(&run) != model(&start), "training was thrown away");
+}
+
+#[test]
+fn one_row_trains_without_validation_rows() {
+    let dir = tempdir();
+    for n in 1..5 {
+        let data = npy(dir.path(), &format!("{n}.npy"), 8, &rows(n, 8, 5));
+        let run = dir.path().join(n.to_string());
+        train(&data, &run, &["--latents", "8", "-k", "2", "--epochs", "2", "--test-fraction", "0"]).ok();
+    }
+}
+
+#[test]
+fn early_stop_0_is_off_and_stays_off_on_resume() {
+    let dir = tempdir();
+    let (data, run) = (npy(dir.path(), "few.npy", 8, &rows(40, 8, 3)), dir.path().join("run"));
+    train(&data, &run, &["--latents", "16", "-k", "2", "--epochs", "3", "--early-stop", "0"]).ok();
+    has(&config(&run), "early-stop = 0");
+    assert_eq!(about(&run, "training-rows") + about(&run, "test-rows"), 40);
+}
+
+#[test]
+fn folds_have_no_test_rows_to_evaluate() {
+    let dir = tempdir();
+    let (data, run, list) = (small(&dir), dir.path().join("run"), dir.path().join("list.txt"));
+    write(&list, "x.npy:3\n");
+    let both = train(&data, &run, &[&SMALL[..], &["--steps", "5", "--folds", "2", "--test-list", s(&list)]].concat());
+    assert_eq!(both.code, Some(2));
+    assert!(both.stderr.contains("--folds") && !run.exists(), "{}", both.stderr);
+    train(&data, &run, &[&SMALL[..], &["--steps", "5", "--folds", "2"]].concat()).ok();
+    let ran = vibrissa(&["eval", s(&run), &data]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("eval-folds.json"), "{}", ran.stderr);
+    vibrissa(&["eval", s(&run), &data, "--split", "all"]).ok();
+}
+
+#[test]
+fn several_runs_are_tested_on_rows_that_none_was_trained_on() {
+    let dir = tempdir();
+    let data = small(&dir);
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let (one, two) = (dir.path().join("one.txt"), dir.path().join("two.txt"));
+    write(&one, "x.npy:3\nx.npy:4\nx.npy:5\n");
+    write(&two, "x.npy:5\nx.npy:6\n");
+    for (run, list) in [(&a, &one), (&b, &two)] {
+        train(&data, run, &[&SMALL[..], &["--steps", "5", "--test-list", s(list)]].concat()).ok();
+    }
+    let ran = vibrissa(&["eval", s(&a), s(&b), &data, "--json"]).ok();
+    let record: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(record["rows"], 1);
+}
+
+#[test]
+fn a_grouped_run_is_evaluated_on_other_data() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("mouse"), 30, 16, &["a", "b"]);
+    let other = pictures(&dir.path().join("other"), 40, 16, &["q"]);
+    let run = dir.path().join("run");
+    train(&data, &run, &["--latents", "16", "-k", "2", "--epochs", "2", "--group", "^(a/.)"]).ok();
+    vibrissa(&["eval", s(&run), &other]).ok();
+}
+
+#[test]
+fn a_checkpoint_is_no_model() {
+    let dir = tempdir();
+    let (data, run) = (long(&dir), dir.path().join("run"));
+    kill_after_checkpoint(&data, &run, &LONG);
+    let last = run.join("checkpoints/last.safetensors");
+    let ran = vibrissa(&["eval", s(&last), &data]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("--resume"), "{}", ran.stderr);
+}
+
+#[test]
+fn resume_takes_no_folder_that_is_no_run() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("mine"));
+    write(&out.join("features.png"), "mine");
+    write(&out.join("metrics.jsonl"), "mine");
+    let before = snapshot(&out);
+    let ran = train(&data, &out, &["--resume"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert_eq!(snapshot(&out), before);
+}
+
+#[test]
+fn resume_needs_neither_the_test_list_nor_the_first_model() {
+    let dir = tempdir();
+    let (data, base, run) = (long(&dir), dir.path().join("base"), dir.path().join("run"));
+    let list = dir.path().join("list.txt");
+    write(&list, "x.npy:3\nx.npy:4\n");
+    train(&data, &base, &["--latents", "128", "-k", "8", "--steps", "5", "--lr", "1e-3"]).ok();
+    let options = ["--from", s(&base), "--steps", "3000", "--batch", "16", "--checkpoint-every", "50", "--lr", "1e-4"];
+    kill_after_checkpoint(&data, &run, &[&options[..], &["--test-list", s(&list)]].concat());
+    std::fs::remove_dir_all(&base).expect("removed");
+    std::fs::remove_file(&list).expect("removed");
+    train(&data, &run, &["--resume"]).ok();
+}
+
+#[test]
+fn other_augmentation_is_another_run() {
+    let dir = tempdir();
+    let (data, run) = (pictures(&dir.path().join("pictures"), 60, 16, &["a", "b"]), dir.path().join("run"));
+    let options = ["--latents", "64", "-k", "6", "--batch", "8", "--epochs", "90", "--augment", "1", "--lr", "1e-3"];
+    kill_after_checkpoint(&data, &run, &[&options[..], &["--checkpoint-every", "25"]].concat());
+    let ran = train(&data, &run, &["--resume", "--augment-each-epoch"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("other options"), "{}", ran.stderr);
+}
+
+#[test]
+fn held_out_figures_while_training_are_of_all_classes() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 1400, 8, &["a", "b"]);
+    let run = dir.path().join("run");
+    train(&data, &run, &["--latents", "32", "-k", "4", "--steps", "30", "--test-fraction", "0.9"]).ok();
+    let eval: Value = serde_json::from_slice(&read(&run.join("eval.json"))).expect("JSON");
+    let whole = eval["saes"][0]["pearson"].as_f64().expect("a figure");
+    let last = metrics(&run).last().expect("a line")["saes"][0]["pearson"].as_f64().expect("a figure");
+    assert!((whole - last).abs() < 0.02, "{whole} {last}");
+}

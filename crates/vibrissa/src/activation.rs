@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
 /// Which pre-activations become latents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// The k largest of each row (Makhzani & Frey 2013, arXiv 1312.5663; Gao et al. 2024, arXiv 2406.04093).
     /// Backward: the gradient reaches the kept (and unclipped) entries.
+    #[default]
     TopK,
 }
 

@@ -3,6 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+/// A path on one line: control characters in file names are written as escapes.
+fn line(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 /// What the library returns instead of panicking.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -11,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to read or write.
-    #[error("{}: cannot {action}: {source}; {remedy}", path.display())]
+    #[error("{}: cannot {action}: {source}; {remedy}", line(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -23,7 +29,7 @@ pub enum Error {
         remedy: &'static str,
     },
     /// A file or folder holds something else than it should.
-    #[error("{}: {found}; {remedy}", path.display())]
+    #[error("{}: {found}; {remedy}", line(path))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -33,7 +39,7 @@ pub enum Error {
         remedy: String,
     },
     /// A tensor of a model or data file has the wrong shape or type.
-    #[error("{}: tensor {tensor}: expected {expected}, got {got}; {remedy}", path.display())]
+    #[error("{}: tensor {tensor}: expected {expected}, got {got}; {remedy}", line(path))]
     Tensor {
         /// The file.
         path: PathBuf,

@@ -20,6 +20,8 @@ use std::path::Path;
 
 /// Version of the model file; a file of a later one is refused.
 pub const MODEL_SCHEMA: &str = "vibrissa.model/1";
+/// Version of a full checkpoint: its weights act on rows in the scale of training, so it is no model.
+pub const CHECKPOINT_SCHEMA: &str = "vibrissa.checkpoint/1";
 
 /// The pictures a model was trained on, so that others can be brought to their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +205,7 @@ pub fn write_checkpoint(
         out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes });
     }
     let mut meta = metadata(config);
+    meta.insert("schema", CHECKPOINT_SCHEMA.to_owned());
     meta.insert("progress", serde_json::to_string(progress).expect("plain data"));
     write_tensors(path, &meta, &out)
 }
@@ -295,13 +298,17 @@ impl<'a> File<'a> {
         })
     }
 
-    fn config(&self) -> Result<ModelConfig> {
+    fn config(&self, known: &str) -> Result<ModelConfig> {
         let schema = self.text("schema")?;
-        if schema != MODEL_SCHEMA {
-            let newer =
-                schema.strip_prefix("vibrissa.model/").and_then(|v| v.parse::<u32>().ok()).is_some_and(|v| v > 1);
-            let found = format!("has schema {schema}, this version reads {MODEL_SCHEMA}");
-            let remedy = if newer { "update vibrissa to read it" } else { "give a model that vibrissa wrote" };
+        if schema != known {
+            let (kind, _) = known.split_once('/').expect("a version");
+            let version = schema.strip_prefix(kind).and_then(|v| v.strip_prefix('/')).and_then(|v| v.parse().ok());
+            let found = format!("has schema {schema}, this version reads {known}");
+            let remedy = match version {
+                Some(2u32..) => "update vibrissa to read it",
+                _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",
+                _ => "give a model that vibrissa wrote",
+            };
             return Err(Error::file(self.path, found, remedy));
         }
         let text = self.text("config")?;
@@ -310,6 +317,14 @@ impl<'a> File<'a> {
         }
         serde_json::from_str(&text)
             .map_err(|e| Error::file(self.path, format!("its configuration is broken ({e})"), BROKEN))
+    }
+
+    fn mean(&mut self, config: &ModelConfig) -> Result<Vec<f32>> {
+        let mean: Vec<f32> = self.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+        if mean.iter().all(|m| m.is_finite()) {
+            return Ok(mean);
+        }
+        Err(Error::file(self.path, "data.mean holds NaN or infinity", BROKEN))
     }
 
     fn saes(&mut self, config: &ModelConfig) -> Result<Vec<Sae>> {
@@ -362,9 +377,9 @@ pub fn model_file(path: &Path) -> Result<std::path::PathBuf> {
 pub fn read_model(path: &Path) -> Result<Model> {
     let path = model_file(path)?;
     let mut file = File::open(&path)?;
-    let config = file.config()?;
+    let config = file.config(MODEL_SCHEMA)?;
     let saes = file.saes(&config)?;
-    let mean = file.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+    let mean = file.mean(&config)?;
     Ok(Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config })
 }
 
@@ -374,7 +389,7 @@ pub fn read_model(path: &Path) -> Result<Model> {
 /// As [`read_model`].
 pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
     let mut file = File::open(path)?;
-    let config = file.config()?;
+    let config = file.config(CHECKPOINT_SCHEMA)?;
     let text = file.text("progress")?;
     let progress: Progress =
         serde_json::from_str(&text).map_err(|e| Error::file(path, format!("its progress is broken ({e})"), BROKEN))?;
@@ -394,6 +409,6 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
         state.moved = moved.into_iter().map(|b| b != 0).collect();
         states.push(state);
     }
-    let mean = file.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+    let mean = file.mean(&config)?;
     Ok((Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config }, states, progress))
 }

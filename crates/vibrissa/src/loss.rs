@@ -30,7 +30,7 @@ pub struct Losses {
     pub recon: f64,
     /// [`AuxK`].
     pub auxk: f64,
-    /// λ (1 - MMCS) of an ensemble (its share of it).
+    /// λ (1 - MMCS) of the whole ensemble, the same for every member.
     pub consistency: f64,
 }
 

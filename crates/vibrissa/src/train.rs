@@ -210,6 +210,14 @@ impl<'a> Trainer<'a> {
         options.check()?;
         let config = options.model(facts.dim);
         config.check()?;
+        if rows.is_empty() {
+            return Err(Error::option(
+                "data",
+                "at least one row to train on",
+                "none",
+                "hold out fewer rows or add data",
+            ));
+        }
         let saes = match from {
             Some(mut saes) => {
                 saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
@@ -217,9 +225,9 @@ impl<'a> Trainer<'a> {
             }
             None => {
                 let looked_at = if options.init.needs_rows() { &rows[..] } else { &[] };
-                let sample = sample(data, looked_at, options.seed);
+                let (sample, held) = sample(data, looked_at, options.seed);
                 let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
-                let sample = Sample { mean: &facts.mean, rows: sample.view(), pictures };
+                let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
                 (0..options.saes)
                     .map(|s| init(config, options.init, options.seed, s as u64, sample))
                     .collect::<Result<_>>()?
@@ -362,20 +370,26 @@ impl<'a> Trainer<'a> {
         let mut shared = 0.0;
         if self.options.consistency > 0.0 {
             let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
-            shared =
-                consistency(Isa::current(), self.options.consistency, &decoders, &self.matches, &mut self.gradients);
+            // λ belongs to the squared error of rows as loaded.
+            let weight = self.options.consistency * self.units();
+            shared = consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.gradients);
         }
         let mut losses = Vec::with_capacity(self.engines.len());
         for (s, engine) in self.engines.iter_mut().enumerate() {
             let extra = self.gradients.get(s).map(|g| (g, shared));
             losses.push(engine.step(self.batch.top(n), lr, extra)?);
         }
-        let units = 1.0 / (f64::from(self.facts.scale) * f64::from(self.facts.scale));
+        let units = 1.0 / self.units();
         for l in &mut losses {
-            (l.recon, l.auxk) = (l.recon * units, l.auxk * units);
+            (l.recon, l.auxk, l.consistency) = (l.recon * units, l.auxk * units, l.consistency * units);
         }
         self.step += 1;
         Ok(Some(StepReport { step: self.step - 1, rows: n, losses, step_s: started.elapsed().as_secs_f64() }))
+    }
+
+    /// Squared errors are so much larger while training than those of rows as loaded.
+    fn units(&self) -> f64 {
+        f64::from(self.facts.scale) * f64::from(self.facts.scale)
     }
 
     fn find_matches(&mut self) {
@@ -420,14 +434,22 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Training rows in a random order, as many as [`sample_size`] allows.
-fn sample(data: &Dataset, rows: &[usize], seed: u64) -> Mat {
-    let mut order = rows.to_vec();
-    Stream::new(seed, "sample", &[]).shuffle(&mut order);
-    order.truncate(sample_size(data.dim()));
+/// One original in so many decides between beginnings, at most so many rows.
+const HELD: (usize, usize) = (10, 2048);
+
+/// Training rows in a random order, each with its variants, as many as [`sample_size`] allows; and how many of the first
+/// ones decide.
+fn sample(data: &Dataset, rows: &[usize], seed: u64) -> (Mat, usize) {
+    let copies = data.copies();
+    let mut originals: Vec<usize> = rows.iter().map(|r| r / copies).collect();
+    originals.dedup();
+    Stream::new(seed, "sample", &[]).shuffle(&mut originals);
+    originals.truncate((sample_size(data.dim()) / copies).max(1));
+    let held = (originals.len() / HELD.0).min(HELD.1 / copies) * copies;
+    let order = data.with_variants(&originals);
     let mut out = Mat::zeros(order.len(), data.dim());
     data.fill(&order, 0, out.view_mut());
-    out
+    (out, held)
 }
 
 /// Checks that a model fits rows of `dim` values and says what to do if not.

@@ -5,7 +5,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use vibrissa::activation::Activation;
-use vibrissa::data::split::{self, SplitOptions};
+use vibrissa::data::Dataset;
+use vibrissa::data::split::{self, Split, SplitOptions};
 use vibrissa::format::Model;
 use vibrissa::model::init::Init;
 use vibrissa::optim::{Optimizer, Schedule};
@@ -101,6 +102,18 @@ impl SplitArgs {
         }
     }
 
+    /// Divides a data set. With folds every row that no file holds out is trained on, and none is left to test.
+    pub fn divide(&self, data: &Dataset) -> Result<Split> {
+        if self.folds.is_some() && self.test_list.is_some() {
+            let remedy = "leave one of them out: folds hold out every row once";
+            return Err(Error::option("--folds", "no --test-list beside it", "both", remedy));
+        }
+        if self.folds.is_some() && data.test_from().is_none() {
+            return Ok(Split { train: (0..data.originals()).collect(), test: Vec::new() });
+        }
+        split::split(data, &self.options()?)
+    }
+
     /// For the library.
     pub fn options(&self) -> Result<SplitOptions> {
         Ok(SplitOptions {
@@ -187,7 +200,7 @@ pub struct ModelArgs {
     /// Rows of silence after which a feature counts as dead [default: 50 H/k]
     #[arg(long, value_name = "ROWS", help_heading = "Training")]
     pub dead_after: Option<u64>,
-    /// Stop when validation fvu has not improved for so many epochs; the best weights are kept [default: 10 where rows are few]
+    /// Stop when validation fvu has not improved for so many epochs; the best weights are kept; 0 = off [default: 10 where rows are few and --lr is not given]
     #[arg(long, value_name = "EPOCHS", help_heading = "Training")]
     pub early_stop: Option<u64>,
     /// Draw the augmented variants anew in each epoch
@@ -323,7 +336,7 @@ impl ModelArgs {
             auxk: Some(o.auxk),
             k_aux: Some(o.k_aux),
             dead_after: Some(o.dead_after),
-            early_stop: o.early_stop,
+            early_stop: Some(o.early_stop.unwrap_or(0)),
             augment_each_epoch: Some(self.augment_each_epoch.unwrap_or(false)),
             no_shuffle: Some(o.no_shuffle),
             seed: Some(o.seed),
@@ -374,7 +387,7 @@ pub struct RunSettings {
     /// Dividing.
     pub split: SplitArgs,
     /// What it was trained on.
-    pub trained_on: Option<String>,
+    pub about: Option<About>,
     /// Its seed.
     pub seed: u64,
 }
@@ -393,7 +406,7 @@ pub fn settings(run: &Path) -> Result<Option<RunSettings>> {
     Ok(Some(RunSettings {
         data: options.data,
         split: options.split,
-        trained_on: options.about.map(|a| a.data),
+        about: options.about,
         seed: options.train.seed.unwrap_or(42),
     }))
 }

@@ -306,7 +306,6 @@ impl Shared<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::Activation;
     use crate::data::synthetic::Synthetic;
     use crate::model::init::{Init, Sample, init};
     use crate::model::{Config, Weights};
@@ -317,7 +316,7 @@ mod tests {
         let config = Config {
             d_in: data.dim(),
             latents: 60,
-            activation: Activation::TopK,
+            activation: Default::default(),
             k: 7,
             relu_after: !tied,
             tied,
@@ -326,7 +325,7 @@ mod tests {
         let (mean, _) = data.moments(&(0..150).collect::<Vec<_>>());
         let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
         let none = Mat::zeros(0, data.dim());
-        let sample = Sample { mean: &mean, rows: none.view(), pictures: None };
+        let sample = Sample { mean: &mean, rows: none.view(), held: 0, pictures: None };
         let sae = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
         let mut weights: Weights = sae.into_weights();
         weights.W_enc.data_mut().iter_mut().enumerate().for_each(|(i, w)| *w *= 1.0 + (i % 7) as f32 * 0.1);

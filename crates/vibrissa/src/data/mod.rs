@@ -167,6 +167,11 @@ impl Dataset {
         1 + self.augment
     }
 
+    /// How rows come out of the files, as one text: another text may mean other numbers.
+    pub fn how_read(&self) -> String {
+        format!("{:?} {} {} {}", self.rows.shape, self.augment, self.each_epoch, self.seed)
+    }
+
     /// Values a row.
     pub fn dim(&self) -> usize {
         self.dim

@@ -5,17 +5,26 @@ use super::Dataset;
 use crate::error::{Error, Result};
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How rows are divided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
     /// Share of the originals (or groups) that is held out, 0..1, default 0.1.
     pub test_fraction: f64,
-    /// Names of the test rows, one a line; overrides the fraction.
-    pub test_list: Option<Vec<String>>,
+    /// The test rows by name; overrides the fraction.
+    pub test_list: Option<TestList>,
     /// Rows whose names have the same captured group stay on one side.
     pub group: Option<String>,
+}
+
+/// Names of test rows, and the file they came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestList {
+    /// The file.
+    pub path: PathBuf,
+    /// Relative paths, one a line.
+    pub names: Vec<String>,
 }
 
 impl Default for SplitOptions {
@@ -37,13 +46,14 @@ pub struct Split {
 ///
 /// # Errors
 /// When it cannot be read as text.
-pub fn read_list(path: &Path) -> Result<Vec<String>> {
+pub fn read_list(path: &Path) -> Result<TestList> {
     let text = std::fs::read_to_string(path).map_err(Error::io(
         path,
         "read the list of test rows",
         "give a text file with one relative path a line",
     ))?;
-    Ok(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect())
+    let names = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    Ok(TestList { path: path.to_path_buf(), names })
 }
 
 /// A number in [0, 1) that belongs to a name: the first 53 bits of its BLAKE3 hash.
@@ -90,7 +100,7 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     }
     let mut split = Split::default();
     if let Some(list) = &options.test_list {
-        let wanted: HashSet<&str> = list.iter().map(String::as_str).collect();
+        let wanted: HashSet<&str> = list.names.iter().map(String::as_str).collect();
         let mut seen = HashSet::new();
         for i in 0..data.originals() {
             let name = data.name(i);
@@ -101,14 +111,13 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
                 split.train.push(i);
             }
         }
-        if let Some(missing) = list.iter().find(|l| !seen.contains(*l)) {
-            let lost = wanted.len() - seen.len();
-            return Err(Error::option(
-                "--test-list",
-                format!("names of rows, such as {}", data.name(0)),
-                missing,
-                format!("{lost} of its {} names are not in the data", wanted.len()),
-            ));
+        // A file that --skip-bad left out may be on the list.
+        let skipped = |name: &str| data.skipped().iter().any(|s| s.path.ends_with(name));
+        let missing: Vec<&String> = list.names.iter().filter(|l| !seen.contains(*l) && !skipped(l)).collect();
+        if let Some(first) = missing.first() {
+            let found = format!("{} of its {} names are not in the data, such as {first}", missing.len(), wanted.len());
+            let remedy = format!("rows are named like {}: correct the list", data.name(0));
+            return Err(Error::file(&list.path, found, remedy));
         }
     } else if let Some(first) = data.test_from() {
         split.train = (0..first).collect();
@@ -126,13 +135,13 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     Ok(split)
 }
 
-/// Divides into `n` folds: fold f holds out the rows whose place lies in its n-th of [0, 1).
+/// Divides these originals into `n` folds, each held out once; the others are in no fold.
 ///
 /// # Errors
 /// As [`split`]; and when fewer than two folds are asked for, or a fold would be empty.
-pub fn folds(data: &Dataset, n: usize, group: Option<&str>) -> Result<Vec<Split>> {
+pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>) -> Result<Vec<Split>> {
     let groups = groups(data, group)?;
-    let distinct: HashSet<&String> = groups.iter().collect();
+    let distinct: HashSet<&String> = originals.iter().map(|&i| &groups[i]).collect();
     if n < 2 || n > distinct.len() {
         let expected = format!("2 to {} (rows or groups)", distinct.len());
         return Err(Error::option("--folds", expected, n, "5 is usual for small sets"));
@@ -143,15 +152,27 @@ pub fn folds(data: &Dataset, n: usize, group: Option<&str>) -> Result<Vec<Split>
     let fold: HashMap<&String, usize> = order.into_iter().enumerate().map(|(i, g)| (g, i % n)).collect();
     Ok((0..n)
         .map(|f| {
-            let (test, train) = (0..data.originals()).partition(|&i| fold[&groups[i]] == f);
+            let (test, train) = originals.iter().partition(|&&i| fold[&groups[i]] == f);
             Split { train, test }
         })
         .collect())
 }
 
-/// Takes validation rows from the training side, by a second hash; the test side stays as it is.
-pub fn validation(data: &Dataset, split: &Split, fraction: f64) -> (Vec<usize>, Vec<usize>) {
-    split.train.iter().partition(|&&i| place(&format!("validation {}", data.name(i))) >= fraction)
+/// Takes validation rows from the training side, by a second hash of row or group; the test side stays as it is. Never
+/// takes all of them.
+///
+/// # Errors
+/// A bad pattern.
+pub fn validation(
+    data: &Dataset,
+    split: &Split,
+    fraction: f64,
+    group: Option<&str>,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    let groups = groups(data, group)?;
+    let (train, taken): (Vec<usize>, Vec<usize>) =
+        split.train.iter().partition(|&&i| place(&format!("validation {}", groups[i])) >= fraction);
+    Ok(if train.is_empty() { (split.train.clone(), train) } else { (train, taken) })
 }
 
 #[cfg(test)]
@@ -179,6 +200,10 @@ mod tests {
 
     fn many(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("animal{}/frame{i}.png", i % 7)).collect()
+    }
+
+    fn everything(d: &Dataset) -> Vec<usize> {
+        (0..d.originals()).collect()
     }
 
     fn refs(names: &[String]) -> Vec<&str> {
@@ -210,7 +235,7 @@ mod tests {
         let test: HashSet<String> = s.test.iter().map(animal).collect();
         let train: HashSet<String> = s.train.iter().map(animal).collect();
         assert!(test.is_disjoint(&train) && !test.is_empty() && !train.is_empty());
-        for f in folds(&d, 3, Some("animal(\\d)")).expect("folds") {
+        for f in folds(&d, &everything(&d), 3, Some("animal(\\d)")).expect("folds") {
             let test: HashSet<String> = f.test.iter().map(animal).collect();
             assert!(f.train.iter().all(|i| !test.contains(&animal(i))));
         }
@@ -219,7 +244,8 @@ mod tests {
     #[test]
     fn folds_cover_every_row_once() {
         let names = many(39);
-        let all = folds(&data(&refs(&names)), 5, None).expect("folds");
+        let d = data(&refs(&names));
+        let all = folds(&d, &everything(&d), 5, None).expect("folds");
         let mut rows: Vec<usize> = all.iter().flat_map(|f| f.test.clone()).collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..39).collect::<Vec<_>>());
@@ -230,12 +256,12 @@ mod tests {
     fn lists_override_and_must_match() {
         let d = data(&["a", "b", "c"]);
         let list = |l: &[&str]| SplitOptions {
-            test_list: Some(l.iter().map(|&s| s.to_owned()).collect()),
+            test_list: Some(TestList { path: "list.txt".into(), names: l.iter().map(|&s| s.to_owned()).collect() }),
             ..Default::default()
         };
         assert_eq!(split(&d, &list(&["b"])).expect("a split"), Split { train: vec![0, 2], test: vec![1] });
         let error = split(&d, &list(&["b", "z"])).expect_err("z is not there").to_string();
-        assert!(error.contains("--test-list") && error.contains('z'), "{error}");
+        assert!(error.starts_with("list.txt: ") && error.contains("such as z"), "{error}");
         assert!(split(&d, &list(&["a", "b", "c"])).is_err(), "nothing left to train on");
     }
 
@@ -244,9 +270,19 @@ mod tests {
         let names = many(200);
         let d = data(&refs(&names));
         let s = split(&d, &SplitOptions::default()).expect("a split");
-        let (train, valid) = validation(&d, &s, 0.1);
+        let (train, valid) = validation(&d, &s, 0.1, None).expect("rows");
         assert!(!valid.is_empty() && train.len() + valid.len() == s.train.len());
         assert!(valid.iter().all(|i| !s.test.contains(i)));
+        // Groups stay together here too.
+        let (train, valid) = validation(&d, &s, 0.5, Some("animal(\\d)")).expect("rows");
+        let animals = |rows: &[usize]| rows.iter().map(|&i| names[i][6..7].to_owned()).collect::<HashSet<_>>();
+        assert!(!valid.is_empty() && animals(&train).is_disjoint(&animals(&valid)));
+        // And some row is always left to train on.
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let one = data(&[name]);
+            let s = Split { train: vec![0], test: vec![] };
+            assert_eq!(validation(&one, &s, 0.9, None).expect("rows"), (vec![0], vec![]));
+        }
     }
 
     #[test]

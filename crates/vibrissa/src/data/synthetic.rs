@@ -9,6 +9,7 @@ use super::block::{Block, Bytes, Dtype};
 use super::rows::{ImageShape, Names, Rows};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
+use crate::random::ln;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -454,23 +455,6 @@ impl Draw {
         self.spare = Some(y * scale);
         x * scale
     }
-}
-
-/// Natural logarithm of a positive normal number: the system's own differs between systems in the last bit.
-fn ln(x: f64) -> f64 {
-    const MANTISSA: u64 = (1 << 52) - 1;
-    let bits = x.to_bits();
-    let mut exponent = (bits >> 52) as i64 - 1023;
-    let mut mantissa = f64::from_bits(bits & MANTISSA | 1023 << 52);
-    if mantissa > std::f64::consts::SQRT_2 {
-        mantissa *= 0.5;
-        exponent += 1;
-    }
-    // ln m = 2 artanh s with |s| < 0.172: 2 s^23 / 23 is below the last bit.
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let squared = s * s;
-    let series = (0..11).rev().fold(0.0, |sum, n| sum * squared + 1.0 / f64::from(2 * n + 1));
-    exponent as f64 * std::f64::consts::LN_2 + 2.0 * s * series
 }
 
 // ---- options -------------------------------------------------------------------------------------------------------

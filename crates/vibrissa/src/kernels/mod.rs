@@ -131,10 +131,11 @@ impl Isa {
     /// Asks ahead of time for a row that will be written; changes nothing.
     #[inline]
     pub fn prefetch_to_write(self, row: &[f32]) {
-        #[cfg(target_arch = "x86_64")]
-        x86::prefetch_to_write(row);
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = row;
+        match self.0 {
+            Kind::Scalar => (),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => x86::prefetch_to_write(row),
+        }
     }
 
     /// See [`scalar::scale`].

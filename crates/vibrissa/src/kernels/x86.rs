@@ -314,7 +314,8 @@ unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
 #[inline(always)]
 pub fn prefetch_to_write(row: &[f32]) {
     for line in row.chunks(LANES) {
-        // SAFETY: a prefetch changes nothing that a program sees.
+        // SAFETY: a prefetch changes nothing that a program sees; every CPU with AVX2 decodes this one (at worst as a
+        // no-op), and only their `Isa` comes here.
         unsafe { std::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
     }
 }

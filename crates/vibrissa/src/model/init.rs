@@ -44,6 +44,8 @@ pub struct Sample<'a> {
     pub mean: &'a [f32],
     /// Some training rows `[n, D]`, in an order drawn at random.
     pub rows: MatRef<'a>,
+    /// The first so many of them are not looked at but to decide between beginnings; no copy of them is among the rest.
+    pub held: usize,
     /// Channels, height and width where rows are pictures.
     pub pictures: Option<(usize, usize, usize)>,
 }

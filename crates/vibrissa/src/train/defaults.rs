@@ -99,6 +99,9 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         dead_after: wishes.dead_after.unwrap_or((50 * latents).div_ceil(k.max(1)) as u64),
         no_shuffle: wishes.no_shuffle.unwrap_or(false),
         seed: wishes.seed.unwrap_or(42),
-        early_stop: wishes.early_stop.or((few && wishes.lr.is_none()).then_some(EARLY_STOP)),
+        early_stop: match wishes.early_stop {
+            Some(patience) => Some(patience).filter(|&p| p > 0),
+            None => (few && wishes.lr.is_none()).then_some(EARLY_STOP),
+        },
     }
 }

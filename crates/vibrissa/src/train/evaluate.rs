@@ -18,6 +18,7 @@ pub struct Pool {
     saes: Vec<Evaluation>,
     ensemble: Evaluation,
     mean: Evaluation,
+    pictures: bool,
     classes: Vec<String>,
     targets: Vec<usize>,
 }
@@ -35,6 +36,11 @@ impl Pool {
         self.saes.iter().map(|e| e.overall()).map(|s| (s.pearson, s.fvu)).collect()
     }
 
+    /// Mean squared error of each SAE; NaN where there is none.
+    pub fn mse(&self) -> Vec<f64> {
+        self.saes.iter().map(|e| e.overall().mse.unwrap_or(f64::NAN)).collect()
+    }
+
     /// Number of rows of each class, with its name.
     pub fn class_rows(&self) -> Vec<(String, u64)> {
         self.classes.iter().enumerate().map(|(c, name)| (name.clone(), self.mean.class(c).rows)).collect()
@@ -44,11 +50,41 @@ impl Pool {
     pub fn record(&self) -> EvalRecord {
         EvalRecord {
             rows: self.mean.overall().rows,
-            saes: self.saes.iter().zip(&self.targets).map(|(e, &k)| self.by_class(e, |s| scores(s, Some(k)))).collect(),
-            ensemble: self.by_class(&self.ensemble, |s| scores(s, None)),
-            mean_image: self.by_class(&self.mean, reconstruction),
+            saes: self
+                .saes
+                .iter()
+                .zip(&self.targets)
+                .map(|(e, &k)| self.by_class(e, |s| self.scores(s, Some(k))))
+                .collect(),
+            ensemble: self.by_class(&self.ensemble, |s| self.scores(s, None)),
+            mean_image: self.by_class(&self.mean, |s| reconstruction(s, self.pictures)),
             tool_version: Some(env!("CARGO_PKG_VERSION").into()),
             ..EvalRecord::default()
+        }
+    }
+
+    fn scores(&self, s: &Summary, k: Option<usize>) -> Scores {
+        let with_latents = k.is_some();
+        Scores {
+            pearson: s.pearson,
+            mse: s.mse,
+            fvu: s.fvu,
+            cosine: s.cosine,
+            ssim: s.ssim,
+            psnr: s.psnr.filter(|_| self.pictures),
+            l0: s.l0.filter(|_| with_latents),
+            l0_target: k.map(|k| k as f64),
+            l0_distance: s.l0.zip(k).map(|(l0, k)| l0 - k as f64),
+            dead_latents: s.dead_latents.filter(|_| with_latents),
+            rare_latents: s.rare_latents.filter(|_| with_latents),
+            latents: s.latents.filter(|_| with_latents),
+            constant_rows: Some(s.constant_rows),
+            density: s.density.as_ref().filter(|_| with_latents).map(|d| Density {
+                log10_from: d.log10_from,
+                per_decade: d.per_decade,
+                counts: d.counts.clone(),
+                never: d.never,
+            }),
         }
     }
 
@@ -61,33 +97,10 @@ impl Pool {
     }
 }
 
-fn scores(s: &Summary, k: Option<usize>) -> Scores {
-    let with_latents = k.is_some();
-    Scores {
-        pearson: s.pearson,
-        mse: s.mse,
-        fvu: s.fvu,
-        cosine: s.cosine,
-        ssim: s.ssim,
-        psnr: s.psnr,
-        l0: s.l0.filter(|_| with_latents),
-        l0_target: k.map(|k| k as f64),
-        l0_distance: s.l0.zip(k).map(|(l0, k)| l0 - k as f64),
-        dead_latents: s.dead_latents.filter(|_| with_latents),
-        rare_latents: s.rare_latents.filter(|_| with_latents),
-        latents: s.latents.filter(|_| with_latents),
-        constant_rows: Some(s.constant_rows),
-        density: s.density.as_ref().filter(|_| with_latents).map(|d| Density {
-            log10_from: d.log10_from,
-            per_decade: d.per_decade,
-            counts: d.counts.clone(),
-            never: d.never,
-        }),
-    }
-}
-
-fn reconstruction(s: &Summary) -> Reconstruction {
-    Reconstruction { pearson: s.pearson, mse: s.mse, fvu: s.fvu, cosine: s.cosine, ssim: s.ssim, psnr: s.psnr }
+/// PSNR needs a peak, which only pictures have.
+fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
+    let psnr = s.psnr.filter(|_| pictures);
+    Reconstruction { pearson: s.pearson, mse: s.mse, fvu: s.fvu, cosine: s.cosine, ssim: s.ssim, psnr }
 }
 
 /// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM). `tick(done, total)` after each batch.
@@ -111,6 +124,7 @@ pub fn evaluate(
         saes: saes.iter().map(|s| new(s.config().latents)).collect(),
         ensemble: new(0),
         mean: new(0),
+        pictures: data.shape().is_some(),
         classes: data.classes().to_vec(),
         targets: saes.iter().map(|s| s.config().k).collect(),
     };

@@ -79,7 +79,7 @@ pub enum Outcome {
     Interrupted(u64),
 }
 
-/// Held-out rows looked at during training.
+/// Held-out rows looked at during training, at most: spread evenly over all of them, so over all classes.
 const PROBE: usize = 512;
 
 /// The files of a run.
@@ -176,8 +176,9 @@ impl Folder {
 }
 
 /// A hash of what decides the result: a checkpoint continues only the run it came from.
-fn run_hash(options: &TrainOptions, facts: &DataFacts, rows: &RunRows) -> String {
+fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts, rows: &RunRows) -> String {
     let mut hash = blake3::Hasher::new();
+    hash.update(data.how_read().as_bytes());
     hash.update(serde_json::to_string(options).expect("plain data").as_bytes());
     for part in [&rows.train, &rows.test, &rows.validation] {
         hash.update(&(part.len() as u64).to_le_bytes());
@@ -207,7 +208,7 @@ pub fn train(
     begin: Begin,
     tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Outcome> {
-    let hash = run_hash(&options, &facts, &rows);
+    let hash = run_hash(&options, data, &facts, &rows);
     let (mut best, mut wall_before) = (None, 0.0);
     let train_rows = rows.train.clone();
     let mut trainer = match begin {
@@ -229,7 +230,9 @@ pub fn train(
     let steps = trainer.steps();
     folder.sweep();
     folder.trim_metrics(trainer.step())?;
-    let probe = &rows.test[..rows.test.len().min(PROBE)];
+    let n = rows.test.len();
+    let probe: Vec<usize> = (0..n.min(PROBE)).map(|i| rows.test[i * n / n.min(PROBE)]).collect();
+    let probe = &probe[..];
     // Held-out figures cost a forward pass over the probe: at most about a fiftieth of the training.
     let apart = (16 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
@@ -237,8 +240,10 @@ pub fn train(
     let started = Instant::now();
     let mut interval = Interval::default();
     if trainer.options().early_stop.is_some() && trainer.step() == 0 && !rows.validation.is_empty() {
-        best = Some((validation_fvu(&trainer, data, &rows.validation), 0));
-        trainer.write_model(&folder.best())?;
+        if let Some(fvu) = validation_fvu(&trainer, data, &rows.validation) {
+            best = Some((fvu, 0));
+            trainer.write_model(&folder.best())?;
+        }
     }
     let mut go_on = tell(Event::Started { step: trainer.step(), steps });
     let mut ended = false;
@@ -264,7 +269,7 @@ pub fn train(
         if let Some(patience) = trainer.options().early_stop.filter(|_| judged) {
             let epoch = trainer.epoch();
             let fvu = validation_fvu(&trainer, data, &rows.validation);
-            if best.is_none_or(|(b, _)| fvu < b) {
+            if let Some(fvu) = fvu.filter(|&fvu| best.is_none_or(|(b, _)| fvu < b)) {
                 best = Some((fvu, epoch));
                 trainer.write_model(&folder.best())?;
             } else if let Some((fvu, best_epoch)) = best.filter(|&(_, e)| epoch >= e + patience) {
@@ -308,10 +313,14 @@ pub fn train(
     Ok(Outcome::Finished(saes))
 }
 
-fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> f64 {
+/// Squared error of the validation rows against the spread of the training rows (so that one row has a figure too), mean
+/// over the SAEs; `None` where it is not finite.
+fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
     let pool = evaluate(&trainer.saes(), &trainer.facts().mean, data, rows, false, &mut |_, _| ());
-    let all = pool.brief();
-    all.iter().map(|b| b.1.unwrap_or(f64::NAN)).sum::<f64>() / all.len() as f64
+    let all = pool.mse();
+    let mse = all.iter().sum::<f64>() / all.len() as f64;
+    let spread = trainer.facts().spread / trainer.facts().dim as f64;
+    Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
 }
 
 /// What happened since the last line of the log.

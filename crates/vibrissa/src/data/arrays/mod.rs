@@ -16,6 +16,7 @@ pub use npy::load_npy;
 pub use safetensors::load_safetensors;
 
 use super::block::Block;
+use super::images;
 use super::rows::{LoadOptions, Names, Rows, Skipped};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -123,6 +124,10 @@ pub fn load_shards(folder: &Path, tensor: Option<&str>, options: &LoadOptions) -
             "holds no .npy or .safetensors file",
             "name the folder that directly holds the shards",
         ));
+    }
+    if let Some(n) = images::list::list(folder).ok().map(|l| l.files.len()).filter(|&n| n > 0) {
+        let found = format!("an array among {n} pictures: it is not clear which are meant");
+        return Err(Error::file(&paths[0], found, "name this file itself, or move it out of the pictures' folder"));
     }
     let mut blocks: Vec<Block> = Vec::with_capacity(paths.len());
     let mut skipped = Vec::new();

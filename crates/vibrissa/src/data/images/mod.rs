@@ -4,7 +4,7 @@
 //! keeps only the rows. The order of rows, the variants and the first error do not depend on the number of threads.
 
 mod decode;
-mod list;
+pub(crate) mod list;
 mod resample;
 mod tiff;
 

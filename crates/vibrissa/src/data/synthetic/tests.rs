@@ -35,15 +35,6 @@ fn the_same_rows_on_every_machine() {
 }
 
 #[test]
-fn logarithm_is_right_to_the_last_bits() {
-    for i in 1..100_000 {
-        let x = f64::from(i) / 7.0e4;
-        assert!((ln(x) - x.ln()).abs() <= 4.0 * f64::EPSILON * x.ln().abs().max(1e-3), "{x}");
-    }
-    assert!((ln(1e-300) - 1e-300f64.ln()).abs() < 1e-12);
-}
-
-#[test]
 fn normal_numbers_have_the_moments_of_the_normal_distribution() {
     let mut draw = Draw::new(3, "test", 0);
     let n = 400_000;

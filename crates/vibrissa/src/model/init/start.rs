@@ -13,8 +13,6 @@ use crate::optim::normalise;
 use crate::random::Stream;
 use rayon::prelude::*;
 
-/// One row in so many of the sample decides, at most so many rows.
-const HELD: (usize, usize) = (10, 2048);
 /// An atom is rare when fewer than one row of so many uses it.
 const RARE: usize = 1000;
 /// Scales tried for the encoder rows of left-over latents.
@@ -25,7 +23,7 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat)
     let dim = config.d_in;
     let n = sample.rows.rows();
     let centred = centred(sample);
-    let held_rows = (n / HELD.0).min(HELD.1);
+    let held_rows = sample.held;
     let fit = MatRef::new(n - held_rows, dim, &centred.data()[held_rows * dim..]);
     let held = centred.top(held_rows);
 
@@ -221,7 +219,7 @@ fn colour_axes(rows: MatRef, channels: usize, pixels: usize) -> Vec<f64> {
 fn left_over(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> Mat {
     let (dim, latents) = (config.d_in, config.latents);
     let zero = vec![0.0; dim];
-    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, pictures: None });
+    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, held: 0, pictures: None });
     if basis.rows() > 0 {
         let isa = Isa::current();
         let codes = keep_largest(product(rows.view(), basis.view()), config.k);
