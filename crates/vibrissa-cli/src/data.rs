@@ -33,7 +33,7 @@ pub struct DataArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<Range>,
     /// Augmented variants for each picture (rotated, flipped, shifted, ...) [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<usize>,
     /// Leave out files that cannot be read, and list them
@@ -104,10 +104,10 @@ pub fn open(spec: &str, options: &LoadOptions) -> Result<Dataset> {
     bar.finish();
     let data = data?;
     for skipped in data.skipped() {
-        eprintln!("skipped: {}", skipped.reason);
+        eprintln!("skipped: {}", skipped.reason.trim_end_matches("; remove it or pass --skip-bad"));
     }
     if !data.skipped().is_empty() {
-        eprintln!("{} of the files were skipped", data.skipped().len());
+        eprintln!("{} skipped", show::plural(data.skipped().len(), "file"));
     }
     Ok(data)
 }

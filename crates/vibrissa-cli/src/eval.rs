@@ -76,6 +76,12 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     if args.json {
         println!("{}", serde_json::to_string(&record).expect("plain data"));
     } else {
+        let what = match args.split {
+            Part::All => "all rows",
+            Part::Train => "training rows",
+            Part::Test => "held-out rows",
+        };
+        println!("{} of {data_spec}: {what}", show::plural(record.rows as usize, "row"));
         print!("{}", report(&record));
     }
     Ok(ExitCode::SUCCESS)
@@ -91,14 +97,15 @@ fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
         name.into(),
         show::count(rows as usize),
         show::figure(s.pearson),
-        s.mse.map_or("–".into(), |v| format!("{v:.5}")),
+        show::error(s.mse),
         show::figure(s.fvu),
         show::figure(s.cosine),
         show::figure(s.ssim),
         s.psnr.map_or("–".into(), |v| format!("{v:.2}")),
         l0,
         whole(s.dead_latents),
-        whole(s.rare_latents),
+        // Fewer than 1 row of 1,000 needs 1,000 rows to be more than never.
+        whole(s.rare_latents.filter(|_| rows >= 1000)),
     ]
 }
 
@@ -116,7 +123,7 @@ fn plain(r: &Reconstruction) -> Scores {
 
 /// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.
 pub fn report(record: &EvalRecord) -> String {
-    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "PSNR dB", "L0", "dead", "rare"];
+    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "PSNR dB", "L0", "unused", "rare"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (i, sae) in record.saes.iter().enumerate() {
         rows.push(line(&format!("SAE {i}"), record.rows, &sae.scores));
@@ -129,11 +136,19 @@ pub fn report(record: &EvalRecord) -> String {
         _ => &record.ensemble,
     };
     for (name, class) in &best.by_class.0 {
-        rows.push(line(&format!("  class {name}"), class.rows, &class.scores));
+        // What is not used by one class is used by another.
+        let scores = Scores { dead_latents: None, rare_latents: None, ..class.scores.clone() };
+        rows.push(line(&format!("  class {name}"), class.rows, &scores));
     }
-    rows.push(line("mean image", record.rows, &plain(&record.mean_image.scores)));
+    let pictures = record.mean_image.scores.psnr.is_some();
+    rows.push(line(if pictures { "mean image" } else { "mean row" }, record.rows, &plain(&record.mean_image.scores)));
     for (name, class) in &record.mean_image.by_class.0 {
         rows.push(line(&format!("  class {name}"), class.rows, &plain(&class.scores)));
     }
-    show::table(&rows)
+    let mut out = show::table(&rows);
+    let (own, mean) = (best.scores.pearson, record.mean_image.scores.pearson);
+    if own.zip(mean).is_some_and(|(own, mean)| own <= mean) {
+        out += "warning: no better than the mean of the training rows; train longer, or give more rows\n";
+    }
+    out
 }

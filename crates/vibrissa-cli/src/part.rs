@@ -64,12 +64,20 @@ impl Part {
     }
 }
 
+/// A hash of the names of all rows.
+pub fn names_hash(data: &Dataset) -> String {
+    let mut hash = blake3::Hasher::new();
+    for i in 0..data.originals() {
+        hash.update(data.name(i).as_bytes());
+        hash.update(b"\n");
+    }
+    hash.finalize().to_hex()[..32].to_owned()
+}
+
 /// How a run divides this data; `None` for a bare model file.
 fn divide(run: &std::path::Path, spec: &str, data: &Dataset, part: Part) -> Result<Option<Split>> {
     let Some(mut settings) = train::settings(run)? else { return Ok(None) };
-    let own = settings.about.as_ref().is_some_and(|a| {
-        a.data == spec || (a.rows == data.originals() && a.columns == data.dim() && a.classes == data.classes())
-    });
+    let own = settings.about.as_ref().is_some_and(|a| a.data == spec || a.names == names_hash(data));
     if own {
         let split = settings.split.divide(data)?;
         if part == Part::Test && split.test.is_empty() && settings.split.folds.is_some() {
@@ -78,6 +86,11 @@ fn divide(run: &std::path::Path, spec: &str, data: &Dataset, part: Part) -> Resu
         }
         return Ok(Some(split));
     }
+    eprintln!(
+        "note: {} was trained on other data, or on these rows by other names: none of them counts as held out by it; \
+         --split all looks at every row",
+        run.display()
+    );
     // What names rows of other data says nothing about these.
     settings.split.folds = None;
     if let Some(list) = settings.split.options()?.test_list

@@ -35,10 +35,29 @@ impl Bar {
     }
 }
 
+/// `1 row`, `2 rows`.
+pub fn plural(n: usize, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// A spinner for work of unknown length, on a terminal; where there is none, a line.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    if bar.is_hidden() {
+        eprintln!("{what} …");
+    }
+    bar.set_style(
+        ProgressStyle::with_template("{spinner:.cyan} {prefix} · {elapsed}").expect("a template without mistakes"),
+    );
+    bar.set_prefix(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    bar
+}
+
 /// A bar with time left; `{msg}` is whatever the caller sets.
-pub fn styled(total: u64, what: &'static str) -> ProgressBar {
+pub fn styled(total: u64, what: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template("{prefix} {bar:24.cyan/dim} {pos}/{len} · {eta} left · {msg}")
+    let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} · {eta} left · {msg}")
         .expect("a template without mistakes")
         .progress_chars("━━─");
     bar.set_style(style);
@@ -62,6 +81,15 @@ pub fn count(n: usize) -> String {
         out.push(c);
     }
     out
+}
+
+/// A squared error: as many digits as it needs, whatever its units.
+pub fn error(value: Option<f64>) -> String {
+    match value {
+        None => "–".into(),
+        Some(v) if v == 0.0 || (1e-3..1e4).contains(&v) => format!("{v:.5}"),
+        Some(v) => format!("{v:.3e}"),
+    }
 }
 
 /// A duration: 850 ms, 12.3 s, 4 min 10 s.

@@ -6,7 +6,7 @@ mod screen;
 pub use options::{SplitArgs, TrainArgs, settings};
 
 use crate::data::{DataArgs, open};
-use crate::{eval, memory, pictures, show};
+use crate::{eval, memory, part, pictures, show};
 use options::{About, FileOptions};
 use screen::{Screen, describe, warn_small};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use vibrissa::kernels::Isa;
 use vibrissa::record::EvalRecord;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
-use vibrissa::train::run::{Begin, Folder, Keep, Outcome, RunRows, train};
+use vibrissa::train::run::{Begin, Folder, Keep, Outcome, PROBE, RunRows, train};
 use vibrissa::train::{DataFacts, TrainOptions, check_width};
 use vibrissa::{Error, Result};
 
@@ -59,6 +59,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             return Err(Error::file(&folder.0, "is not empty and holds no run to resume", remedy));
         }
         if trained && made_last(&folder, options.split.folds.is_some()).iter().all(|p| p.exists()) {
+            refuse_changes(&FileOptions::read(&config)?, &options, &folder)?;
             eprintln!("{} has ended: nothing to resume", folder.0.display());
             return Ok(ExitCode::SUCCESS);
         }
@@ -104,12 +105,14 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let begun =
         args.resume && config_path.exists() && (trained || folder.last().exists() || folder.0.join("folds").exists());
     folder.create()?;
+    let _alone = folder.lock()?;
     let about = About {
         tool_version: env!("CARGO_PKG_VERSION").into(),
         data: args.data.clone(),
         rows: data.originals(),
         columns: data.dim(),
         classes: data.classes().to_vec(),
+        names: part::names_hash(&data),
         training_rows: rows.train.len(),
         test_rows: rows.test.len(),
         threads: rayon::current_num_threads(),
@@ -122,6 +125,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         train: options.train.resolved(&resolved),
         about: Some(about),
     };
+    if begun && !trained {
+        refuse_changes(&FileOptions::read(&config_path)?, &config, &folder)?;
+    }
     let text = toml::to_string(&config).expect("plain data");
     // A run that has begun keeps its config.toml: with other options its checkpoint is refused, and they are needed then.
     if !begun {
@@ -141,6 +147,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         folds = Some(pool);
     }
     let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
+    let mut began = None;
     let saes = if trained {
         eprintln!("resumed at step {}", folder.last_step());
         eprintln!("training had ended; its figures and pictures are made now");
@@ -153,15 +160,13 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             (true, None) => Begin::Resume,
             _ => Begin::Fresh,
         };
-        let mut screen = Screen::new("training", args.resume, stop.clone());
+        let mut screen = Screen::new("training".into(), args.resume, stop.clone());
         let outcome = train(&folder, &data, rows.clone(), facts, resolved, keep, begin, &mut |e| screen.hear(e));
-        screen.finish();
-        match outcome? {
+        let outcome = screen.finish(outcome)?;
+        began = screen.began;
+        match outcome {
             Outcome::Finished(saes) => saes,
-            Outcome::Interrupted(step) => {
-                eprintln!("stopped at step {step}; continue with the same command and --resume");
-                return Ok(interrupted());
-            }
+            Outcome::Interrupted(_) => return Ok(interrupted()),
         }
     };
 
@@ -176,16 +181,30 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     record.data = Some(args.data.clone());
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
-    eprint!("{}", eval::report(&record));
+    // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
+    if let Some(began) = began.as_mut().filter(|_| rows.test.len() <= PROBE) {
+        let all: Vec<f64> = record.saes.iter().filter_map(|s| s.scores.pearson).collect();
+        began.2 = (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
+    }
+    if let Some((with, Some(before), Some(after))) = began {
+        eprintln!("began with {with}: held-out Pearson {before:.4} before training, {after:.4} after");
+        if after - before < 0.1 * (1.0 - before) {
+            eprintln!("note: training changed little; most of what the features show was there at the beginning");
+        }
+    }
     if let Some(mut pooled) = folds {
         pooled.data = Some(args.data.clone());
         pooled.split = Some("folds".into());
         write_record(&folder, "eval-folds.json", &pooled)?;
-        eprintln!("\npooled over the held-out rows of {} folds:", options.split.folds.unwrap_or(0));
+        eprintln!("\nheld-out rows of {} folds, pooled:", options.split.folds.unwrap_or(0));
         eprint!("{}", eval::report(&pooled));
+        eprintln!("\nthe model of the run, on rows it was trained on:");
+    } else {
+        eprintln!("\n{}:", if held_out { "held-out rows" } else { "rows it was trained on" });
     }
+    eprint!("{}", eval::report(&record));
     pictures::write(&folder.0, &saes, &data, looked_at)?;
-    eprintln!("\n{}", folder.0.display());
+    eprintln!("\nlook at {0}/features.png and {0}/reconstructions.png; figures: {0}/eval.json", folder.0.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -210,6 +229,25 @@ fn inherit_pictures(model: &Model, data: &mut DataArgs) -> Result<()> {
     }
     data.size = Some(size);
     (data.gray, data.rgb) = (gray, !gray);
+    Ok(())
+}
+
+/// A run that has begun keeps its options: names the first that is another now.
+fn refuse_changes(before: &FileOptions, now: &FileOptions, folder: &Folder) -> Result<()> {
+    let table = |o: &FileOptions| toml::Table::try_from(FileOptions { about: None, ..o.clone() }).expect("plain data");
+    let (before, now) = (table(before), table(now));
+    let text = |v: Option<&toml::Value>| v.map_or("not given".to_owned(), toml::Value::to_string);
+    // These change nothing in what is trained; a list is compared by the rows that it names.
+    let free = ["checkpoint-every", "keep", "from", "test-list", "skip-bad"];
+    let keys = before.keys().chain(now.keys()).filter(|k| !free.contains(&k.as_str()));
+    for key in keys {
+        let (old, new) = (before.get(key), now.get(key));
+        if old != new {
+            let found = format!("{key} is {} in the run, {} now", text(old), text(new));
+            let remedy = "leave it out to resume, or train anew into another --out (--from begins with this model)";
+            return Err(Error::file(&folder.0, found, remedy));
+        }
+    }
     Ok(())
 }
 
@@ -262,10 +300,10 @@ fn train_folds(
         let saes = if sub.model().exists() {
             format::read_model(&sub.0)?.saes
         } else {
-            let mut screen = Screen::new("fold", false, stop.clone());
+            let what = format!("fold {} of {}", f + 1, folds.len());
+            let mut screen = Screen::new(what, false, stop.clone());
             let outcome = train(&sub, &own, rows.clone(), facts, options.clone(), keep, begin, &mut |e| screen.hear(e));
-            screen.finish();
-            match outcome? {
+            match screen.finish(outcome)? {
                 Outcome::Finished(saes) => saes,
                 Outcome::Interrupted(_) => return Ok(None),
             }

@@ -323,6 +323,29 @@ fn resume_with_nothing_to_resume_starts_at_0() {
 }
 
 #[test]
+fn an_ended_run_takes_no_other_options() {
+    let dir = tempdir();
+    let (data, out) = (small(&dir), dir.path().join("run"));
+    train(&data, &out, &[&SMALL[..], &["--steps", "20"]].concat()).ok();
+    let ran = train(&data, &out, &["--resume", "--steps", "30"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("steps is 20 in the run, 30 now") && ran.stderr.contains("--from"), "{}", ran.stderr);
+}
+
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let dir = tempdir();
+    let (data, out) = (long(&dir), dir.path().join("run"));
+    let mut child = start(&data, &out, &LONG);
+    wait_for(&mut child, &out.join("checkpoints/last.safetensors"));
+    let ran = train(&data, &out, &["--resume"]);
+    child.kill().expect("it still runs");
+    child.wait().expect("it ended");
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("another process"), "{}", ran.stderr);
+}
+
+#[test]
 fn resume_of_a_finished_run_changes_nothing() {
     let dir = tempdir();
     let (data, out) = (small(&dir), dir.path().join("run"));
@@ -692,7 +715,7 @@ fn a_test_list_names_the_test_rows() {
     write(&list, "a/p000.png\nb/p003.png\n\na/p010.png\n");
     let out = dir.path().join("run");
     let ran = train(&data, &out, &[&SMALL[..], &["--steps", "5", "--test-list", s(&list)]].concat()).ok();
-    assert!(ran.stderr.contains("warning: class b has only 1 test rows"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: class b has only 1 test row;"), "{}", ran.stderr);
     has(&config(&out), "training-rows = 27");
     // The list belongs to the run from now on.
     std::fs::remove_file(&list).expect("removed");
@@ -916,7 +939,7 @@ fn other_augmentation_is_another_run() {
     kill_after_checkpoint(&data, &run, &[&options[..], &["--checkpoint-every", "25"]].concat());
     let ran = train(&data, &run, &["--resume", "--augment-each-epoch"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("other options"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("augment-each-epoch is false in the run, true now"), "{}", ran.stderr);
 }
 
 #[test]

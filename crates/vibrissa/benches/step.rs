@@ -177,7 +177,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     let batches: Vec<Mat> = (0..4).map(|b| noise(s.batch, s.dim, b)).collect();
     let mean = vec![0.0; s.dim];
     let sample = Sample { mean: &mean, rows: batches[0].view(), held: 0, pictures: None };
-    let mut sae = init(config, Init::Kaiming, SEED, 0, sample).expect("a possible model");
+    let (mut sae, _) = init(config, Init::Kaiming, SEED, 0, sample).expect("a possible model");
     let mut state = State::new(&config);
     let mut auxk = AuxK { coef: 0.0, k_aux: 0, dead_after: u64::MAX };
     if s.auxk {

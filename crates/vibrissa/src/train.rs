@@ -187,6 +187,7 @@ pub struct Trainer<'a> {
     batch: Mat,
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
+    began: Option<&'static str>,
 }
 
 /// Rows that an initialisation looks at: enough for a covariance of narrow rows; of wide ones as many as have a
@@ -218,6 +219,7 @@ impl<'a> Trainer<'a> {
                 "hold out fewer rows or add data",
             ));
         }
+        let mut began = None;
         let saes = match from {
             Some(mut saes) => {
                 saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
@@ -228,13 +230,17 @@ impl<'a> Trainer<'a> {
                 let (sample, held) = sample(data, looked_at, options.seed);
                 let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
                 let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
-                (0..options.saes)
-                    .map(|s| init(config, options.init, options.seed, s as u64, sample))
-                    .collect::<Result<_>>()?
+                let mut saes = Vec::with_capacity(options.saes);
+                for s in 0..options.saes {
+                    let (sae, with) = init(config, options.init, options.seed, s as u64, sample)?;
+                    began = began.or(Some(with));
+                    saes.push(sae);
+                }
+                saes
             }
         };
         let states = saes.iter().map(|s| State::new(s.config())).collect();
-        Ok(Trainer::with(data, rows, facts, options, saes, states))
+        Ok(Trainer { began, ..Trainer::with(data, rows, facts, options, saes, states) })
     }
 
     /// Continues from a checkpoint.
@@ -284,7 +290,13 @@ impl<'a> Trainer<'a> {
             steps,
             matches: Vec::new(),
             gradients,
+            began: None,
         }
+    }
+
+    /// What the weights began with, in words; `None` where they came from a file.
+    pub fn began(&self) -> Option<&'static str> {
+        self.began
     }
 
     /// Steps done.

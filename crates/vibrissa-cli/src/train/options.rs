@@ -66,6 +66,9 @@ pub struct About {
     pub test_rows: usize,
     pub threads: usize,
     pub isa: String,
+    /// Hash of the names of all rows: other names are other data.
+    #[serde(default)]
+    pub names: String,
     /// Width, height and channels of the pictures.
     pub pictures: Option<[usize; 3]>,
 }

@@ -5,12 +5,13 @@ use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use vibrissa::Result;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::Split;
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
-use vibrissa::train::run::{Event, RunRows};
+use vibrissa::train::run::{Event, Outcome, RunRows};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
     let what = match data.shape() {
@@ -24,7 +25,7 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
     let copies = if data.copies() > 1 { format!(" with {} variants each", data.copies() - 1) } else { String::new() };
     eprintln!("{spec}: {} {what}{copies}{classes}", show::count(data.originals()));
     let mut parts =
-        format!("{} rows to train on, {} held out", show::count(rows.train.len()), show::count(rows.test.len()));
+        format!("{} to train on, {} held out", show::plural(rows.train.len(), "row"), show::count(rows.test.len()));
     if !rows.validation.is_empty() {
         parts += &format!(", {} for early stopping", show::count(rows.validation.len()));
     }
@@ -43,8 +44,8 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
         o.batch,
         chosen(wishes.batch.is_some()),
         match o.steps {
-            Some(steps) => format!("{} steps", show::count(steps as usize)),
-            None => format!("{} epochs{}", o.epochs, chosen(wishes.epochs.is_some())),
+            Some(steps) => show::plural(steps as usize, "step"),
+            None => format!("{}{}", show::plural(o.epochs as usize, "epoch"), chosen(wishes.epochs.is_some())),
         }
     );
 }
@@ -63,59 +64,106 @@ pub fn warn_small(data: &Dataset, split: &Split, folds: Option<usize>) {
     for (c, name) in data.classes().iter().enumerate() {
         let n = split.test.iter().filter(|&&i| data.label(i * data.copies()) == Some(c as u16)).count();
         if n < FEW {
-            eprintln!("warning: class {name} has only {n} test rows; --folds 5 gives figures over all rows");
+            eprintln!(
+                "warning: class {name} has only {}; --folds 5 gives figures over all rows",
+                show::plural(n, "test row")
+            );
         }
     }
     if data.classes().is_empty() && split.test.len() < FEW {
-        eprintln!("warning: only {} test rows; --folds 5 gives figures over all rows", split.test.len());
+        eprintln!(
+            "warning: only {}; --folds 5 gives figures over all rows",
+            show::plural(split.test.len(), "test row")
+        );
     }
 }
 
-/// The progress of a training run on the terminal.
+/// The progress of a training run on the terminal; without one, a line every half minute.
 pub struct Screen {
-    what: &'static str,
+    what: String,
     resume: bool,
     stop: Arc<AtomicBool>,
     started: Instant,
+    spinner: Option<ProgressBar>,
     bar: Option<ProgressBar>,
     loss: f64,
     rows_per_s: f64,
     pearson: Option<f64>,
+    step: u64,
+    steps: u64,
+    said: Instant,
+    /// What the weights began with, and held-out Pearson before and after.
+    pub began: Option<(&'static str, Option<f64>, Option<f64>)>,
 }
 
+/// Between two lines where there is no terminal.
+const QUIET: Duration = Duration::from_secs(30);
+
 impl Screen {
-    pub fn new(what: &'static str, resume: bool, stop: Arc<AtomicBool>) -> Screen {
-        let started = Instant::now();
-        Screen { what, resume, stop, started, bar: None, loss: 0.0, rows_per_s: 0.0, pearson: None }
+    /// Nothing shown yet.
+    pub fn new(what: String, resume: bool, stop: Arc<AtomicBool>) -> Screen {
+        Screen {
+            what,
+            resume,
+            stop,
+            started: Instant::now(),
+            spinner: None,
+            bar: None,
+            loss: 0.0,
+            rows_per_s: 0.0,
+            pearson: None,
+            step: 0,
+            steps: 0,
+            said: Instant::now(),
+            began: None,
+        }
     }
 
+    /// Shows what happened.
     pub fn hear(&mut self, event: Event) -> ControlFlow<()> {
         match event {
-            Event::Started { step, steps } => {
+            Event::Preparing => {
+                if !self.resume {
+                    self.spinner = Some(show::spinner("finding the weights to begin with"));
+                }
+            }
+            Event::Started { step, steps, began, before } => {
+                if let Some(spinner) = self.spinner.take() {
+                    spinner.finish_and_clear();
+                }
                 if self.resume {
                     eprintln!("resumed at step {step}");
                 }
-                let bar = show::styled(steps, self.what);
+                self.began = began.map(|with| (with, before, None));
+                (self.step, self.steps, self.started, self.said) = (step, steps, Instant::now(), Instant::now());
+                let bar = show::styled(steps, self.what.clone());
                 bar.set_position(step);
                 bar.reset_eta();
                 self.bar = Some(bar);
             }
             Event::Step(report) => {
+                self.step = report.step + 1;
                 self.loss = report.losses.iter().map(|l| l.recon).sum::<f64>() / report.losses.len() as f64;
                 self.rows_per_s = report.rows as f64 / report.step_s;
                 if let Some(bar) = &self.bar {
-                    bar.set_position(report.step + 1);
-                    if bar.elapsed().as_millis() > 100 {
+                    bar.set_position(self.step);
+                    if bar.is_hidden() {
+                        self.line();
+                    } else if bar.elapsed().as_millis() > 100 {
                         bar.set_message(self.message());
                     }
                 }
             }
             Event::Line(line) => {
-                let all: Vec<f64> = line.saes.iter().filter_map(|s| s.pearson).collect();
-                self.pearson = (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
+                self.pearson = line.mean_pearson();
+                if let (Some(began), true) = (&mut self.began, line.step == self.steps) {
+                    began.2 = self.pearson;
+                }
             }
             Event::Stopped { best_epoch, fvu } => {
                 let text = format!("stopped early: the best validation fvu, {fvu:.4}, was that of epoch {best_epoch}");
+                // The figures of the last step are not those of the weights that are kept.
+                self.began = self.began.map(|(with, before, _)| (with, before, None));
                 match &self.bar {
                     Some(bar) => bar.suspend(|| eprintln!("{text}")),
                     None => eprintln!("{text}"),
@@ -125,16 +173,34 @@ impl Screen {
         if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    fn line(&mut self) {
+        if self.said.elapsed() >= QUIET {
+            self.said = Instant::now();
+            eprintln!("{}: step {} of {} · {}", self.what, self.step, self.steps, self.message());
+        }
+    }
+
     fn message(&self) -> String {
         let rate = show::count(self.rows_per_s as usize);
-        let pearson = self.pearson.map_or(String::new(), |p| format!(" · held-out r {p:.4}"));
+        let pearson = self.pearson.map_or(String::new(), |p| format!(" · r {p:.4}"));
         format!("{rate} rows/s · loss {:.4}{pearson}", self.loss)
     }
 
-    pub fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
+    /// Takes the bar away and says how it ended.
+    pub fn finish(&mut self, outcome: Result<Outcome>) -> Result<Outcome> {
+        for bar in [self.spinner.take(), self.bar.take()].into_iter().flatten() {
             bar.finish_and_clear();
         }
-        eprintln!("{} took {}", self.what, show::seconds(self.started.elapsed().as_secs_f64()));
+        match &outcome {
+            Ok(Outcome::Finished(_)) => {
+                let took = show::seconds(self.started.elapsed().as_secs_f64());
+                eprintln!("{} took {took}", self.what);
+            }
+            Ok(Outcome::Interrupted(step)) => {
+                eprintln!("stopped at step {step}; continue with the same command and --resume");
+            }
+            Err(_) => (),
+        }
+        outcome
     }
 }

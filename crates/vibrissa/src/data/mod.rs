@@ -34,6 +34,21 @@ pub struct Dataset {
     scale: f32,
 }
 
+/// Tables of text and archives of arrays, with the way to turn them into what is read.
+fn refuse_tables(path: &Path) -> Result<()> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let load = match extension.as_str() {
+        "csv" | "tsv" | "txt" if path.is_file() => "numpy.loadtxt(FILE, delimiter=',', skiprows=1)",
+        "npz" => "numpy.load(FILE)['NAME']",
+        "h5" | "hdf5" => "h5py.File(FILE)['NAME'][:]",
+        "mat" => "scipy.io.loadmat(FILE)['NAME']",
+        "parquet" => "pandas.read_parquet(FILE).to_numpy()",
+        _ => return Ok(()),
+    };
+    let remedy = format!("save it as an array in Python: numpy.save('rows.npy', {load}.astype('float32'))");
+    Err(Error::file(path, "is not a format this program reads (.npy, .safetensors, folders of images)", remedy))
+}
+
 /// Bytes of variants that are kept in memory; a larger set is drawn again at each visit.
 const VARIANTS_IN_MEMORY: usize = 4 << 30;
 
@@ -62,6 +77,7 @@ impl Dataset {
                     "give a folder of images, a .npy or .safetensors file, or synthetic:",
                 ));
             }
+            refuse_tables(path)?;
             images::load(path, options, progress)?
         };
         arrays::check_finite(&rows, progress)?;

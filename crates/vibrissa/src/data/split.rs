@@ -127,6 +127,12 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
         for (i, group) in groups.iter().enumerate() {
             if place(group) < fraction { split.test.push(i) } else { split.train.push(i) }
         }
+        // Groups are few: where none was drawn, the one that comes next is held out.
+        let distinct: HashSet<&String> = groups.iter().collect();
+        if options.group.is_some() && split.test.is_empty() && fraction > 0.0 && distinct.len() > 1 {
+            let next = distinct.into_iter().min_by(|a, b| place(a).total_cmp(&place(b)).then(a.cmp(b)));
+            (split.test, split.train) = (0..groups.len()).partition(|&i| Some(&groups[i]) == next);
+        }
     }
     if split.train.is_empty() {
         let remedy = "hold out fewer rows or add data";

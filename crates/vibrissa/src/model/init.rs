@@ -31,6 +31,16 @@ pub enum Init {
 }
 
 impl Init {
+    fn words(self) -> &'static str {
+        match self {
+            Init::Auto => "",
+            Init::Orthogonal => "random orthogonal directions",
+            Init::Kaiming => "random directions",
+            Init::Pca => "± principal directions",
+            Init::Data => "rows of the data",
+        }
+    }
+
     /// Whether it looks at rows of the data.
     pub fn needs_rows(self) -> bool {
         matches!(self, Init::Auto | Init::Pca | Init::Data)
@@ -50,20 +60,21 @@ pub struct Sample<'a> {
     pub pictures: Option<(usize, usize, usize)>,
 }
 
-/// The model before its first step. Number `sae` of an ensemble draws its own random numbers.
+/// The model before its first step, and in words what it began with. Number `sae` of an ensemble draws its own random
+/// numbers.
 ///
 /// # Errors
 /// [`crate::Error::Option`] for an impossible configuration.
-pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> Result<Sae> {
+pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> Result<(Sae, &'static str)> {
     config.check()?;
     let (latents, dim) = (config.latents, config.d_in);
     // A thread count must not change a result, and faer's decompositions depend on theirs.
     faer::set_global_parallelism(faer::Par::Seq);
-    let mut own_decoder = None;
+    let (mut own_decoder, mut began) = (None, how.words());
     let mut encoder = match how {
         Init::Auto => {
-            let (encoder, decoder) = start::start(&config, seed, sae, sample);
-            own_decoder = Some(decoder);
+            let (encoder, decoder, basis) = start::start(&config, seed, sae, sample);
+            (own_decoder, began) = (Some(decoder), basis);
             encoder
         }
         Init::Orthogonal => orthogonal(latents, dim, seed, sae),
@@ -84,7 +95,8 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
         decoder
     });
     let b_dec = config.decoder_bias.then(|| sample.mean.to_vec());
-    Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc: vec![0.0; latents], b_dec })
+    let sae = Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc: vec![0.0; latents], b_dec })?;
+    Ok((sae, began))
 }
 
 fn random_rows<F: FnMut() -> f64>(rows: usize, dim: usize, stream: impl Fn(u64) -> F + Sync) -> Mat {

@@ -50,12 +50,18 @@ pub enum Begin {
 /// What the caller is told.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The weights to begin with are looked for, which may take a while.
+    Preparing,
     /// Training begins at this step, of so many.
     Started {
         /// First step to be done.
         step: u64,
         /// Steps in all.
         steps: u64,
+        /// What the weights began with, in words, where they were found here.
+        began: Option<&'static str>,
+        /// Mean held-out Pearson of all SAEs before the first step, where there is a held-out row.
+        before: Option<f64>,
     },
     /// A step was done.
     Step(&'a StepReport),
@@ -80,11 +86,24 @@ pub enum Outcome {
 }
 
 /// Held-out rows looked at during training, at most: spread evenly over all of them, so over all classes.
-const PROBE: usize = 512;
+pub const PROBE: usize = 512;
 
 /// The files of a run.
 #[derive(Clone, Debug)]
 pub struct Folder(pub PathBuf);
+
+/// A folder that only this process trains into.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: std::fs::File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
 
 impl Folder {
     /// The rolling full checkpoint.
@@ -109,6 +128,24 @@ impl Folder {
     /// Whether there is something here that a new run would overwrite.
     pub fn in_use(&self) -> bool {
         self.0.exists() && std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_some())
+    }
+
+    /// Keeps other processes out for as long as what it gives lives.
+    ///
+    /// # Errors
+    /// When another process trains into this folder.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.0.join(".lock");
+        let failed = || Error::io(&path, "write", "choose an --out that can be written");
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed())?;
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let remedy = "wait for it, or choose another --out";
+                Err(Error::file(&self.0, "another process is training into this folder", remedy))
+            }
+            // Some file systems have no locks: then nothing keeps others out.
+            _ => Ok(Lock { path, _file: file }),
+        }
     }
 
     /// Makes the folder.
@@ -211,6 +248,7 @@ pub fn train(
     let hash = run_hash(&options, data, &facts, &rows);
     let (mut best, mut wall_before) = (None, 0.0);
     let train_rows = rows.train.clone();
+    let _ = tell(Event::Preparing);
     let mut trainer = match begin {
         Begin::Resume if folder.last().exists() => {
             let (model, states, progress) = format::read_checkpoint(&folder.last())?;
@@ -245,7 +283,10 @@ pub fn train(
             trainer.write_model(&folder.best())?;
         }
     }
-    let mut go_on = tell(Event::Started { step: trainer.step(), steps });
+    let before =
+        (trainer.step() == 0 && !probe.is_empty()).then(|| Interval::default().line(&trainer, data, probe, 0.0));
+    let before = before.and_then(|line| line.mean_pearson());
+    let mut go_on = tell(Event::Started { step: trainer.step(), steps, began: trainer.began(), before });
     let mut ended = false;
     while go_on.is_continue() {
         let Some(report) = trainer.next()? else {

@@ -18,8 +18,8 @@ const RARE: usize = 1000;
 /// Scales tried for the encoder rows of left-over latents.
 const SCALES: [f32; 4] = [0.25, 0.35, 0.5, 0.7];
 
-/// `W_enc` and `W_dec`, `[H, D]` each, decoder rows of unit length.
-pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat) {
+/// `W_enc` and `W_dec`, `[H, D]` each, decoder rows of unit length; and which basis they are made of.
+pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat, &'static str) {
     let dim = config.d_in;
     let n = sample.rows.rows();
     let centred = centred(sample);
@@ -28,15 +28,15 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat)
     let held = centred.top(held_rows);
 
     let most = config.latents.div_ceil(2);
-    let mut bases = vec![principal_directions(fit, most)];
+    let mut bases = vec![("± principal directions", principal_directions(fit, most))];
     if let Some(shape) = sample.pictures.filter(|s| s.1 > 1 && s.2 > 1) {
-        bases.push(cosines(fit, shape, most));
+        bases.push(("± cosines", cosines(fit, shape, most)));
     }
-    let basis = bases
+    let (_, (name, basis)) = bases
         .into_iter()
-        .map(|basis| (unexplained(held, &product(held, basis.view()), config.k), basis))
+        .map(|basis| (unexplained(held, &product(held, basis.1.view()), config.k), basis))
         .min_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(|| Mat::zeros(0, dim), |(_, basis)| basis);
+        .expect("there are principal directions, be they none");
 
     let used = used_atoms(&basis, fit, config);
     let paired = used.len();
@@ -52,7 +52,7 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat)
         perturb(&mut decoder, seed, sae);
     }
     let encoder = scaled(config, decoder.clone(), paired, held);
-    (encoder, decoder)
+    (encoder, decoder, name)
 }
 
 /// The atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by direction; an
