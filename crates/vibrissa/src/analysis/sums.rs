@@ -7,7 +7,7 @@ use crate::random::mix;
 /// Bins of a histogram of activations: 32 for values below 0 (one an octave), 224 above (eight an octave, of equal width
 /// within it). Fixed, so that they need not know the data and shards can be added.
 pub const BINS: usize = 256;
-const NEGATIVE: usize = 32;
+pub(super) const NEGATIVE: usize = 32;
 /// log2 of the lowest positive edge.
 const LOWEST: i32 = -16;
 

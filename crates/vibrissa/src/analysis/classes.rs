@@ -1,0 +1,215 @@
+//! What a latent has to do with the classes, from its histograms by class alone. Rows are originals: an augmented copy
+//! never counts as a row of its own.
+
+use super::sums::{BINS, LatentSums};
+use statrs::function::gamma::gamma_ur;
+
+/// One latent against all classes. Classes without rows have no figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relevance {
+    /// By class: Σ latent / rows of the class.
+    pub mean: Vec<f64>,
+    /// By class: rows active / rows of the class.
+    pub frequency: Vec<f64>,
+    /// By class: chance that a row of the class has a larger value than one of the others (half of the ties count), as a
+    /// classifier of this class against the rest; `NaN` with one class.
+    pub auc: Vec<f64>,
+    /// Mutual information between class and (inactive, quartile of activity), bits.
+    pub information: f64,
+    /// p of the Kruskal–Wallis test with ties (of two classes: of the Mann–Whitney test); `NaN` with one class.
+    pub p: f64,
+}
+
+/// Values in ascending order: the bins below 0, then the rows where the latent is 0, then the bins above. `[C][BINS + 1]`.
+fn ordered(sums: &LatentSums, class_rows: &[u64]) -> Vec<Vec<f64>> {
+    const NEGATIVE: usize = super::sums::NEGATIVE;
+    class_rows
+        .iter()
+        .enumerate()
+        .map(|(c, &rows)| {
+            let bins = &sums.bins[c * BINS..][..BINS];
+            let active: u64 = bins.iter().map(|&n| u64::from(n)).sum();
+            let mut out: Vec<f64> = bins[..NEGATIVE].iter().map(|&n| f64::from(n)).collect();
+            out.push(rows as f64 - active as f64);
+            out.extend(bins[NEGATIVE..].iter().map(|&n| f64::from(n)));
+            out
+        })
+        .collect()
+}
+
+/// Figures of one latent; `class_rows` are the rows of each class.
+pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
+    let by_class = ordered(sums, class_rows);
+    let classes = class_rows.len();
+    let of = |c: usize, value: f64| if class_rows[c] > 0 { value / class_rows[c] as f64 } else { f64::NAN };
+    let total: Vec<f64> = (0..=BINS).map(|b| by_class.iter().map(|c| c[b]).sum()).collect();
+    let n: f64 = total.iter().sum();
+    // Rank of a bin: the mean rank of what lies in it.
+    let mut below = 0.0;
+    let ranks: Vec<f64> = total
+        .iter()
+        .map(|&t| {
+            let rank = below + (t + 1.0) / 2.0;
+            below += t;
+            rank
+        })
+        .collect();
+    let rank_sum = |c: usize| by_class[c].iter().zip(&ranks).map(|(&n, &r)| n * r).sum::<f64>();
+    let auc = (0..classes)
+        .map(|c| {
+            let (own, others) = (class_rows[c] as f64, n - class_rows[c] as f64);
+            if own == 0.0 || others == 0.0 {
+                f64::NAN
+            } else {
+                (rank_sum(c) - own * (own + 1.0) / 2.0) / (own * others)
+            }
+        })
+        .collect();
+    Relevance {
+        mean: (0..classes).map(|c| of(c, sums.class_sum[c].value())).collect(),
+        frequency: (0..classes).map(|c| of(c, sums.class_count(c) as f64)).collect(),
+        auc,
+        information: information(&by_class, &total, n),
+        p: kruskal_wallis(class_rows, &total, n, rank_sum),
+    }
+}
+
+/// H = 12/(n(n+1)) Σ R²/n_c - 3(n+1), divided by 1 - Σ(t³-t)/(n³-n) for ties; χ² with C-1 degrees of freedom
+/// (Kruskal & Wallis 1952).
+fn kruskal_wallis(class_rows: &[u64], total: &[f64], n: f64, rank_sum: impl Fn(usize) -> f64) -> f64 {
+    let present: Vec<usize> = (0..class_rows.len()).filter(|&c| class_rows[c] > 0).collect();
+    if present.len() < 2 {
+        return f64::NAN;
+    }
+    let ties = 1.0 - total.iter().map(|t| t * t * t - t).sum::<f64>() / (n * n * n - n);
+    if ties <= 1e-12 {
+        return 1.0;
+    }
+    let spread: f64 = present.iter().map(|&c| rank_sum(c).powi(2) / class_rows[c] as f64).sum();
+    let h = (12.0 / (n * (n + 1.0)) * spread - 3.0 * (n + 1.0)) / ties;
+    if h <= 0.0 { 1.0 } else { gamma_ur((present.len() - 1) as f64 / 2.0, h / 2.0) }
+}
+
+/// Five states: inactive, and the quartiles of the active values over all classes.
+fn information(by_class: &[Vec<f64>], total: &[f64], n: f64) -> f64 {
+    const ZERO: usize = super::sums::NEGATIVE;
+    let active: f64 = n - total[ZERO];
+    let mut below = 0.0;
+    let states: Vec<usize> = (0..=BINS)
+        .map(|b| {
+            if b == ZERO {
+                return 0;
+            }
+            let middle = below + total[b] / 2.0;
+            below += total[b];
+            1 + ((4.0 * middle / active.max(1.0)) as usize).min(3)
+        })
+        .collect();
+    let mut joint = vec![[0.0f64; 5]; by_class.len()];
+    for (own, counts) in joint.iter_mut().zip(by_class) {
+        counts.iter().zip(&states).for_each(|(&c, &s)| own[s] += c);
+    }
+    let state = |s: usize| joint.iter().map(|j| j[s]).sum::<f64>();
+    let mut bits = 0.0;
+    for own in &joint {
+        let rows: f64 = own.iter().sum();
+        for (s, &both) in own.iter().enumerate().filter(|b| *b.1 > 0.0) {
+            bits += both / n * (both * n / (rows * state(s))).log2();
+        }
+    }
+    bits.max(0.0)
+}
+
+/// q of Benjamini & Hochberg 1995: the smallest false discovery rate at which each p is a discovery; NaN stays NaN and
+/// takes no part.
+pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).filter(|&i| p[i].is_finite()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let mut q = vec![f64::NAN; p.len()];
+    let mut least = 1.0f64;
+    for (rank, &i) in order.iter().enumerate().rev() {
+        least = least.min(p[i] * order.len() as f64 / (rank + 1) as f64);
+        q[i] = least;
+    }
+    q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(values: &[(usize, f32)], classes: usize) -> LatentSums {
+        let mut s = LatentSums::new(classes);
+        values.iter().enumerate().filter(|v| v.1.1 != 0.0).for_each(|(r, &(c, v))| s.add(0, r as u64, c, v, 0.0, 0.0));
+        s
+    }
+
+    /// 40 rows whose values lie far apart, so that bins change no order.
+    fn rows(classes: usize) -> (Vec<(usize, f32)>, Vec<u64>) {
+        let values: Vec<(usize, f32)> = (0..40usize)
+            .map(|r| {
+                let c = r * 7 % classes;
+                let size = [0.0, 0.5, 2.0, 0.0, -1.0, 4.0, 8.0][(r * 5 + c) % 7];
+                (c, size * if c == 1 && r % 3 == 0 { 2.0 } else { 1.0 })
+            })
+            .collect();
+        let class_rows = (0..classes).map(|c| values.iter().filter(|v| v.0 == c).count() as u64).collect();
+        (values, class_rows)
+    }
+
+    #[test]
+    fn auc_counts_pairs() {
+        let (values, class_rows) = rows(3);
+        let got = relevance(&sums(&values, 3), &class_rows);
+        for c in 0..3 {
+            let (mut wins, mut pairs) = (0.0, 0.0);
+            for &(_, a) in values.iter().filter(|v| v.0 == c) {
+                for &(_, b) in values.iter().filter(|v| v.0 != c) {
+                    wins += if a > b {
+                        1.0
+                    } else if a == b {
+                        0.5
+                    } else {
+                        0.0
+                    };
+                    pairs += 1.0;
+                }
+            }
+            assert!((got.auc[c] - wins / pairs).abs() < 1e-12, "{c}: {} {}", got.auc[c], wins / pairs);
+            let own: Vec<f32> = values.iter().filter(|v| v.0 == c).map(|v| v.1).collect();
+            assert!((got.mean[c] - own.iter().map(|&v| f64::from(v)).sum::<f64>() / own.len() as f64).abs() < 1e-9);
+        }
+    }
+
+    /// SciPy 1.17.1: `scipy.stats.kruskal([1,2,2,0,0],[4,8,2,4],[0,1,0])`, and
+    /// `scipy.stats.mannwhitneyu([1,2,4,8],[0,0,1,0,2], use_continuity=False, method='asymptotic')`.
+    #[test]
+    fn p_equals_scipy() {
+        let groups: [&[f32]; 3] = [&[1.0, 2.0, 2.0, 0.0, 0.0], &[4.0, 8.0, 2.0, 4.0], &[0.0, 1.0, 0.0]];
+        let values: Vec<(usize, f32)> =
+            groups.iter().enumerate().flat_map(|(c, g)| g.iter().map(move |&v| (c, v))).collect();
+        let got = relevance(&sums(&values, 3), &[5, 4, 3]);
+        assert!((got.p - 0.025_097_174_723_414_01).abs() < 1e-9, "{}", got.p);
+        let groups: [&[f32]; 2] = [&[1.0, 2.0, 4.0, 8.0], &[0.0, 0.0, 1.0, 0.0, 2.0]];
+        let values: Vec<(usize, f32)> =
+            groups.iter().enumerate().flat_map(|(c, g)| g.iter().map(move |&v| (c, v))).collect();
+        let got = relevance(&sums(&values, 2), &[4, 5]);
+        assert!((got.p - 0.044_378_427_345_486_94).abs() < 1e-9, "{}", got.p);
+    }
+
+    #[test]
+    fn information_of_a_perfect_latent_is_one_bit_and_of_a_blind_one_none() {
+        let perfect: Vec<(usize, f32)> = (0..40).map(|r| (r % 2, if r % 2 == 0 { 1.0 } else { 0.0 })).collect();
+        assert!((relevance(&sums(&perfect, 2), &[20, 20]).information - 1.0).abs() < 1e-12);
+        let blind: Vec<(usize, f32)> = (0..40).map(|r| (r % 2, if r / 2 % 2 == 0 { 1.0 } else { 0.0 })).collect();
+        assert!(relevance(&sums(&blind, 2), &[20, 20]).information < 1e-12);
+    }
+
+    #[test]
+    fn q_is_the_least_rate() {
+        let q = benjamini_hochberg(&[0.01, 0.04, f64::NAN, 0.03, 0.5]);
+        for (got, want) in q.iter().zip([0.04, 0.16 / 3.0, f64::NAN, 0.16 / 3.0, 0.5]) {
+            assert!((got - want).abs() < 1e-12 || (got.is_nan() && want.is_nan()), "{q:?}");
+        }
+    }
+}
