@@ -7,3 +7,4 @@ pub mod exact;
 pub mod pairs;
 pub mod stream;
 pub mod sums;
+pub mod usage;
