@@ -1,5 +1,6 @@
 //! The `vibrissa` command: its table of contents. Each command is one file; results go to stdout, all else to stderr.
 
+mod analyze;
 mod data;
 mod demo;
 mod eval;
@@ -29,6 +30,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Say how good trained models are on given data
     Eval(Box<eval::EvalArgs>),
+    /// Rank the features of a run by importance, and say what each one does
+    Analyze(Box<analyze::AnalyzeArgs>),
     /// Train on synthetic pictures with known features, and say how many were found
     Demo(demo::DemoArgs),
 }
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
     pool.install(|| match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(*args),
+        Command::Analyze(args) => analyze::run(*args),
         Command::Demo(args) => demo::run(args),
     })
 }

@@ -3,8 +3,11 @@
 //! that shards merge to the same result. Pictures and words are the business of `plot` and `report`.
 
 pub mod classes;
+pub mod compare;
 pub mod exact;
+pub mod finish;
 pub mod pairs;
+pub mod separate;
 pub mod stream;
 pub mod sums;
 pub mod usage;

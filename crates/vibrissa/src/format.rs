@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::matrix::Mat;
 use crate::model::step::{Moments, State};
 use crate::model::{Config, Sae, Weights};
+use crate::record::columns::{Columns, Values};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -158,6 +159,51 @@ fn metadata(config: &ModelConfig) -> BTreeMap<&'static str, String> {
 /// [`Error::Io`]; nothing is half-written.
 pub fn write_model(path: &Path, config: &ModelConfig, saes: &[&Sae], mean: &[f32], scale: f32) -> Result<()> {
     write_tensors(path, &metadata(config), &model_tensors(saes, mean, scale))
+}
+
+/// Writes columns beside a record: safetensors of F64, U32 and U8, metadata `schema` only.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is half-written.
+pub fn write_columns(path: &Path, schema: &str, columns: &Columns) -> Result<()> {
+    let tensors: Vec<Out> = columns
+        .0
+        .iter()
+        .map(|(name, column)| {
+            let (dtype, bytes): (_, &[u8]) = match &column.values {
+                Values::F64(v) => ("F64", bytemuck::cast_slice(v)),
+                Values::U32(v) => ("U32", bytemuck::cast_slice(v)),
+                Values::U8(v) => ("U8", v),
+            };
+            Out { name: name.clone(), shape: column.shape.clone(), dtype, bytes: Cow::Borrowed(bytes) }
+        })
+        .collect();
+    write_tensors(path, &BTreeMap::from([("schema", schema.to_owned())]), &tensors)
+}
+
+/// Reads what [`write_columns`] wrote.
+///
+/// # Errors
+/// A file that is not there, damaged, or of another schema.
+pub fn read_columns(path: &Path, schema: &str) -> Result<Columns> {
+    let mut file = File::open(path)?;
+    let found = file.text("schema")?;
+    if found != schema {
+        let found = format!("has schema {found}, this version reads {schema}");
+        return Err(Error::file(path, found, "make it again with vibrissa analyze"));
+    }
+    let all: Vec<(String, Dtype, Vec<usize>)> =
+        file.metadata.tensors().into_iter().map(|(n, i)| (n, i.dtype, i.shape.clone())).collect();
+    let mut columns = Columns::default();
+    for (name, dtype, shape) in all {
+        match dtype {
+            Dtype::F64 => columns.figures(name.clone(), &shape, file.read(&name, dtype, &shape)?),
+            Dtype::U32 => columns.counts(name.clone(), &shape, file.read(&name, dtype, &shape)?),
+            Dtype::U8 => columns.bytes(name.clone(), &shape, file.read(&name, dtype, &shape)?),
+            other => return Err(Error::file(path, format!("column {name} is {other:?}"), BROKEN)),
+        }
+    }
+    Ok(columns)
 }
 
 /// Where a run stands, besides models and moments.

@@ -1,6 +1,9 @@
 //! Versioned results: plain data that everything after computing reads (reports, dashboard, Python). Nothing is
 //! computed here. A value that is undefined, NaN or infinite is written as `null`, so that every record is valid JSON.
 
+pub mod analysis;
+pub mod columns;
+
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

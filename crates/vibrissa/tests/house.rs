@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["kernels", "matrix"]),
     ("data", &["kernels", "matrix"]),
     ("model", &["activation", "loss", "optim", "kernels", "matrix"]),
-    ("format", &["model", "matrix"]),
+    ("format", &["model", "matrix", "record"]),
     // Its options name an activation, the terms of a loss and an optimiser.
     ("train", &["data", "format", "model", "metrics", "record", "activation", "loss", "optim", "kernels", "matrix"]),
     ("analysis", &["data", "format", "model", "metrics", "record", "kernels", "matrix"]),

@@ -1,0 +1,219 @@
+//! `vibrissa analyze`: what the features of a run do on given rows.
+
+use crate::data::{DataArgs, open};
+use crate::part::Part;
+use crate::{show, train};
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::stream::gather;
+use vibrissa::format::{self, Model, write_atomically};
+use vibrissa::model::Sae;
+use vibrissa::record::Number;
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord};
+use vibrissa::record::columns::Columns;
+use vibrissa::train::check_width;
+use vibrissa::{Error, Result};
+
+/// Rank the features of a run by importance, measure each one's contribution exactly, relate them to classes and to
+/// each other.
+#[derive(Args, Debug)]
+pub struct AnalyzeArgs {
+    /// A run (or a model file)
+    run: PathBuf,
+    /// The data to look at
+    data: String,
+    /// Rows to look at
+    #[arg(long, value_enum, default_value = "all")]
+    split: Part,
+    /// Folder for the results [default: RUN]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Weights of frequency and strength in the score
+    #[arg(long, value_name = "F,S", default_value = "0.7,0.3")]
+    weights: String,
+    /// Features whose example rows are pictured, the first so many by score
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pictured: usize,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn weights(text: &str) -> Result<[f64; 2]> {
+    let parts: Vec<f64> = text.split(',').filter_map(|p| p.trim().parse().ok()).collect();
+    match parts[..] {
+        [f, s] if f.is_finite() && s.is_finite() && f >= 0.0 && s >= 0.0 && f + s > 0.0 => Ok([f, s]),
+        _ => Err(Error::option("--weights", "two numbers, 0 or more", text, "for example 0.7,0.3")),
+    }
+}
+
+/// Analyses.
+pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let options = Options { weights: weights(&args.weights)?, pictured: args.pictured };
+    let model = format::read_model(&args.run)?;
+    let folder = match (&args.out, args.run.is_dir()) {
+        (Some(out), _) => out.clone(),
+        (None, true) => args.run.clone(),
+        (None, false) => args.run.parent().map(Path::to_path_buf).unwrap_or_default(),
+    };
+    let data = read_data(&args.run, &model, &args.data, args.skip_bad)?;
+    check_width(&args.run, &model, data.dim())?;
+    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let rows = data.without_variants(&originals);
+    let saes: Vec<&Sae> = model.saes.iter().collect();
+    let bar = show::Bar::new("analysing");
+    let gathered = gather(&saes, &data, &rows, &mut |done, total| bar.set(done, total));
+    bar.finish();
+    let spinner = show::spinner("comparing features");
+    let (mut record, columns) = finish(&saes, &data, &gathered?, &options);
+    spinner.finish_and_clear();
+    record.run = args.run.display().to_string();
+    record.data.clone_from(&args.data);
+    record.split = args.split.name().into();
+    record.seconds = Number::from(started.elapsed().as_secs_f64());
+    write(&folder, &record, &columns)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&record).expect("plain data"));
+    } else {
+        print!("{}", summary(&record, &columns));
+        eprintln!(
+            "\nwrote {0}/analysis.json, analysis.safetensors and features.csv; next: vibrissa report {0}",
+            folder.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens data in the shape that a model takes, read as its run read it.
+pub fn read_data(run: &Path, model: &Model, spec: &str, skip_bad: bool) -> Result<vibrissa::data::Dataset> {
+    let settings = train::settings(run)?;
+    let mut args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
+    if let Some(p) = model.config.pictures {
+        args.size = Some(format!("{}x{}", p.width, p.height));
+        (args.gray, args.rgb) = (p.channels == 1, p.channels == 3);
+    }
+    let args = DataArgs { augment: None, skip_bad, ..args };
+    open(spec, &args.options(settings.as_ref().map_or(42, |s| s.seed))?)
+}
+
+fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
+    // The record goes last: where it is, the rest is too.
+    format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
+    write_atomically(&folder.join("features.csv"), |out| csv(out, record, columns))?;
+    let json = serde_json::to_string_pretty(record).expect("plain data");
+    write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
+}
+
+/// A figure of a table for machines: all digits, empty where undefined.
+fn cell(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { String::new() }
+}
+
+/// A field as RFC 4180 has it.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+fn csv(out: &mut dyn Write, record: &AnalysisRecord, columns: &Columns) -> std::io::Result<()> {
+    const FIGURES: [&str; 7] =
+        ["frequency", "strength", "score", "score_scaled", "delta_sse", "delta_pearson", "share"];
+    const MORE: [&str; 4] = ["encoder_norm", "decoder_norm", "cosine", "largest"];
+    let classes: Vec<&String> = record.classes.0.iter().map(|c| &c.0).collect();
+    let by_class = record.saes.iter().any(|s| s.classes.is_some());
+    let mut head = format!("sae,latent,rank,count,{},{}", FIGURES.join(","), MORE.join(","));
+    if by_class {
+        head += ",information,p,q";
+        for class in &classes {
+            for kind in ["mean", "frequency", "auc", "q"] {
+                head += &format!(",{}", quoted(&format!("{kind}_{class}")));
+            }
+        }
+    }
+    writeln!(out, "{head}")?;
+    for (s, sae) in record.saes.iter().enumerate() {
+        let figures = |name: &str| columns.get_figures(&format!("{s}.{name}"));
+        let counts = |name: &str| columns.get_counts(&format!("{s}.{name}"));
+        for h in 0..sae.latents as usize {
+            let mut line = format!("{s},{h},{},{}", counts("rank")[h], counts("count")[h]);
+            for name in FIGURES.iter().chain(&MORE) {
+                line += &format!(",{}", cell(figures(name)[h]));
+            }
+            if by_class {
+                let q = cell(figures("q")[h]);
+                line += &format!(",{},{},{q}", cell(figures("information")[h]), cell(figures("p")[h]));
+                for c in 0..classes.len() {
+                    for name in ["class_mean", "class_frequency", "class_auc"] {
+                        line += &format!(",{}", cell(figures(name)[h * classes.len() + c]));
+                    }
+                    line += &format!(",{q}");
+                }
+            }
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What stands out, for a person.
+fn summary(record: &AnalysisRecord, columns: &Columns) -> String {
+    let mut out = format!(
+        "{} of {} ({} rows), {} latents{}\n\n",
+        show::plural(record.rows as usize, "row"),
+        record.data,
+        record.split,
+        show::count(record.saes[0].latents as usize),
+        if record.saes.len() > 1 { format!(" in each of {} SAEs", record.saes.len()) } else { String::new() },
+    );
+    let percent = |v: Number| v.get().map_or("–".into(), |v| format!("{:.1} %", 100.0 * v));
+    let mut rows = vec![
+        ["", "Pearson", "unused", "rare", "dense", "80 % carried by", "Gini", "harmful", "top frequency", "rank~index"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for (s, sae) in record.saes.iter().enumerate() {
+        rows.push(vec![
+            format!("SAE {s}"),
+            show::figure(sae.pearson.get()),
+            show::count(sae.dead as usize),
+            show::count(sae.rare as usize),
+            show::count(sae.dense as usize),
+            percent(sae.usage.carry_80),
+            sae.usage.gini.get().map_or("–".into(), |v| format!("{v:.3}")),
+            show::count(sae.usage.negative as usize),
+            percent(sae.order.top_frequency),
+            sae.order.rank_index.get().map_or("–".into(), |v| format!("{v:+.3}")),
+        ]);
+    }
+    out += &show::table(&rows);
+    out += "\n";
+    let mut rows = vec![
+        ["rank", "latent", "frequency", "strength", "score", "Δ squared error", "Δ Pearson", "share"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let figures = |name: &str| columns.get_figures(&format!("0.{name}"));
+    for (r, &h) in columns.get_counts("0.pictured").iter().take(10).enumerate() {
+        let h = h as usize;
+        rows.push(vec![
+            format!("{}", r + 1),
+            h.to_string(),
+            format!("{:.2} %", 100.0 * figures("frequency")[h]),
+            format!("{:.4}", figures("strength")[h]),
+            format!("{:.4}", figures("score")[h]),
+            show::error(Some(figures("delta_sse")[h])),
+            format!("{:+.5}", figures("delta_pearson")[h]),
+            format!("{:.2} %", 100.0 * figures("share")[h]),
+        ]);
+    }
+    out += &show::table(&rows);
+    out
+}

@@ -1,0 +1,202 @@
+//! What `vibrissa analyze` found: a small JSON; the columns by latent and the pictures are in `analysis.safetensors` beside
+//! it (docs/formats.md).
+
+use super::{Number, Ordered};
+use serde::{Deserialize, Serialize};
+
+/// Version of [`AnalysisRecord`].
+pub const ANALYSIS_SCHEMA: &str = "vibrissa.analysis/1";
+
+/// A model on given rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnalysisRecord {
+    /// [`ANALYSIS_SCHEMA`].
+    pub schema: String,
+    /// Version of the program that wrote this.
+    pub tool_version: String,
+    /// The run.
+    pub run: String,
+    /// The data set as the user named it.
+    pub data: String,
+    /// Which part of it: `train`, `test`, `all`.
+    pub split: String,
+    /// Rows looked at.
+    pub rows: u64,
+    /// Class name → its rows; empty without classes.
+    pub classes: Ordered<u64>,
+    /// Channels, height and width of the pictures.
+    pub pictures: Option<[usize; 3]>,
+    /// Weights of frequency and strength in the score.
+    pub weights: [f64; 2],
+    /// k.
+    pub k: usize,
+    /// By SAE.
+    pub saes: Vec<SaeAnalysis>,
+    /// Between SAEs; none with a single one.
+    pub ensemble: Option<EnsembleAnalysis>,
+    /// Rows that are cited, in the order of the pictures.
+    pub cited: Vec<Cited>,
+    /// Wall time, seconds.
+    pub seconds: Number,
+}
+
+/// A row whose picture is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cited {
+    /// Its number in the data set.
+    pub row: u64,
+    /// Its name.
+    pub name: String,
+    /// Number of its class.
+    pub class: Option<u16>,
+}
+
+/// One SAE.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaeAnalysis {
+    /// H.
+    pub latents: u64,
+    /// Never active.
+    pub dead: u64,
+    /// Active in fewer than 1 row of 1,000, dead ones not counted.
+    pub rare: u64,
+    /// Active in more than half of the rows.
+    pub dense: u64,
+    /// Mean latents ≠ 0 a row.
+    pub l0: Number,
+    /// Mean Pearson r.
+    pub pearson: Number,
+    /// By class: mean Pearson r.
+    pub class_pearson: Vec<Number>,
+    /// Mean squared error per element.
+    pub mse: Number,
+    /// How unequally the latents contribute.
+    pub usage: UsageRecord,
+    /// Latents by log10 frequency: lower edge of each bucket and how many.
+    pub density: Vec<(f64, u64)>,
+    /// Order by score against order by index.
+    pub order: OrderRecord,
+    /// With classes.
+    pub classes: Option<ClassesRecord>,
+    /// Pairs, where they were kept.
+    pub pairs: Option<PairsRecord>,
+    /// Rows of the examples: reconstructions worst, median and best of each class.
+    pub reconstructions: Vec<ReconstructionRecord>,
+}
+
+/// Inequality of contributions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsageRecord {
+    /// Share of Σ contribution carried by the top 0, 1, … 100 % of the latents.
+    pub curve: Vec<f64>,
+    /// Gini coefficient.
+    pub gini: Number,
+    /// Share of the latents that carry 80 %.
+    pub carry_80: Number,
+    /// Latents whose removal helps.
+    pub negative: u64,
+    /// Exponent of the tail, contribution ∝ rank^-α.
+    pub tail: Number,
+    /// R² of that fit.
+    pub tail_r2: Number,
+}
+
+/// What the order by score brings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OrderRecord {
+    /// Latents compared: 100, or all where there are fewer.
+    pub top: u64,
+    /// Mean contribution (share of Σ) of the top ones by score, and of the first ones by index.
+    pub share: [Number; 2],
+    /// Mean sharpness of their pictures (gradient energy over energy), likewise.
+    pub sharpness: [Number; 2],
+    /// Highest frequency of a latent.
+    pub top_frequency: Number,
+    /// Lowest frequency among the top ones by score.
+    pub top_least_frequency: Number,
+    /// Spearman correlation of rank by score and index.
+    pub rank_index: Number,
+}
+
+/// The classes in latent space.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClassesRecord {
+    /// Latents with q < 0.05.
+    pub significant: u64,
+    /// By class: latents with q < 0.05 and the class's AUC ≥ 0.7, the best first, at most ten.
+    pub selective: Vec<Vec<u64>>,
+    /// Latents active in every class at least half as often as in the class where they are most active.
+    pub shared: u64,
+    /// Mean silhouette of the rows by class in latent space (cosine distance), of at most 2,000 rows.
+    pub silhouette: Number,
+    /// Cross-validated accuracy of a linear probe on the latents.
+    pub probe: Number,
+    /// Accuracy of always naming the largest class.
+    pub majority: Number,
+}
+
+/// Company of latents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PairsRecord {
+    /// Pairs that were ever active together.
+    pub pairs: u64,
+    /// Largest synergies: what removing both adds beyond what each adds, mean over all rows.
+    pub overlap: Vec<PairRecord>,
+    /// Smallest.
+    pub correct: Vec<PairRecord>,
+    /// Largest pointwise mutual information, of pairs active together in at least ten rows.
+    pub together: Vec<PairRecord>,
+    /// Largest cosines of decoder rows.
+    pub redundant: Vec<PairRecord>,
+}
+
+/// Two latents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PairRecord {
+    /// The one with the smaller number.
+    pub a: u64,
+    /// The other.
+    pub b: u64,
+    /// Rows in which both are active.
+    pub count: u64,
+    /// Pointwise mutual information, bits.
+    pub pmi: Number,
+    /// `2 E[latent_a latent_b] (w_a · w_b)`, squared error a row.
+    pub synergy: Number,
+    /// Cosine of their decoder rows.
+    pub cosine: Number,
+}
+
+/// One row beside what was made of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReconstructionRecord {
+    /// Into [`AnalysisRecord::cited`], and into the pictures of reconstructions.
+    pub cited: u64,
+    /// `worst`, `median` or `best` of its class.
+    pub rank: String,
+    /// Pearson r.
+    pub pearson: Number,
+    /// Its strongest latents and their values.
+    pub active: Vec<(u64, f64)>,
+}
+
+/// Between the SAEs of an ensemble.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnsembleAnalysis {
+    /// `[i][j]`: mean over the live latents of i of the best cosine with a live latent of j.
+    pub mmcs: Vec<Vec<Number>>,
+    /// Mean cosine of latents matched one to one, by pairs of SAEs i < j.
+    pub mcc: Vec<(usize, usize, Number)>,
+    /// By SAE: latents with a partner of cosine ≥ 0.7 in every other SAE.
+    pub shared: Vec<u64>,
+    /// By SAE: live latents with no partner of cosine ≥ 0.7 in any other.
+    pub own: Vec<u64>,
+}
