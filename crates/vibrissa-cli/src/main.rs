@@ -7,6 +7,7 @@ mod eval;
 mod memory;
 mod part;
 mod pictures;
+mod report;
 mod show;
 mod train;
 
@@ -32,6 +33,8 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Rank the features of a run by importance, and say what each one does
     Analyze(Box<analyze::AnalyzeArgs>),
+    /// Write what analyze found as one HTML page
+    Report(report::ReportArgs),
     /// Train on synthetic pictures with known features, and say how many were found
     Demo(demo::DemoArgs),
 }
@@ -78,6 +81,7 @@ fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(*args),
         Command::Analyze(args) => analyze::run(*args),
+        Command::Report(args) => report::run(args),
         Command::Demo(args) => demo::run(args),
     })
 }

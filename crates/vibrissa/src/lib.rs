@@ -22,6 +22,7 @@ pub mod optim;
 pub mod plot;
 pub mod random;
 pub mod record;
+pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("format", &["model", "matrix", "record"]),
     // Its options name an activation, the terms of a loss and an optimiser.
     ("train", &["data", "format", "model", "metrics", "record", "activation", "loss", "optim", "kernels", "matrix"]),
+    ("report", &["plot", "record"]),
     ("analysis", &["data", "format", "model", "metrics", "record", "kernels", "matrix"]),
 ];
 

@@ -6,6 +6,7 @@
 mod canvas;
 mod colour;
 mod font;
+pub mod sheet;
 
 pub use canvas::{Canvas, Rgb};
 pub use colour::diverging;

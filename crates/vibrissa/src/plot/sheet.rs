@@ -1,0 +1,74 @@
+//! Many small pictures on one sheet, as bytes of a PNG: what a page cuts its tiles from.
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+
+/// Pictures beside each other, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sheet {
+    /// PNG, 8 bit, grey or RGB.
+    pub png: Vec<u8>,
+    /// Number of pictures.
+    pub n: usize,
+    /// Pictures in a row of the sheet.
+    pub columns: usize,
+    /// Width of a picture, pixels.
+    pub width: usize,
+    /// Height of a picture, pixels.
+    pub height: usize,
+    /// 1 or 3.
+    pub channels: usize,
+}
+
+/// Puts pictures `[n, channels, height, width]` on a sheet that is about square.
+///
+/// # Panics
+/// If the bytes are not as many as the shape says.
+pub fn sheet(pictures: &[u8], shape: &[usize]) -> Sheet {
+    let &[n, channels, height, width] = shape else { panic!("pictures [n, channels, height, width]") };
+    assert_eq!(pictures.len(), n * channels * height * width, "as many bytes as the shape says");
+    let shown = if channels == 3 { 3 } else { 1 };
+    let columns = ((n * height) as f64 / width.max(1) as f64).sqrt().ceil().max(1.0) as usize;
+    let rows = n.div_ceil(columns).max(1);
+    let across = columns * width;
+    let mut out = vec![0u8; across.max(1) * (rows * height).max(1) * shown];
+    for (i, picture) in pictures.chunks_exact((channels * height * width).max(1)).enumerate() {
+        let (x0, y0) = (i % columns * width, i / columns * height);
+        for y in 0..height {
+            for x in 0..width {
+                for c in 0..shown {
+                    out[((y0 + y) * across + x0 + x) * shown + c] = picture[(c * height + y) * width + x];
+                }
+            }
+        }
+    }
+    let colour = if shown == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+    let mut png = Vec::new();
+    PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
+        .write_image(&out, across.max(1) as u32, (rows * height).max(1) as u32, colour)
+        .expect("a non-empty buffer in memory always encodes");
+    Sheet { png, n, columns, width, height, channels: shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_lie_where_the_sheet_says() {
+        let bytes: Vec<u8> = (0..5 * 3 * 2 * 4).map(|i| i as u8).collect();
+        let s = sheet(&bytes, &[5, 3, 2, 4]);
+        let image = image::load_from_memory(&s.png).expect("a PNG").to_rgb8();
+        for i in 0..5 {
+            for c in 0..3 {
+                for y in 0..2 {
+                    for x in 0..4 {
+                        let at = image.get_pixel((i % s.columns * 4 + x) as u32, (i / s.columns * 2 + y) as u32);
+                        assert_eq!(at.0[c], bytes[((i * 3 + c) * 2 + y) * 4 + x]);
+                    }
+                }
+            }
+        }
+        assert_eq!(sheet(&[], &[0, 1, 3, 3]).n, 0);
+    }
+}

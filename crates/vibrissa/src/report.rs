@@ -1,0 +1,99 @@
+//! Records → one HTML page that opens from disk. Never computes: what it shows was found by others, and what needs a
+//! model or data is not here. The page draws itself (`report/page.js`) from the record and its columns, which it holds.
+
+use crate::plot::sheet::sheet;
+use crate::record::analysis::AnalysisRecord;
+use crate::record::columns::{Columns, Values};
+use crate::record::{EvalRecord, MetricsLine};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// Language of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Chinese.
+    Zh,
+}
+
+/// All that a report shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// What `analyze` found.
+    pub analysis: &'a AnalysisRecord,
+    /// Its columns.
+    pub columns: &'a Columns,
+    /// Held-out figures of the run, if it has them.
+    pub eval: Option<&'a EvalRecord>,
+    /// The log of its training; empty where there is none.
+    pub metrics: &'a [MetricsLine],
+    /// Language of all words.
+    pub language: Language,
+}
+
+const PAGE: &str = include_str!("report/page.html");
+const STYLE: &str = include_str!("report/page.css");
+const SCRIPT: &str = include_str!("report/page.js");
+const WORDS: &str = include_str!("report/words.json");
+
+/// Columns that are pictures go on sheets; figures go as f32, counts as u32, all in base64.
+fn columns(columns: &Columns) -> Value {
+    let mut out = serde_json::Map::new();
+    for (name, column) in &columns.0 {
+        let value = match &column.values {
+            Values::U8(bytes) => {
+                let s = sheet(bytes, &column.shape);
+                json!({"png": STANDARD.encode(&s.png), "n": s.n, "columns": s.columns, "width": s.width,
+                    "height": s.height, "channels": s.channels})
+            }
+            Values::F64(figures) => {
+                let bytes: Vec<u8> = figures.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
+                json!({"f32": STANDARD.encode(bytes), "shape": column.shape})
+            }
+            Values::U32(counts) => {
+                let bytes: Vec<u8> = counts.iter().flat_map(|v| v.to_le_bytes()).collect();
+                json!({"u32": STANDARD.encode(bytes), "shape": column.shape})
+            }
+        };
+        out.insert(name.clone(), value);
+    }
+    Value::Object(out)
+}
+
+/// Histograms of all latents would be most of the page: only those with a page of their own keep theirs.
+fn trimmed(report: &Report) -> Columns {
+    let mut out = report.columns.clone();
+    for s in 0..report.analysis.saes.len() {
+        let name = format!("{s}.histogram");
+        let Some(column) = out.0.get(&name) else { continue };
+        let bins = column.shape[1];
+        let all = out.get_counts(&name);
+        let list = out.get_counts(&format!("{s}.pictured"));
+        let kept: Vec<u32> = list.iter().flat_map(|&h| all[h as usize * bins..][..bins].to_vec()).collect();
+        let n = list.len();
+        out.counts(name, &[n, bins], kept);
+    }
+    out
+}
+
+/// The page: one file, no network.
+pub fn html(report: &Report) -> String {
+    let data = json!({
+        "analysis": report.analysis,
+        "eval": report.eval,
+        "metrics": report.metrics,
+        "columns": columns(&trimmed(report)),
+        "language": match report.language { Language::En => "en", Language::Zh => "zh" },
+    });
+    // Nothing in the data may end the script element.
+    let data = data.to_string().replace("</", "<\\/").replace("<!--", "<\\!--");
+    let language = if report.language == Language::Zh { "zh-CN" } else { "en" };
+    PAGE.replace("{{language}}", language)
+        .replace("{{style}}", STYLE)
+        .replace("{{words}}", WORDS.trim())
+        .replace("{{script}}", SCRIPT)
+        .replace("{{data}}", &data)
+}
