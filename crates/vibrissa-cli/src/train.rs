@@ -184,7 +184,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         eprintln!("\npooled over the held-out rows of {} folds:", options.split.folds.unwrap_or(0));
         eprint!("{}", eval::report(&pooled));
     }
-    pictures::write(&folder.0, &saes, &data, looked_at)?;
+    pictures::write(&folder.0, &saes, &data, &rows, folder.last_step() > 0)?;
     eprintln!("\n{}", folder.0.display());
     Ok(ExitCode::SUCCESS)
 }
