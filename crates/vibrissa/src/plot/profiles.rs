@@ -15,8 +15,8 @@ const MANY: usize = 128;
 /// Room above a panel for its label and below for its caption, pixels.
 const ABOVE: usize = LINE;
 const BELOW: usize = CAPITAL + 8;
-/// Zero is labelled where it is so far from both ends of the axis, pixels.
-const FREE: f32 = 13.0;
+/// Zero is labelled where its label is so far from those of the ends of the axis, pixels.
+const FREE: usize = 12;
 
 /// One panel: a row against one of its reconstructions (`None`: there is none).
 struct Panel<'a> {
@@ -29,30 +29,47 @@ struct Panel<'a> {
 impl<'a> Panel<'a> {
     fn new(original: &'a [f32], recon: Option<&'a [f32]>) -> Panel<'a> {
         let values = original.iter().chain(recon.unwrap_or(&[])).copied().filter(|v| v.is_finite());
-        let (low, high) = values.fold((0.0f32, 0.0f32), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        // The axis has 0 on it, unless the values are so far from it that nothing would be seen of them.
+        let (low, high) = match (low, high) {
+            (low, high) if low > high => (0.0, 0.0),
+            (low, high) if (low > high / 2.0 || high < low / 2.0) && low < high => (low, high),
+            (low, high) => (low.min(0.0), high.max(0.0)),
+        };
         Panel { original, recon, low, high }
+    }
+
+    fn span(&self) -> f64 {
+        f64::from(self.high) - f64::from(self.low)
+    }
+
+    /// Where bars begin: 0, or the end of the axis next to it.
+    fn base(&self) -> f32 {
+        0.0f32.clamp(self.low, self.high)
     }
 
     /// Pixels from the panel's top to a value.
     fn y(&self, value: f32) -> f32 {
-        let span = f64::from(self.high) - f64::from(self.low);
+        let span = self.span();
         let share = if span > 0.0 { (f64::from(self.high) - f64::from(value)) / span } else { 0.5 };
         4.0 + share as f32 * (HEIGHT - 9) as f32
     }
 
     fn draw(&self, canvas: &mut Canvas, at: (usize, usize), width: usize) {
         canvas.fill(at.0, at.1, width, HEIGHT, [255, 255, 255]);
-        let zero = self.y(0.0).round() as usize;
+        let base = self.base();
         let bars = width.min(self.original.len());
         for bar in 0..bars {
             let Some((low, high)) = extent(self.original, bar, bars) else { continue };
             let (from, to) = (bar * width / bars, (bar + 1) * width / bars);
             // Bars that are wide enough stand apart.
             let wide = if to - from >= 4 { to - from - 1 } else { to - from };
-            let (top, bottom) = (self.y(high.max(0.0)).round() as usize, self.y(low.min(0.0)).round() as usize);
+            let (top, bottom) = (self.y(high.max(base)).round() as usize, self.y(low.min(base)).round() as usize);
             canvas.fill(at.0 + from, at.1 + top, wide, bottom + 1 - top, AREA);
         }
-        canvas.fill(at.0, at.1 + zero, width, 1, MUTED);
+        if base == 0.0 {
+            canvas.fill(at.0, at.1 + self.y(0.0).round() as usize, width, 1, MUTED);
+        }
         for line in self.lines(width) {
             let points: Vec<_> = line.iter().map(|&(x, v)| (at.0 as f32 + x, at.1 as f32 + self.y(v))).collect();
             canvas.polyline(&points, 1.0, ACCENT);
@@ -74,30 +91,28 @@ impl<'a> Panel<'a> {
 
     /// Labels of the axis: pixels from the panel's top to their base line, and their text.
     fn axis(&self) -> Vec<(usize, String)> {
-        let mut labels = Vec::new();
-        let zero = self.y(0.0);
-        if self.high > 0.0 {
-            labels.push((CAPITAL, number(self.high)));
+        let ends = [(self.high, CAPITAL), (self.low, HEIGHT)];
+        if self.base() != 0.0 {
+            return ends.map(|(end, line)| (line, number(end, self.span() as f32))).into();
         }
-        if self.low < 0.0 {
-            labels.push((HEIGHT, number(self.low)));
-        }
-        let free = |end: f32| (zero - end).abs() >= FREE;
-        if (self.high <= 0.0 || free(4.0)) && (self.low >= 0.0 || free((HEIGHT - 5) as f32)) {
-            let line = (zero.round() as usize + CAPITAL / 2).clamp(CAPITAL, HEIGHT);
+        // An end that is hardly another than 0 is labelled so.
+        let apart = ends.into_iter().filter(|(end, _)| f64::from(end.abs()) > 0.01 * self.span());
+        let mut labels: Vec<_> = apart.map(|(end, line)| (line, number(end, end))).collect();
+        let line = (self.y(0.0).round() as usize + CAPITAL / 2).clamp(CAPITAL, HEIGHT);
+        if labels.iter().all(|l| l.0.abs_diff(line) >= FREE) {
             labels.push((line, "0".into()));
         }
         labels
     }
 }
 
-/// A number to three figures.
-fn number(value: f32) -> String {
+/// A number to as many places as show three figures of `unit`.
+fn number(value: f32, unit: f32) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e5).contains(&size) {
         return format!("{value:.1e}");
     }
-    let whole = if size == 0.0 { 0 } else { size.log10().floor() as i32 };
+    let whole = if unit == 0.0 { 0 } else { unit.abs().log10().floor() as i32 };
     let text = format!("{value:.*}", (2 - whole).clamp(0, 5) as usize);
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -231,13 +246,30 @@ mod tests {
 
     #[test]
     fn axes_are_labelled_to_three_figures() {
-        let text = [0.0, 2.3, -3.04159, 0.25, 12.345, 1234.5, 99999.0, 0.00123, 1e6, -2.5e-7].map(number);
+        let text = [0.0, 2.3, -3.04159, 0.25, 12.345, 1234.5, 99999.0, 0.00123, 1e6, -2.5e-7].map(|v| number(v, v));
         assert_eq!(text, ["0", "2.3", "-3.04", "0.25", "12.3", "1234", "99999", "0.00123", "1.0e6", "-2.5e-7"]);
+        let row = [1.001, 1.004];
+        assert_eq!(Panel::new(&row, None).axis(), [(CAPITAL, "1.004".into()), (HEIGHT, "1.001".into())]);
+        let row = [-1e-4, 3.0];
+        let text: Vec<String> = Panel::new(&row, None).axis().into_iter().map(|l| l.1).collect();
+        assert_eq!(text, ["3", "0"]);
     }
 
     #[test]
     fn labels_of_an_axis_do_not_overlap() {
-        for (low, high) in [(-1.0, 1.0), (0.0, 5.0), (-5.0, 0.0), (-0.1, 9.0), (-9.0, 0.1), (0.0, 0.0), (-1e38, 3e38)] {
+        for (low, high) in [
+            (-1.0, 1.0),
+            (0.0, 5.0),
+            (-5.0, 0.0),
+            (-0.1, 9.0),
+            (-9.0, 0.1),
+            (0.0, 0.0),
+            (-1e38, 3e38),
+            (5.0, 6.0),
+            (-6.0, -5.0),
+            (7.0, 7.0),
+            (-1e-4, 1.0),
+        ] {
             let row = [low, high];
             let mut labels = Panel::new(&row, None).axis();
             assert!(!labels.is_empty(), "{low} to {high}");
@@ -245,6 +277,17 @@ mod tests {
             assert!(labels.windows(2).all(|w| w[1].0 >= w[0].0 + CAPITAL + 2), "{low} to {high}: {labels:?}");
             assert!(labels.iter().all(|l| (CAPITAL..=HEIGHT).contains(&l.0)), "{low} to {high}: {labels:?}");
         }
+    }
+
+    #[test]
+    fn values_far_from_zero_fill_the_panel() {
+        let (far, near) = ([10_000.0f32, 10_001.0, 10_003.0], [1.0f32, 10.0, 3.0]);
+        let (panel, zero) = (Panel::new(&far, None), Panel::new(&near, None));
+        assert_eq!((panel.base(), panel.y(10_000.0), panel.y(10_003.0)), (10_000.0, (HEIGHT - 5) as f32, 4.0));
+        assert_eq!((zero.base(), zero.y(0.0), zero.y(10.0)), (0.0, (HEIGHT - 5) as f32, 4.0));
+        let low = [-10_003.0f32, -10_000.0];
+        assert_eq!(Panel::new(&low, None).base(), -10_000.0);
+        assert_eq!(Panel::new(&[f32::NAN], None).axis(), [(HEIGHT / 2 + CAPITAL / 2, "0".into())]);
     }
 
     #[test]
