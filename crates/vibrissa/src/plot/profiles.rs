@@ -147,7 +147,7 @@ fn grid(panels: &[Vec<Panel<'_>>]) -> Grid {
         several => several,
     };
     let widest = WIDEST[usize::from(columns > 2)];
-    let width = if dim == 0 { widest } else { (widest / dim * dim).max(widest.min(dim)) };
+    let width = widest.checked_div(dim).map_or(widest, |pixels| (pixels * dim).max(widest.min(dim)));
     let labels = panels.iter().flatten().flat_map(Panel::axis);
     let gutter = labels.map(|l| font::width(&l.1, LABEL)).max().unwrap_or(0) + 6;
     Grid { columns: columns.min(panels.iter().map(Vec::len).sum()).max(1), width, gutter }

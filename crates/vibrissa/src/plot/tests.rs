@@ -181,7 +181,7 @@ fn several_reconstructions_of_a_vector_stand_beside_each_other() {
     let recons: [&[f32]; 3] = [&row, &other, &row];
     let column = Column { label: String::new(), name: "f".into(), original: &row, recons: &recons, pearson: &[] };
     let labels = strings(&["x", "SAE 0", "SAE 1", "mean of all"]);
-    let one = reconstruction_sheet(&[column.clone()], None, &labels, "", "");
+    let one = reconstruction_sheet(std::slice::from_ref(&column), None, &labels, "", "");
     let two = reconstruction_sheet(&[column.clone(), column], None, &labels, "", "");
     assert_eq!(one.width(), two.width());
     assert!(two.height() > one.height() + 96);
