@@ -94,7 +94,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let Outcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
     data.set_scale(1.0);
     let evaluation = evaluate(&[&saes[0]], &mean, &data, &rows.test, true, &mut |_, _| ()).record();
-    pictures::write(&folder.0, &saes, &data, &rows.test)?;
+    pictures::write(&folder.0, &saes, &data, &rows, true)?;
     let sae = &saes[0];
     let mut decoder = Mat::zeros(sae.config().latents, data.dim());
     for h in 0..decoder.rows() {

@@ -1,5 +1,7 @@
-//! The two pictures that every run leaves: its features, and originals over reconstructions.
+//! The two pictures that every run leaves: its features, and reconstructions beside their originals.
 
+use crate::show;
+use std::cmp::Reverse;
 use std::path::Path;
 use vibrissa::Result;
 use vibrissa::data::Dataset;
@@ -8,73 +10,269 @@ use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;
 use vibrissa::model::{Sae, Work};
-use vibrissa::plot::{Column, feature_sheet, reconstruction_sheet};
+use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
+use vibrissa::train::run::RunRows;
 
 /// Features on the sheet.
 const FEATURES: usize = 100;
-/// Columns of reconstructions.
-const COLUMNS: usize = 12;
+/// Rows reconstructed, where they are pictures and where they are plain vectors.
+const SHOWN: [usize; 2] = [12, 8];
+/// Members of an ensemble whose reconstructions are shown.
+const MEMBERS: usize = 3;
+/// Channels of a pixel that are no further apart count as equal: one step of eight bits.
+const EQUAL: f32 = 1.5 / 255.0;
 /// Rows over which features are counted.
 const COUNTED: usize = 2000;
 
-/// Writes `features.png` (the most used features of the first SAE) and `reconstructions.png`.
-pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
-    let shape = data.shape().map(|s| (s.channels, s.height, s.width));
-    let isa = Isa::current();
-    let (mut work, mut latents) = (Work::default(), Latents::default());
-    let mut encode = |sae: &Sae, rows: &[usize], latents: &mut Latents, recon: Option<&mut Mat>| {
-        let mut x = Mat::zeros(rows.len(), data.dim());
-        data.fill(rows, 0, x.view_mut());
-        let _ = sae.encode(isa, x.view(), &mut work, latents);
-        if let Some(recon) = recon {
-            sae.decode(isa, latents, &work, recon.view_mut());
-        }
-        x
-    };
+/// Writes `features.png` (the features of the first SAE that training rows use most) and `reconstructions.png` (of
+/// held-out rows, or of training rows where none is held out). `trained`: whether training took any step.
+pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Result<()> {
+    let save = |name: &str, sheet: Canvas| write_atomically(&run.join(name), |out| out.write_all(&sheet.encode_png()));
+    save("features.png", features(saes, data, &rows.train, trained))?;
+    save("reconstructions.png", reconstructions(saes, data, rows, trained))
+}
 
-    let mut counts = vec![0u32; saes[0].config().latents];
-    let counted = &rows[..rows.len().min(COUNTED)];
+/// Encodes rows; with `recon` also decodes them into it. Returns the rows as read.
+fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents, recon: Option<&mut Mat>) -> Mat {
+    let (isa, mut work) = (Isa::current(), Work::default());
+    let mut x = Mat::zeros(rows.len(), data.dim());
+    data.fill(rows, 0, x.view_mut());
+    let _ = sae.encode(isa, x.view(), &mut work, latents);
+    if let Some(recon) = recon {
+        sae.decode(isa, latents, &work, recon.view_mut());
+    }
+    x
+}
+
+fn shape(data: &Dataset) -> Option<vibrissa::plot::Shape> {
+    data.shape().map(|s| (s.channels, s.height, s.width))
+}
+
+fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Canvas {
+    let sae = &saes[0];
+    let mut counts = vec![0u32; sae.config().latents];
+    let counted = spread(train, COUNTED);
+    let mut latents = Latents::default();
+    let mut grey = data.shape().is_some_and(|s| s.channels == 3);
     for batch in counted.chunks(256) {
-        encode(&saes[0], batch, &mut latents, None);
+        let x = encode(sae, data, batch, &mut latents, None);
+        grey = grey && (0..batch.len()).all(|b| is_grey(x.row(b)));
         for b in 0..batch.len() {
             let (index, value) = latents.row(b);
             index.iter().zip(value).filter(|p| *p.1 != 0.0).for_each(|(&h, _)| counts[h as usize] += 1);
         }
     }
-    let mut order: Vec<usize> = (0..counts.len()).collect();
-    order.sort_by_key(|&h| (std::cmp::Reverse(counts[h]), h));
-    order.truncate(FEATURES);
-    let features: Vec<(usize, Vec<f32>)> = order.iter().map(|&h| (h, saes[0].feature(h))).collect();
-    let borrowed: Vec<(usize, &[f32])> = features.iter().map(|(h, f)| (*h, &f[..])).collect();
-    let note = format!("the {} features that most of {} rows use, by latent index", borrowed.len(), counted.len());
-    let sheet = feature_sheet(&borrowed, shape, 10, "Learned features", &note);
-    write_atomically(&run.join("features.png"), |out| out.write_all(&sheet.encode_png()))?;
+    let order = most_used(&counts);
+    let row = |h: usize| if grey { mean_channel(&sae.feature(h)) } else { sae.feature(h) };
+    let rows: Vec<Vec<f32>> = order.iter().map(|&h| row(h)).collect();
+    let share = |h: usize| f64::from(counts[h]) / counted.len() as f64;
+    let cells: Vec<Feature> =
+        order.iter().zip(&rows).map(|(&h, row)| Feature { index: h, share: Some(share(h)), row }).collect();
+    let title = if trained { "Learned features" } else { "Features before training" };
+    let member = if saes.len() > 1 { format!(" · SAE 0 of {}", saes.len()) } else { String::new() };
+    let mut note = feature_note(&counts, cells.len(), &of(counted.len(), train.len(), "training row"));
+    if grey && !cells.is_empty() {
+        note += " These rows are grey: of each feature's three channels the mean is drawn.";
+    }
+    let shape = shape(data).map(|s| if grey { (1, s.1, s.2) } else { s });
+    feature_sheet(&cells, shape, 10, &format!("{title}{member}"), &note)
+}
 
-    // Spread over the rows, so that every class is likely to be seen.
-    let n = rows.len().min(COLUMNS);
-    let shown: Vec<usize> = (0..n).map(|i| rows[i * rows.len() / n]).collect();
+/// Whether the three planes of a picture are equal: a grey picture read as colour. On such rows a feature acts by the
+/// mean of its channels alone, and what else is in them is left from the beginning.
+fn is_grey(row: &[f32]) -> bool {
+    let (red, others) = row.split_at(row.len() / 3);
+    others.chunks_exact(red.len().max(1)).all(|plane| plane.iter().zip(red).all(|(a, b)| (a - b).abs() <= EQUAL))
+}
+
+/// The mean of three planes, as one.
+fn mean_channel(row: &[f32]) -> Vec<f32> {
+    let plane = row.len() / 3;
+    (0..plane).map(|i| (row[i] + row[plane + i] + row[2 * plane + i]) / 3.0).collect()
+}
+
+/// The latents that most rows use, the most used first, at most [`FEATURES`]; none that no row uses.
+fn most_used(counts: &[u32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..counts.len()).filter(|&h| counts[h] > 0).collect();
+    order.sort_by_key(|&h| (Reverse(counts[h]), h));
+    order.truncate(FEATURES);
+    order
+}
+
+/// What the sheet shows, in words; `rows` are those counted.
+fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
+    let used = counts.iter().filter(|&&c| c > 0).count();
+    let all = show::count(counts.len());
+    let which = match (used, shown) {
+        (0, _) => return format!("None of {all} features is in use, counted over {rows}."),
+        (1, _) => format!("The only one of {all} features that is in use"),
+        (used, shown) if used == shown => format!("The {used} of {all} features that are in use, the most used first"),
+        (_, shown) => format!("The {shown} most used of {all} features, the most used first"),
+    };
+    format!("{which}, counted over {rows}. Below each: the latent's index, and the share of those rows that use it.")
+}
+
+fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Canvas {
+    let held_out = !rows.test.is_empty();
+    // Variants of pictures are made for training: what they were made from is shown.
+    let from: Vec<usize> = match held_out {
+        true => rows.test.clone(),
+        false => rows.train.iter().copied().filter(|r| r % data.copies() == 0).collect(),
+    };
+    let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], |r| data.label(r));
+    let n = shown.len();
+    let mut latents = Latents::default();
     let mut x = Mat::default();
-    let recons: Vec<Mat> = saes
-        .iter()
-        .take(3)
-        .map(|sae| {
-            let mut recon = Mat::zeros(n, data.dim());
-            x = encode(sae, &shown, &mut latents, Some(&mut recon));
-            recon
-        })
-        .collect();
+    let mut mean = Mat::zeros(n, data.dim());
+    let mut recons: Vec<Mat> = Vec::new();
+    for sae in saes {
+        let mut recon = Mat::zeros(n, data.dim());
+        x = encode(sae, data, &shown, &mut latents, Some(&mut recon));
+        Isa::current().add_scaled(mean.data_mut(), 1.0 / saes.len() as f32, recon.data());
+        if recons.len() < MEMBERS {
+            recons.push(recon);
+        }
+    }
+    let mut labels = vec!["original".to_owned()];
+    if saes.len() == 1 {
+        labels.push("SAE".into());
+    } else {
+        labels.extend((0..recons.len()).map(|i| format!("SAE {i}")));
+        labels.push(if saes.len() > MEMBERS { format!("mean of all {}", saes.len()) } else { "mean of all".into() });
+        recons.push(mean);
+    }
     let rows_of: Vec<Vec<&[f32]>> = (0..n).map(|b| recons.iter().map(|r| r.row(b)).collect()).collect();
     let pearson: Vec<Vec<f64>> =
         (0..n).map(|b| rows_of[b].iter().map(|r| row_metrics(x.row(b), r).pearson).collect()).collect();
-    let name = |row: usize| match data.label(row) {
-        Some(c) => data.classes()[c as usize].clone(),
-        None => String::new(),
-    };
     let columns: Vec<Column> = (0..n)
-        .map(|b| Column { label: name(shown[b]), original: x.row(b), recons: &rows_of[b], pearson: &pearson[b] })
+        .map(|b| Column {
+            label: data.label(shown[b]).map_or(String::new(), |c| class(&data.classes()[c as usize])),
+            name: name(&data.name(shown[b] / data.copies())),
+            original: x.row(b),
+            recons: &rows_of[b],
+            pearson: &pearson[b],
+        })
         .collect();
-    let mut labels = vec!["original".to_owned()];
-    labels.extend((0..recons.len()).map(|i| if saes.len() == 1 { "SAE".into() } else { format!("SAE {i}") }));
-    let sheet = reconstruction_sheet(&columns, shape, &labels, "Originals over reconstructions (Pearson's r below)");
-    write_atomically(&run.join("reconstructions.png"), |out| out.write_all(&sheet.encode_png()))
+    let kind = if held_out { "held-out row" } else { "training row" };
+    let untrained = if trained { "" } else { ", before training" };
+    let title = match n {
+        1 => format!("Reconstruction of a {kind}{untrained}"),
+        _ => format!("Reconstructions of {kind}s{untrained}"),
+    };
+    let evenly = if n < from.len() && !data.classes().is_empty() { ", taken evenly from the classes" } else { "" };
+    let picked = of(n, from.len(), kind);
+    let score = "r is Pearson's correlation of a reconstruction with its original";
+    let note = format!("{}{evenly}; {score}.", capital(&picked));
+    reconstruction_sheet(&columns, shape(data), &labels, &title, &note)
+}
+
+/// A class as it is drawn: a mere number says that it is one.
+fn class(name: &str) -> String {
+    match name.parse::<u64>() {
+        Ok(_) => format!("class {name}"),
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// The file's name, without its folders.
+fn name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+/// "all 12 held-out rows", "12 of 2,418 held-out rows", "the only held-out row".
+fn of(n: usize, all: usize, row: &str) -> String {
+    match (n, all) {
+        (0, 0) => format!("no {row}"),
+        (1, 1) => format!("the only {row}"),
+        _ if n == all => format!("all {} {row}s", show::count(n)),
+        _ => format!("{} of {} {row}s", show::count(n), show::count(all)),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// At most `n` of the rows, spread evenly, in order.
+fn spread(rows: &[usize], n: usize) -> Vec<usize> {
+    let n = n.min(rows.len());
+    (0..n).map(|i| rows[i * rows.len() / n]).collect()
+}
+
+/// At most `n` of the rows, as evenly from every class as there are rows, and spread evenly within each; class by class,
+/// rows in order.
+fn over_classes(rows: &[usize], n: usize, label: impl Fn(usize) -> Option<u16>) -> Vec<usize> {
+    let mut classes: std::collections::BTreeMap<Option<u16>, Vec<usize>> = Default::default();
+    rows.iter().for_each(|&r| classes.entry(label(r)).or_default().push(r));
+    let all: Vec<Vec<usize>> = classes.into_values().collect();
+    if all.len() > n {
+        return spread(&(0..all.len()).collect::<Vec<_>>(), n).into_iter().map(|c| all[c][0]).collect();
+    }
+    let mut quota = vec![0; all.len()];
+    let mut left = n.min(rows.len());
+    while left > 0 {
+        for (quota, rows) in quota.iter_mut().zip(&all) {
+            if left > 0 && *quota < rows.len() {
+                *quota += 1;
+                left -= 1;
+            }
+        }
+    }
+    all.iter().zip(quota).flat_map(|(rows, quota)| spread(rows, quota)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_features_in_use_are_shown_the_most_used_first() {
+        assert_eq!(most_used(&[0, 3, 7, 3, 0, 1]), [2, 1, 3, 5]);
+        assert!(most_used(&[0; 9]).is_empty() && most_used(&[1; 500]).len() == FEATURES);
+    }
+
+    #[test]
+    fn grey_pictures_in_three_channels_are_recognised() {
+        assert!(is_grey(&[0.1, 0.9, 0.1, 0.9, 0.1, 0.9]) && is_grey(&[0.1, 0.9, 0.104, 0.9, 0.1, 0.897]));
+        assert!(!is_grey(&[0.1, 0.9, 0.1, 0.9, 0.1, 0.8]) && !is_grey(&[0.1, 0.9, 0.1, f32::NAN, 0.1, 0.9]));
+        assert_eq!(mean_channel(&[1.0, 4.0, 2.0, 5.0, 3.0, 9.0]), [2.0, 6.0]);
+    }
+
+    #[test]
+    fn notes_are_grammatical() {
+        let words = [(0, 0), (1, 1), (4, 4), (1, 5), (2000, 60000)].map(|(n, all)| of(n, all, "training row"));
+        let want = ["no training row", "the only training row", "all 4 training rows", "1 of 5 training rows"];
+        assert_eq!(words[..4], want);
+        assert_eq!(words[4], "2,000 of 60,000 training rows");
+        assert_eq!(
+            feature_note(&[0; 3000], 0, "all 4 rows"),
+            "None of 3,000 features is in use, counted over all 4 rows."
+        );
+        let begins = |counts: &[u32], shown, with| {
+            let note = feature_note(counts, shown, "x");
+            assert!(note.starts_with(with), "{note}");
+        };
+        begins(&[0, 2], 1, "The only one of 2 features that is in use, counted over x.");
+        begins(&[1, 0, 2], 2, "The 2 of 3 features that are in use, the most used first, counted");
+        begins(&[1; 300], 100, "The 100 most used of 300 features, the most used first, counted");
+        assert_eq!((class("7"), class("sit"), name("a/b/é.png")), ("class 7".into(), "sit".into(), "é.png".into()));
+        assert_eq!((capital("all 4"), capital("")), ("All 4".into(), String::new()));
+    }
+
+    #[test]
+    fn rows_are_spread_and_taken_evenly_from_the_classes() {
+        assert_eq!(spread(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
+        assert_eq!(spread(&[1, 2], 3), [1, 2]);
+        assert!(spread(&[], 3).is_empty() && over_classes(&[], 3, |_| None).is_empty());
+        let rows: Vec<usize> = (0..100).collect();
+        let rare = |r: usize| Some(if r == 40 { 2 } else { (r % 2) as u16 });
+        let chosen = over_classes(&rows, 8, rare);
+        let count = |class| chosen.iter().filter(|&&r| rare(r) == Some(class)).count();
+        assert_eq!((chosen.len(), count(0), count(1), count(2)), (8, 4, 3, 1));
+        assert!(chosen.is_sorted_by_key(|&r| (rare(r), r)));
+        assert_eq!(over_classes(&rows, 4, |r| Some(r as u16)), [0, 25, 50, 75]);
+        assert_eq!(over_classes(&rows, 4, |_| None), [0, 25, 50, 75]);
+        assert_eq!(over_classes(&rows[..3], 4, |_| None), [0, 1, 2]);
+    }
 }

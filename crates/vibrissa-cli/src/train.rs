@@ -203,7 +203,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         eprintln!("\n{}:", if held_out { "held-out rows" } else { "rows it was trained on" });
     }
     eprint!("{}", eval::report(&record));
-    pictures::write(&folder.0, &saes, &data, looked_at)?;
+    pictures::write(&folder.0, &saes, &data, &rows, folder.last_step() > 0)?;
     eprintln!("\nlook at {0}/features.png and {0}/reconstructions.png; figures: {0}/eval.json", folder.0.display());
     Ok(ExitCode::SUCCESS)
 }

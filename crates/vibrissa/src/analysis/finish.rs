@@ -5,7 +5,7 @@ use super::compare::{best_partners, most_alike, unit_directions};
 use super::pairs::Pair;
 use super::separate::separation;
 use super::stream::{Gathered, RowQuality, SaeSums};
-use super::sums::{BINS, EXAMPLES, Example, Smallest};
+use super::sums::{BINS, EXAMPLES, Example, LatentSums, Smallest};
 use super::usage::{shares, spearman, usage};
 use crate::data::Dataset;
 use crate::kernels::Isa;
@@ -370,8 +370,8 @@ fn example_columns(
 ) {
     let list: Vec<usize> = own.order.iter().copied().filter(|&h| own.count[h] > 0).take(pictured).collect();
     columns.counts(format!("{s}.pictured"), &[list.len()], list.iter().map(|&h| h as u32).collect());
-    let kinds: [(&str, fn(&super::sums::LatentSums) -> &Smallest); 3] =
-        [("top", |l| &l.top), ("random", |l| &l.random), ("near", |l| &l.near)];
+    type Kind = fn(&LatentSums) -> &Smallest;
+    let kinds: [(&str, Kind); 3] = [("top", |l| &l.top), ("random", |l| &l.random), ("near", |l| &l.near)];
     for (name, kind) in kinds {
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         for &h in &list {

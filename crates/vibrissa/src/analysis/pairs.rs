@@ -146,7 +146,8 @@ mod tests {
         let mut own = Partners::default();
         let mut naive = vec![(0u32, 0.0f64); n];
         for r in 0..500usize {
-            let others: Vec<u32> = (4..n as u32).filter(|&j| (r * 7 + j as usize * 13) % 5 == 0 || r == 3).collect();
+            let others: Vec<u32> =
+                (4..n as u32).filter(|&j| (r * 7 + j as usize * 13).is_multiple_of(5) || r == 3).collect();
             let values: Vec<f32> = others.iter().map(|&j| (j as f32 - 20.0) * 0.25).collect();
             own.add(3, n, 0.5, &others, &values);
             for (&j, &v) in others.iter().zip(&values) {

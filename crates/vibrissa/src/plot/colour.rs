@@ -12,6 +12,8 @@ pub(super) const MUTED: Rgb = [112, 112, 116];
 pub(super) const HAIRLINE: Rgb = [214, 212, 208];
 /// A value that is not a number.
 pub(super) const NOT_A_NUMBER: Rgb = [255, 0, 255];
+/// Originals drawn as areas.
+pub(super) const AREA: Rgb = [190, 191, 196];
 /// Reconstructions drawn as lines.
 pub(super) const ACCENT: Rgb = [202, 66, 52];
 

@@ -1,4 +1,5 @@
-//! A small stroke font drawn for this program, in the manner of DIN 1451: ASCII and a few signs, no file, no licence.
+//! A small stroke font drawn for this program, in the manner of DIN 1451: ASCII, Latin letters with accents and a few
+//! signs, no file, no licence.
 //!
 //! Capitals are 7 units high, small letters 5, descenders 2; at scale 1 a unit is a pixel and every stem lies on pixel
 //! centres, so that small labels are crisp; at other scales the control points are rounded to whole pixels.
@@ -113,6 +114,7 @@ const GLYPHS: &[(char, f32, &str)] = &[
     ('×', 4.0, "0,1 4,5|0,5 4,1"),
     ('→', 7.0, "0,3 7,3|4.5,5.5 7,3 4.5,0.5"),
     ('·', 0.0, "0,3 0,3"),
+    ('…', 6.0, "0,0 0,0|3,0 3,0|6,0 6,0"),
     ('±', 4.0, "2,6 2,2|0,4 4,4|0,0 4,0"),
     ('²', 2.0, "~1 0,6.5 0,8 2,8 2,6 0,4|0,4 2,4"),
     ('µ', 4.0, "0,5 0,-2|~2 0,2 0,0 4,0 4,3|4,5 4,0"),
@@ -120,48 +122,93 @@ const GLYPHS: &[(char, f32, &str)] = &[
     ('°', 2.0, "o1 0,5 2,5 2,7 0,7"),
     ('≤', 4.0, "4,7 0,4.5 4,2|0,0 4,0"),
     ('≥', 4.0, "0,7 4,4.5 0,2|0,0 4,0"),
+    ('ı', 0.0, "0,5 0,0"),
+    ('ø', 4.0, "o2 0,0 4,0 4,5 0,5|-0.5,-1 4.5,6"),
+    ('Ø', 5.0, "o2.5 0,0 5,0 5,7 0,7|-0.5,-1 5.5,8"),
+    ('æ', 8.0, "~2 0.3,5 4,5 4,0|~1.5 4,3 0,3 0,0 3,0 4,1|~2 8,1 8,0 4,0 4,5 8,5 8,3|8,3 4,3"),
+    ('Æ', 8.0, "0,0 4,7 8,7|4,7 4,0 8,0|4,4 7.5,4|1.1,2 4,2"),
+    ('ß', 4.0, "~2 0,0 0,7 3.5,7 3.5,4 1.5,4|~2 1.5,4 4,4 4,0 1.5,0"),
+];
+
+/// An accent: its combining character, the letters that have it, the same letters without, and its strokes. x is counted
+/// from the middle of the letter, y from the top of small letters (2 higher on capitals) or, below, from the line.
+type Accent = (char, &'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const ACCENTS: &[Accent] = &[
+    ('\u{300}', "àèìòùÀÈÌÒÙ", "aeiouAEIOU", "-1,8 0.7,6.5"),
+    ('\u{301}', "áéíóúýÁÉÍÓÚÝ", "aeiouyAEIOUY", "1,8 -0.7,6.5"),
+    ('\u{302}', "âêîôûÂÊÎÔÛ", "aeiouAEIOU", "-1.7,6.5 0,8 1.7,6.5"),
+    ('\u{303}', "ãñõÃÑÕ", "anoANO", "~1 -2.2,6.6 -1.2,8.2 1.2,6.6 2.2,8.2"),
+    ('\u{308}', "äëïöüÿÄËÏÖÜŸ", "aeiouyAEIOUY", "-1,7 -1,7|1,7 1,7"),
+    ('\u{30a}', "åÅ", "aA", "o1 -1,6.5 1,6.5 1,8.5 -1,8.5"),
+    ('\u{30c}', "čěňřšžČĚŇŘŠŽ", "cenrszCENRSZ", "-1.7,8 0,6.5 1.7,8"),
+    ('\u{327}', "çÇ", "cC", "~0.8 0,0 0,-1 1,-1 1,-2.2 -1,-2.2"),
 ];
 
 /// What stands for a character that the font does not have.
 const MISSING: (char, f32, &str) = ('\u{fffd}', 4.0, "0,0 4,0 4,7 0,7 0,0");
 
-fn glyph(c: char) -> (f32, &'static str) {
+/// A character as it is drawn.
+#[derive(Debug, PartialEq)]
+struct Glyph {
+    width: f32,
+    /// Strokes, and how far to the right and up they are moved, units.
+    parts: [(&'static str, Point); 2],
+}
+
+/// The letter and the accent that a character consists of.
+fn taken_apart(c: char) -> Option<(char, &'static Accent)> {
+    let place = |accent: &Accent| accent.1.chars().zip(accent.2.chars()).find(|p| p.0 == c).map(|p| p.1);
+    ACCENTS.iter().find_map(|accent| Some((place(accent)?, accent)))
+}
+
+fn glyph(c: char) -> Glyph {
     let c = match c {
         '–' | '—' | '−' | '‐' => '-',
         '’' | '‘' => '\'',
         '“' | '”' => '"',
         'μ' => 'µ',
-        'à'..='å' => 'a',
-        'ç' => 'c',
-        'è'..='ë' => 'e',
-        'ì'..='ï' => 'i',
-        'ñ' => 'n',
-        'ò'..='ö' | 'ø' => 'o',
-        'ù'..='ü' => 'u',
-        'ý' | 'ÿ' => 'y',
-        'À'..='Å' => 'A',
-        'Ç' => 'C',
-        'È'..='Ë' => 'E',
-        'Ì'..='Ï' => 'I',
-        'Ñ' => 'N',
-        'Ò'..='Ö' | 'Ø' => 'O',
-        'Ù'..='Ü' => 'U',
         c if c.is_whitespace() => ' ',
         c => c,
     };
-    let (_, width, strokes) = GLYPHS.iter().find(|g| g.0 == c).unwrap_or(&MISSING);
-    (*width, strokes)
+    let find = |c: char| GLYPHS.iter().find(|g| g.0 == c).unwrap_or(&MISSING);
+    let Some((base, accent)) = taken_apart(c) else {
+        let (_, width, strokes) = *find(c);
+        return Glyph { width, parts: [(strokes, (0.0, 0.0)), ("", (0.0, 0.0))] };
+    };
+    let (_, width, strokes) = *find(if base == 'i' { 'ı' } else { base });
+    // A letter that is a mere stem gets room for what stands on it.
+    let room = (2.0 - width).max(0.0);
+    let below = accent.3.contains(",-");
+    let up = if base.is_uppercase() && !below { 2.0 } else { 0.0 };
+    // Whole units to the right keep upright strokes on pixels.
+    let middle = ((width + room) / 2.0).floor();
+    Glyph { width: width + room, parts: [(strokes, (room / 2.0, 0.0)), (accent.3, (middle, up))] }
 }
 
 /// From the left edge of a glyph to that of the next, pixels.
 fn advance(c: char, next: Option<char>, scale: f32) -> usize {
     let stems = STEM_ON_THE_RIGHT.contains(c) && next.is_some_and(|n| STEM_ON_THE_LEFT.contains(n));
-    ((glyph(c).0 + SPACING + f32::from(u8::from(stems))) * scale).round() as usize
+    ((glyph(c).width + SPACING + f32::from(u8::from(stems))) * scale).round() as usize
 }
 
-/// The characters of a text, each with the one after it.
+/// The characters of a text, each with the one after it; a letter followed by an accent (as in file names on macOS) is
+/// one.
 fn pairs(text: &str) -> impl Iterator<Item = (char, Option<char>)> {
-    text.chars().zip(text.chars().skip(1).map(Some).chain([None]))
+    let mut whole: Vec<char> = Vec::new();
+    for c in text.chars() {
+        let joined = whole.last().and_then(|&last| {
+            let (_, composed, letters, _) = ACCENTS.iter().find(|a| a.0 == c)?;
+            letters.chars().zip(composed.chars()).find(|p| p.0 == last).map(|p| p.1)
+        });
+        match (joined, whole.last_mut()) {
+            (Some(joined), Some(last)) => *last = joined,
+            _ => whole.push(c),
+        }
+    }
+    let next: Vec<Option<char>> = whole.iter().skip(1).copied().map(Some).chain([None]).collect();
+    whole.into_iter().zip(next)
 }
 
 /// Width of a text in pixels, up to the last stem.
@@ -186,15 +233,15 @@ pub(super) fn draw(text: &str, scale: f32, mut pixel: impl FnMut(i64, i64, f32))
     let shift = if (thickness.round() as i64) % 2 == 0 { -0.5 } else { 0.0 };
     let mut left = 0i64;
     for (c, next) in pairs(text) {
-        let (width, strokes) = glyph(c);
-        let segments: Vec<(Point, Point)> = strokes
-            .split('|')
-            .filter(|s| !s.is_empty())
-            .flat_map(|stroke| {
-                let points = outline(stroke, scale);
-                points.windows(2).map(|w| (w[0], w[1])).collect::<Vec<_>>()
-            })
-            .collect();
+        let Glyph { width, parts } = glyph(c);
+        let mut segments: Vec<(Point, Point)> = Vec::new();
+        for (strokes, (right, up)) in parts {
+            let (right, up) = ((right * scale).round(), (up * scale).round());
+            for stroke in strokes.split('|').filter(|s| !s.is_empty()) {
+                let points: Vec<Point> = outline(stroke, scale).iter().map(|p| (p.0 + right, p.1 + up)).collect();
+                segments.extend(points.windows(2).map(|w| (w[0], w[1])));
+            }
+        }
         let reach = (2.0 * scale).ceil() as i64 + 1;
         let (right, top, bottom) =
             ((width * scale).ceil() as i64, (8.0 * scale).ceil() as i64, (2.0 * scale).ceil() as i64);
@@ -291,16 +338,19 @@ mod tests {
         }
     }
 
+    fn pixels(text: &str, scale: f32) -> Vec<(i64, i64, i32)> {
+        let mut pixels = Vec::new();
+        draw(text, scale, |x, y, v| pixels.push((x, y, (v * 4.0) as i32)));
+        pixels
+    }
+
     #[test]
     fn no_two_characters_look_alike() {
-        let picture = |c: char| {
-            let mut pixels = Vec::new();
-            draw(&c.to_string(), 1.0, |x, y, v| pixels.push((x, y, (v * 4.0) as i32)));
-            pixels
-        };
-        for (i, a) in GLYPHS.iter().enumerate() {
-            for b in &GLYPHS[..i] {
-                assert_ne!(picture(a.0), picture(b.0), "{:?} and {:?}", a.0, b.0);
+        let composed = ACCENTS.iter().flat_map(|a| a.1.chars());
+        let all: Vec<char> = GLYPHS.iter().map(|g| g.0).chain(composed).collect();
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[..i] {
+                assert_ne!(pixels(&a.to_string(), 1.0), pixels(&b.to_string(), 1.0), "{a:?} and {b:?}");
             }
         }
     }
@@ -310,6 +360,29 @@ mod tests {
         assert_eq!(width("", 1.0), 0);
         assert!(width("00", 1.0) == width("11", 1.0) && width("mm", 2.0) > width("mm", 1.0));
         assert_eq!(width("\u{4e00}", 1.0), width("0", 1.0));
-        assert_eq!(glyph('é'), glyph('e'));
+        assert_eq!(glyph('\u{4e00}'), glyph('\u{fffd}'));
+    }
+
+    #[test]
+    fn accented_letters_are_their_letter_and_an_accent_above_or_below() {
+        for (mark, composed, letters, _) in ACCENTS {
+            assert_eq!(composed.chars().count(), letters.chars().count());
+            for (whole, letter) in composed.chars().zip(letters.chars()) {
+                for scale in [1.0, 1.5] {
+                    assert_eq!(pixels(&format!("{letter}{mark}"), scale), pixels(&whole.to_string(), scale), "{whole}");
+                    let base = pixels(if letter == 'i' { "ı".into() } else { letter.to_string() }.as_str(), scale);
+                    let all = pixels(&whole.to_string(), scale);
+                    let (top, bottom) = (base.iter().map(|p| p.1).min(), base.iter().map(|p| p.1).max());
+                    let outside = all.iter().filter(|p| Some(p.1) < top || (Some(p.1) > bottom && letter != 'y'));
+                    assert!(outside.count() >= 2, "{whole} at {scale}: no accent");
+                    let most = (11.0 * scale) as i64;
+                    assert!(all.iter().all(|p| (-most..=most).contains(&p.1)), "{whole} at {scale} reaches too far");
+                }
+            }
+            // What cannot be joined stays visible.
+            assert!(!pixels(&format!("x{mark}"), 1.0).is_empty());
+        }
+        assert_eq!(pairs("e\u{301}t").count(), 2);
+        assert_eq!(pairs("x\u{301}").count(), 2);
     }
 }

@@ -1,5 +1,7 @@
 //! Sheets: what is where, and what must not panic.
 
+use super::colour::{AREA, HAIRLINE, NOT_A_NUMBER, PAPER};
+use super::features::PROFILE;
 use super::*;
 
 const GREY: Option<Shape> = Some((1, 28, 28));
@@ -10,6 +12,10 @@ fn gradient(n: usize) -> Vec<f32> {
 
 fn ink(canvas: &Canvas, x: std::ops::Range<usize>, y: std::ops::Range<usize>) -> usize {
     y.flat_map(|y| x.clone().map(move |x| (x, y))).filter(|&(x, y)| canvas.pixel(x, y).iter().all(|&v| v < 120)).count()
+}
+
+fn feature(index: usize, row: &[f32]) -> Feature<'_> {
+    Feature { index, share: None, row }
 }
 
 fn strings(labels: &[&str]) -> Vec<String> {
@@ -30,7 +36,7 @@ fn features_lie_on_a_grid_and_keep_their_sign() {
     row[0] = 0.5;
     row[27] = -0.5;
     row[783] = 0.25;
-    let features: Vec<(usize, &[f32])> = (0..5).map(|i| (i, row.as_slice())).collect();
+    let features: Vec<Feature> = (0..5).map(|index| Feature { index, share: None, row: &row }).collect();
     let sheet = feature_sheet(&features, GREY, 3, "", "");
     assert_eq!(sheet.width(), 2 * MARGIN + 3 * 84 + 2 * GAP);
     for n in 0..5 {
@@ -51,7 +57,7 @@ fn colour_features_are_drawn_around_mid_grey() {
     let mut row = vec![0.0f32; 3 * 32 * 32];
     row[0] = 2.0;
     row[2 * 1024] = -2.0;
-    let sheet = feature_sheet(&[(7, &row)], Some((3, 32, 32)), 4, "", "");
+    let sheet = feature_sheet(&[feature(7, &row)], Some((3, 32, 32)), 4, "", "");
     let x = MARGIN;
     assert_eq!(sheet.pixel(x, MARGIN), [255, 128, 0]);
     assert_eq!(sheet.pixel(x + 50, MARGIN + 50), [128, 128, 128]);
@@ -60,26 +66,32 @@ fn colour_features_are_drawn_around_mid_grey() {
 #[test]
 fn titles_notes_and_indices_are_drawn() {
     let row = gradient(784);
-    let plain = feature_sheet(&[(1234, &row)], GREY, 1, "", "");
+    let plain = feature_sheet(&[feature(1234, &row)], GREY, 1, "", "");
     let below = MARGIN + 84..MARGIN + 84 + CAPITAL + 8;
     assert!(ink(&plain, MARGIN..MARGIN + 84, below) > 20, "the index");
-    let full =
-        feature_sheet(&[(1234, &row)], GREY, 1, "Features", "a note that is long enough to be broken into lines");
+    let full = feature_sheet(
+        &[feature(1234, &row)],
+        GREY,
+        1,
+        "Features",
+        "a note that is long enough to be broken into lines",
+    );
     let more = full.height() - plain.height();
     assert!(more >= (CAPITAL as f32 * TITLE) as usize + 2 * LINE, "{more}");
     assert!(ink(&full, 0..full.width(), MARGIN..MARGIN + 13) > 60, "the title");
-    let (a, b) = (feature_sheet(&[(1, &row)], GREY, 1, "", ""), feature_sheet(&[(2, &row)], GREY, 1, "", ""));
+    let (a, b) =
+        (feature_sheet(&[feature(1, &row)], GREY, 1, "", ""), feature_sheet(&[feature(2, &row)], GREY, 1, "", ""));
     assert_ne!(a, b, "another index is another picture");
 }
 
 #[test]
 fn the_same_numbers_give_the_same_png() {
     let row = gradient(784);
-    let draw = || feature_sheet(&[(3, &row), (4, &row)], GREY, 2, "T", "n").encode_png();
+    let draw = || feature_sheet(&[feature(3, &row), feature(4, &row)], GREY, 2, "T", "n").encode_png();
     let bytes = draw();
     assert_eq!(bytes, draw());
     let decoded = image::load_from_memory(&bytes).unwrap().to_rgb8();
-    let sheet = feature_sheet(&[(3, &row), (4, &row)], GREY, 2, "T", "n");
+    let sheet = feature_sheet(&[feature(3, &row), feature(4, &row)], GREY, 2, "T", "n");
     assert_eq!(decoded.as_raw(), sheet.pixels());
     assert_eq!((decoded.width() as usize, decoded.height() as usize), (sheet.width(), sheet.height()));
 }
@@ -88,9 +100,15 @@ fn the_same_numbers_give_the_same_png() {
 fn reconstructions_stand_below_their_originals() {
     let (bright, dark) = (vec![0.8f32; 784], vec![-0.3f32; 784]);
     let recons: [&[f32]; 2] = [&dark, &bright];
-    let column = Column { label: "7".into(), original: &bright, recons: &recons, pearson: &[0.5, f64::NAN] };
-    let sheet = reconstruction_sheet(&[column.clone(), column], GREY, &strings(&["original", "SAE", "both"]), "");
-    let left = MARGIN + font::width("Pearson r", LABEL).min(font::width("original", LABEL)) + GAP;
+    let column = Column {
+        label: "7".into(),
+        name: String::new(),
+        original: &bright,
+        recons: &recons,
+        pearson: &[0.5, f64::NAN],
+    };
+    let sheet = reconstruction_sheet(&[column.clone(), column], GREY, &strings(&["original", "SAE", "both"]), "", "");
+    let left = MARGIN + font::width("Pearson r", LABEL) + GAP;
     let top = MARGIN + LINE + GAP / 2;
     for x in [left, left + 84 + GAP] {
         assert_eq!(sheet.pixel(x, top), [204; 3]);
@@ -109,26 +127,109 @@ fn reconstructions_stand_below_their_originals() {
 }
 
 #[test]
-fn vectors_are_drawn_as_profiles_and_lines() {
+fn features_of_vectors_are_drawn_as_profiles() {
     let mut row = vec![0.0f32; 1000];
     row[250] = 1.0;
     row[750] = -1.0;
-    let sheet = feature_sheet(&[(0, &row)], None, 4, "", "");
+    let sheet = feature_sheet(&[feature(0, &row)], None, 4, "", "");
     let (middle, quarter) = (MARGIN + PROFILE.1 / 2, PROFILE.0 / 4);
     assert_eq!(sheet.pixel(MARGIN + quarter, middle - 20), diverging(0.75));
     assert_eq!(sheet.pixel(MARGIN + quarter, middle + 20), [255; 3]);
     assert_eq!(sheet.pixel(MARGIN + 3 * quarter, middle + 20), diverging(-0.75));
-    let flat = vec![0.5f32; 1000];
-    for original in [&row[..], &row[..40]] {
-        let recons: [&[f32]; 1] = [&flat[..original.len()]];
-        let column = Column { label: "a".into(), original, recons: &recons, pearson: &[] };
-        let sheet = reconstruction_sheet(&[column], None, &strings(&["x", "SAE"]), "");
-        let count = |f: fn(&[u8]) -> bool| sheet.pixels().chunks_exact(3).filter(|p| f(p)).count();
-        assert!(count(|p| p[0] > p[2] + 60) > 100, "the reconstruction");
-        let (left, top) = (MARGIN + font::width("SAE", LABEL) + GAP, MARGIN + LINE + GAP / 2);
-        let grey = |p: Rgb| p[0].abs_diff(p[2]) < 12 && p[0] < 180;
-        let cell = (top..top + PROFILE.1 + 8).flat_map(|y| (left..left + PROFILE.0).map(move |x| (x, y)));
-        assert!(cell.filter(|&(x, y)| grey(sheet.pixel(x, y))).count() > 60, "the original");
+}
+
+/// The bounds of the first panel: from the first to the last white pixel of the first line that has many.
+fn panel(sheet: &Canvas) -> (usize, usize, usize) {
+    let white = |x: usize, y: usize| sheet.pixel(x, y) == [255; 3];
+    let many = |&y: &usize| (0..sheet.width()).filter(|&x| white(x, y)).count() > 100;
+    let top = (0..sheet.height()).find(many).expect("a panel");
+    let left = (0..sheet.width()).find(|&x| white(x, top)).expect("a panel");
+    (left, top, (left..sheet.width()).take_while(|&x| white(x, top)).count())
+}
+
+#[test]
+fn vectors_are_reconstructed_in_panels_where_both_can_be_seen() {
+    // (values, panels beside each other, width of one): whole pixels a value where there is room.
+    for (dim, columns, width) in [(5, 4, 380), (40, 4, 360), (384, 2, 768), (1000, 2, 780)] {
+        let mut original = vec![0.25f32; dim];
+        original[dim / 2] = 2.0;
+        let below = vec![-1.0f32; dim];
+        let recons: [&[f32]; 1] = [&below];
+        let column =
+            Column { label: "a".into(), name: "f".into(), original: &original, recons: &recons, pearson: &[0.5] };
+        let sheet = reconstruction_sheet(&vec![column; 8], None, &strings(&["x", "SAE"]), "", "");
+        let (left, top, wide) = panel(&sheet);
+        assert_eq!(wide, width, "{dim}");
+        let pitch = (sheet.width() - 2 * MARGIN + GAP) / columns;
+        assert_eq!(sheet.pixel(left + (columns - 1) * pitch, top), [255; 3], "{dim}: a panel in the last column");
+        // An axis from 2 to -1: zero at two thirds, the reconstruction at the bottom, the original between 2 and 0.
+        let y = |value: f32| top + 4 + ((2.0 - value) / 3.0 * 87.0).round() as usize;
+        let peak = left + dim / 2 * width / dim;
+        assert_eq!((sheet.pixel(peak, y(1.0)), sheet.pixel(left, y(1.0))), (AREA, [255; 3]), "{dim}");
+        assert_eq!((sheet.pixel(left, y(0.1)), sheet.pixel(left + 1, y(-0.5))), (AREA, [255; 3]), "{dim}");
+        let red = |x: usize, y: usize| sheet.pixel(x, y)[0].saturating_sub(sheet.pixel(x, y)[2]) > 90;
+        let wrong = (width / 4..width / 2).find(|x| !red(left + x, y(-1.0)) || red(left + x, y(1.0)));
+        assert_eq!(wrong, None, "{dim}: the line {:?}", wrong.map(|x| sheet.pixel(left + x, y(-1.0))));
+        assert!(ink(&sheet, left + width / 2 - 20..left + width / 2 + 20, top + 98..top + 112) > 20, "{dim}: r");
+        assert!(ink(&sheet, left..left + 8, top - 14..top - 2) > 5, "{dim}: the label");
+    }
+}
+
+#[test]
+fn several_reconstructions_of_a_vector_stand_beside_each_other() {
+    let (row, other) = (vec![1.0f32; 30], vec![-1.0f32; 30]);
+    let recons: [&[f32]; 3] = [&row, &other, &row];
+    let column = Column { label: String::new(), name: "f".into(), original: &row, recons: &recons, pearson: &[] };
+    let labels = strings(&["x", "SAE 0", "SAE 1", "mean of all"]);
+    let one = reconstruction_sheet(std::slice::from_ref(&column), None, &labels, "", "");
+    let two = reconstruction_sheet(&[column.clone(), column], None, &labels, "", "");
+    assert_eq!(one.width(), two.width());
+    assert!(two.height() > one.height() + 96);
+    let (left, top, width) = panel(&one);
+    let pitch = (one.width() - 2 * MARGIN + GAP) / 3;
+    for place in 0..3 {
+        let x = left + place * pitch;
+        assert!(ink(&one, x..x + width, top + 98..top + 112) > 20, "each is named");
+        assert_eq!(ink(&one, x..x + width, top - 14..top - 2) > 0, place == 0, "the row is named once");
+    }
+}
+
+#[test]
+fn shares_are_drawn_below_the_index() {
+    let row = gradient(784);
+    let without = feature_sheet(&[feature(5, &row)], GREY, 1, "", "");
+    let with = feature_sheet(&[Feature { share: Some(0.034), ..feature(5, &row) }], GREY, 1, "", "");
+    assert_eq!(with.height(), without.height() + LINE - 2);
+    let below = MARGIN + 84 + CAPITAL + 8..MARGIN + 84 + 2 * CAPITAL + 14;
+    assert!(ink(&with, MARGIN..MARGIN + 84, below.clone()) > 15 && ink(&without, MARGIN..MARGIN + 84, below) == 0);
+}
+
+#[test]
+fn nothing_is_clipped_at_the_edges() {
+    let row = gradient(784);
+    let recons: [&[f32]; 2] = [&row, &row];
+    let long = "a very long name of a class and of a file.jpg".to_owned();
+    let labels = strings(&["original", "SAE of a long name", "mean of all 12"]);
+    let (title, note) = ("A long title above few things", "and a note of many words that must be broken into lines");
+    let mut sheets = Vec::new();
+    for shape in [GREY, None, Some((1, 784, 1)), Some((1, 1, 784))] {
+        for n in [0, 1, 3] {
+            let cell = Feature { share: Some(1.0), ..feature(123_456_789, &row) };
+            sheets.push(feature_sheet(&vec![cell; n], shape, 2, title, note));
+            for pearson in [&[][..], &[0.5, -0.25]] {
+                let (label, name) = (long.clone(), long.clone());
+                let column = Column { label, name, original: &row, recons: &recons, pearson };
+                sheets.push(reconstruction_sheet(&vec![column.clone(); n], shape, &labels, title, note));
+                let single = Column { recons: &recons[..1], ..column };
+                sheets.push(reconstruction_sheet(&vec![single; n], shape, &labels[..2], "", ""));
+            }
+        }
+    }
+    for (i, sheet) in sheets.iter().enumerate() {
+        let (width, height) = (sheet.width(), sheet.height());
+        let edge = |&(x, y): &(usize, usize)| x.min(y).min(width - 1 - x).min(height - 1 - y) < MARGIN / 2 - 2;
+        let mut pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).filter(edge);
+        assert_eq!(pixels.find(|&(x, y)| sheet.pixel(x, y) != PAPER), None, "sheet {i} of {width}×{height}");
     }
 }
 
@@ -143,38 +244,39 @@ fn nothing_to_draw_is_no_reason_to_panic() {
         for columns in [0, 1, 9] {
             assert!(!feature_sheet(&[], shape, columns, "", "").encode_png().is_empty());
             for row in [&wild, &zeros, &all_nan] {
-                let sheet = feature_sheet(&[(usize::MAX, &row[..d])], shape, columns, "é \u{4e00}", "n");
+                let sheet = feature_sheet(&[feature(usize::MAX, &row[..d])], shape, columns, "é \u{4e00}", "n");
                 assert!(!sheet.encode_png().is_empty());
             }
         }
-        assert!(!reconstruction_sheet(&[], shape, &[], "").encode_png().is_empty());
+        assert!(!reconstruction_sheet(&[], shape, &[], "", "").encode_png().is_empty());
         for row in [&wild, &zeros, &all_nan] {
             let recons: [&[f32]; 2] = [&row[..d], &zeros[..d]];
             let label = "a very long file name/of/many/parts.jpg".to_string();
-            let column = Column { label, original: &row[..d], recons: &recons, pearson: &[f64::NAN] };
+            let column =
+                Column { name: label.clone(), label, original: &row[..d], recons: &recons, pearson: &[f64::NAN] };
             let none = Column { label: String::new(), recons: &[], ..column.clone() };
-            assert!(!reconstruction_sheet(&[column, none], shape, &[], "").encode_png().is_empty());
+            assert!(!reconstruction_sheet(&[column, none], shape, &[], "", "").encode_png().is_empty());
         }
     }
     let empty: &[f32] = &[];
-    feature_sheet(&[(0, empty)], None, 1, "", "");
+    feature_sheet(&[feature(0, empty)], None, 1, "", "");
     let recons = [empty];
-    let column = Column { label: "x".into(), original: empty, recons: &recons, pearson: &[] };
-    reconstruction_sheet(&[column], None, &[], "");
+    let column = Column { label: "x".into(), name: String::new(), original: empty, recons: &recons, pearson: &[] };
+    reconstruction_sheet(&[column], None, &[], "", "");
 }
 
 #[test]
 fn a_value_that_is_not_a_number_is_visible() {
     let mut row = vec![0.5f32; 784];
     row[0] = f32::NAN;
-    let sheet = feature_sheet(&[(0, &row)], GREY, 1, "", "");
+    let sheet = feature_sheet(&[feature(0, &row)], GREY, 1, "", "");
     assert!(sheet.pixels().chunks_exact(3).filter(|p| *p == NOT_A_NUMBER).count() >= 9);
 }
 
 #[test]
 #[should_panic(expected = "a row has the shape's width")]
 fn a_row_of_another_width_panics() {
-    feature_sheet(&[(0, &[0.0; 5])], GREY, 1, "", "");
+    feature_sheet(&[feature(0, &[0.0; 5])], GREY, 1, "", "");
 }
 
 #[test]
@@ -184,8 +286,12 @@ fn long_texts_are_wrapped_and_shortened() {
     assert_eq!(lines.join(" "), "one two three four five six seven");
     assert_eq!(shorten("short", 100), "short");
     let cut = shorten("great white shark", 60);
-    assert!(cut.starts_with("great") && cut.ends_with("..") && font::width(&cut, LABEL) <= 60);
-    assert_eq!(shorten("abc", 0), "..");
+    assert!(cut.starts_with("great") && cut.ends_with('…') && font::width(&cut, LABEL) <= 60);
+    assert_eq!((shorten("abc", 0), shorten_name("é:1", 0)), ("…".into(), "…".into()));
+    let cut = shorten_name("n01484850_great_white_shark.jpg", 90);
+    assert!(cut.starts_with("n01") && cut.ends_with(".jpg") && font::width(&cut, LABEL) <= 90, "{cut}");
+    let cut = shorten_name("t10k-images-idx3-ubyte.gz:5290", 90);
+    assert!(cut.starts_with("t10k") && cut.ends_with("…:5290") && font::width(&cut, LABEL) <= 90, "{cut}");
 }
 
 #[test]

@@ -277,11 +277,13 @@ pub fn train(
     let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
     let started = Instant::now();
     let mut interval = Interval::default();
-    if trainer.options().early_stop.is_some() && trainer.step() == 0 && !rows.validation.is_empty() {
-        if let Some(fvu) = validation_fvu(&trainer, data, &rows.validation) {
-            best = Some((fvu, 0));
-            trainer.write_model(&folder.best())?;
-        }
+    if trainer.options().early_stop.is_some()
+        && trainer.step() == 0
+        && !rows.validation.is_empty()
+        && let Some(fvu) = validation_fvu(&trainer, data, &rows.validation)
+    {
+        best = Some((fvu, 0));
+        trainer.write_model(&folder.best())?;
     }
     let before =
         (trainer.step() == 0 && !probe.is_empty()).then(|| Interval::default().line(&trainer, data, probe, 0.0));
