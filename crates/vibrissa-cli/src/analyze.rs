@@ -1,7 +1,7 @@
 //! `vibrissa analyze`: what the features of a run do on given rows.
 
 use crate::data::{DataArgs, open};
-use crate::part::Part;
+use crate::part::{Part, names_hash};
 use crate::{show, train};
 use clap::Args;
 use std::io::Write;
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, finish};
-use vibrissa::analysis::stream::gather;
+use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
+use vibrissa::analysis::stream::{Gathered, gather};
+use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::Number;
@@ -38,6 +40,9 @@ pub struct AnalyzeArgs {
     /// Features whose example rows are pictured, the first so many by score
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pictured: usize,
+    /// Look at the I-th of N parts of the rows only, and write DIR/shard-I-of-N.safetensors for merge (I from 1)
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
     skip_bad: bool,
@@ -54,46 +59,165 @@ fn weights(text: &str) -> Result<[f64; 2]> {
     }
 }
 
+/// `I/N` as the part from 0 and the number of parts.
+fn part(text: &str) -> Result<(usize, usize)> {
+    let number = |t: &str| t.parse::<usize>().ok();
+    match text.split_once('/').and_then(|(i, n)| number(i).zip(number(n))) {
+        Some((i, n)) if i >= 1 && i <= n => Ok((i - 1, n)),
+        _ => Err(Error::option("--shard", "I/N with I from 1 to N", text, "for example 2/8")),
+    }
+}
+
+/// What shards must have in common: models and rows.
+fn belonging(run: &Path, data: &Dataset, rows: &[usize]) -> Result<[u8; 32]> {
+    let mut hash = blake3::Hasher::new();
+    let path = format::model_file(run)?;
+    let io = Error::io(&path, "read the model", "give a run folder or a model.safetensors that exists");
+    hash.update_mmap(&path).map_err(io)?;
+    hash.update(names_hash(data).as_bytes());
+    rows.iter().for_each(|r| {
+        hash.update(&(*r as u64).to_le_bytes());
+    });
+    Ok(*hash.finalize().as_bytes())
+}
+
+fn folder_of(out: &Option<PathBuf>, run: &Path) -> PathBuf {
+    match (out, run.is_dir()) {
+        (Some(out), _) => out.clone(),
+        (None, true) => run.to_path_buf(),
+        (None, false) => run.parent().map(Path::to_path_buf).unwrap_or_default(),
+    }
+}
+
 /// Analyses.
 pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let options = Options { weights: weights(&args.weights)?, pictured: args.pictured };
+    let shard = args.shard.as_deref().map(part).transpose()?;
     let model = format::read_model(&args.run)?;
-    let folder = match (&args.out, args.run.is_dir()) {
-        (Some(out), _) => out.clone(),
-        (None, true) => args.run.clone(),
-        (None, false) => args.run.parent().map(Path::to_path_buf).unwrap_or_default(),
-    };
+    let folder = folder_of(&args.out, &args.run);
     let data = read_data(&args.run, &model, &args.data, args.skip_bad)?;
     check_width(&args.run, &model, data.dim())?;
     let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let saes: Vec<&Sae> = model.saes.iter().collect();
-    let bar = show::Bar::new("analysing");
-    let gathered = gather(&saes, &data, &rows, &mut |done, total| bar.set(done, total));
-    bar.finish();
-    let spinner = show::spinner("comparing features");
-    let (mut record, columns) = finish(&saes, &data, &gathered?, &options);
-    spinner.finish_and_clear();
-    record.run = args.run.display().to_string();
-    record.data.clone_from(&args.data);
-    record.split = args.split.name().into();
-    record.seconds = Number::from(started.elapsed().as_secs_f64());
-    write(&folder, &record, &columns)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&record).expect("plain data"));
-    } else {
-        print!("{}", summary(&record, &columns));
-        eprintln!(
-            "\nwrote {0}/analysis.json, analysis.safetensors and features.csv; next: vibrissa report {0}",
-            folder.display()
-        );
+    let own = shard.map_or(&rows[..], |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
+    if own.is_empty() {
+        let remedy = "ask for fewer parts";
+        return Err(Error::option("--shard", format!("at most {} parts", rows.len()), "a part without rows", remedy));
     }
-    Ok(ExitCode::SUCCESS)
+    let bar = show::Bar::new("analysing");
+    let gathered = gather(&saes, &data, own, &mut |done, total| bar.set(done, total));
+    bar.finish();
+    if let Some((i, n)) = shard {
+        let columns = shard::to_columns(&gathered?, &belonging(&args.run, &data, &rows)?);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
+        let path = folder.join(format!("shard-{}-of-{n}.safetensors", i + 1));
+        format::write_columns(&path, SHARD_SCHEMA, &columns)?;
+        eprintln!("{} · {}", path.display(), show::plural(own.len(), "row"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let seen = Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started };
+    seen.write(&gathered?, &options, &folder, args.json)
+}
+
+/// Put the shards of one analysis together: the result is that of one pass, to the last digit.
+#[derive(Args, Debug)]
+pub struct MergeArgs {
+    /// The run that was analysed
+    run: PathBuf,
+    /// The data that was analysed
+    data: String,
+    /// All shards
+    #[arg(required = true, value_name = "SHARD")]
+    shards: Vec<PathBuf>,
+    /// Rows that were looked at
+    #[arg(long, value_enum, default_value = "all")]
+    split: Part,
+    /// Folder for the results [default: RUN]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Weights of frequency and strength in the score
+    #[arg(long, value_name = "F,S", default_value = "0.7,0.3")]
+    weights: String,
+    /// Features whose example rows are pictured, the first so many by score
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pictured: usize,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Merges.
+pub fn merge(args: MergeArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let options = Options { weights: weights(&args.weights)?, pictured: args.pictured };
+    let model = format::read_model(&args.run)?;
+    let data = read_data(&args.run, &model, &args.data, false)?;
+    check_width(&args.run, &model, data.dim())?;
+    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let rows = data.without_variants(&originals);
+    let own = belonging(&args.run, &data, &rows)?;
+    let mut whole: Option<Gathered> = None;
+    for path in &args.shards {
+        let columns = format::read_columns(path, SHARD_SCHEMA)?;
+        let broken = || Error::file(path, "is not a whole shard", "make it again with vibrissa analyze --shard");
+        let (gathered, key) = shard::from_columns(&columns).ok_or_else(broken)?;
+        if key != own {
+            let remedy = "merge shards of one analysis, with its RUN, DATA and --split";
+            return Err(Error::file(path, "is of another model or of other rows", remedy));
+        }
+        match &mut whole {
+            Some(whole) => whole.merge(gathered),
+            None => whole = Some(gathered),
+        }
+    }
+    let whole = whole.expect("clap saw one");
+    let seen: Vec<u64> = whole.saes[0].rows.iter().map(|r| r.row).collect();
+    if seen.len() != rows.len() || !seen.iter().zip(&rows).all(|(&a, &b)| a == b as u64) {
+        let found = format!("{} of {} rows, some twice or not at all", seen.len(), rows.len());
+        return Err(Error::option("shards", "every row once", found, "give each of the N shards once"));
+    }
+    let saes: Vec<&Sae> = model.saes.iter().collect();
+    let seen = Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started };
+    seen.write(&whole, &options, &folder_of(&args.out, &args.run), args.json)
+}
+
+/// What was analysed.
+struct Seen<'a> {
+    run: &'a Path,
+    spec: &'a str,
+    split: Part,
+    data: &'a Dataset,
+    saes: Vec<&'a Sae>,
+    started: Instant,
+}
+
+impl Seen<'_> {
+    fn write(&self, gathered: &Gathered, options: &Options, folder: &Path, as_json: bool) -> Result<ExitCode> {
+        let spinner = show::spinner("comparing features");
+        let (mut record, columns) = finish(&self.saes, self.data, gathered, options);
+        spinner.finish_and_clear();
+        record.run = self.run.display().to_string();
+        record.data = self.spec.to_owned();
+        record.split = self.split.name().into();
+        record.seconds = Number::from(self.started.elapsed().as_secs_f64());
+        write(folder, &record, &columns)?;
+        if as_json {
+            println!("{}", serde_json::to_string(&record).expect("plain data"));
+        } else {
+            print!("{}", summary(&record, &columns));
+            eprintln!(
+                "\nwrote {0}/analysis.json, analysis.safetensors and features.csv; next: vibrissa report {0}",
+                folder.display()
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Opens data in the shape that a model takes, read as its run read it.
-pub fn read_data(run: &Path, model: &Model, spec: &str, skip_bad: bool) -> Result<vibrissa::data::Dataset> {
+pub fn read_data(run: &Path, model: &Model, spec: &str, skip_bad: bool) -> Result<Dataset> {
     let settings = train::settings(run)?;
     let mut args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
     if let Some(p) = model.config.pictures {

@@ -3,10 +3,12 @@
 mod analyze;
 mod data;
 mod demo;
+mod encode;
 mod eval;
 mod memory;
 mod part;
 mod pictures;
+mod prune;
 mod report;
 mod show;
 mod train;
@@ -33,6 +35,12 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Rank the features of a run by importance, and say what each one does
     Analyze(Box<analyze::AnalyzeArgs>),
+    /// Put the shards of one analysis together
+    Merge(analyze::MergeArgs),
+    /// Write the latents of rows as a sparse matrix for SciPy
+    Encode(encode::EncodeArgs),
+    /// Keep only the most important features
+    Prune(prune::PruneArgs),
     /// Write what analyze found as one HTML page
     Report(report::ReportArgs),
     /// Train on synthetic pictures with known features, and say how many were found
@@ -81,6 +89,9 @@ fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(*args),
         Command::Analyze(args) => analyze::run(*args),
+        Command::Merge(args) => analyze::merge(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Report(args) => report::run(args),
         Command::Demo(args) => demo::run(args),
     })

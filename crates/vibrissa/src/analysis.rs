@@ -8,6 +8,7 @@ pub mod exact;
 pub mod finish;
 pub mod pairs;
 pub mod separate;
+pub mod shard;
 pub mod stream;
 pub mod sums;
 pub mod usage;

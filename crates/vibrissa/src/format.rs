@@ -7,6 +7,8 @@
 //! `config_hash` (BLAKE3 of that text), `tool_version`. A checkpoint adds the optimiser's state.
 #![allow(non_snake_case)]
 
+pub mod npz;
+
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
 use crate::model::step::{Moments, State};

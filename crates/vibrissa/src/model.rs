@@ -299,6 +299,28 @@ impl Sae {
         isa.add_rows(out, &coefs[..index.len()], index, rows);
     }
 
+    /// A model of these latents alone, in this order; k falls to their number where it is larger.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for no latent at all.
+    ///
+    /// # Panics
+    /// If a latent is not there.
+    pub fn subset(&self, latents: &[usize]) -> Result<Sae> {
+        let rows = |m: &Mat| {
+            let values = latents.iter().flat_map(|&h| m.row(h).iter().copied()).collect();
+            Mat::from_vec(latents.len(), self.config.d_in, values)
+        };
+        let config = Config { latents: latents.len(), k: self.config.k.min(latents.len()), ..self.config };
+        let weights = Weights {
+            W_enc: rows(&self.W_enc),
+            W_dec: self.W_dec.as_ref().map(rows),
+            b_enc: latents.iter().map(|&h| self.b_enc[h]).collect(),
+            b_dec: self.b_dec.clone(),
+        };
+        Sae::new(config, weights)
+    }
+
     /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model
     /// that acts on the rows as they are. Only biases change, since the model is homogeneous.
     pub fn unscale(&mut self, factor: f32) {

@@ -305,6 +305,7 @@ impl Shared<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shard;
     use super::*;
     use crate::data::synthetic::Synthetic;
     use crate::model::init::{Init, Sample, init};
@@ -430,5 +431,9 @@ mod tests {
             g.saes[0].partners.as_ref().expect("few").iter().enumerate().map(|(i, p)| p.pairs(i)).collect()
         };
         assert_eq!(pairs(&whole), pairs(&merged));
+        // By way of a file as well.
+        let (read, key) = shard::from_columns(&shard::to_columns(&whole, &[7; 32])).expect("a shard");
+        assert_eq!((read.saes[0].latents.clone(), key), (whole.saes[0].latents.clone(), [7; 32]));
+        assert_eq!((&read.saes[0].rows, pairs(&read)), (&whole.saes[0].rows, pairs(&whole)));
     }
 }

@@ -1,0 +1,79 @@
+//! `vibrissa encode`: the latents of given rows, for other programs.
+
+use crate::analyze::read_data;
+use crate::part::Part;
+use crate::show;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use vibrissa::format::npz::CsrWriter;
+use vibrissa::format::{self, write_atomically};
+use vibrissa::kernels::Isa;
+use vibrissa::matrix::{Latents, Mat};
+use vibrissa::model::Work;
+use vibrissa::train::check_width;
+use vibrissa::{Error, Result};
+
+/// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names.
+#[derive(Args, Debug)]
+pub struct EncodeArgs {
+    /// A run (or a model file)
+    run: PathBuf,
+    /// The data to encode
+    data: String,
+    /// The file; row names go beside it as .rows.txt
+    #[arg(long, short, value_name = "FILE.npz")]
+    out: PathBuf,
+    /// Rows to encode
+    #[arg(long, value_enum, default_value = "all")]
+    split: Part,
+    /// Which SAE of an ensemble
+    #[arg(long, value_name = "I", default_value_t = 0)]
+    sae: usize,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+/// Rows a batch.
+const BATCH: usize = 256;
+
+/// Encodes.
+pub fn run(args: EncodeArgs) -> Result<ExitCode> {
+    let model = format::read_model(&args.run)?;
+    let Some(sae) = model.saes.get(args.sae) else {
+        let expected = format!("0 to {}", model.saes.len() - 1);
+        return Err(Error::option("--sae", expected, args.sae, "SAEs are numbered from 0"));
+    };
+    let data = read_data(&args.run, &model, &args.data, args.skip_bad)?;
+    check_width(&args.run, &model, data.dim())?;
+    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let rows = data.without_variants(&originals);
+    let mut writer = CsrWriter::new(sae.config().latents)?;
+    let (mut work, mut latents) = (Work::default(), Latents::default());
+    let mut x = Mat::zeros(BATCH.min(rows.len()), data.dim());
+    let bar = show::Bar::new("encoding");
+    for (b, batch) in rows.chunks(BATCH).enumerate() {
+        data.fill(batch, 0, x.top_mut(batch.len()));
+        sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents).map_err(|r| {
+            let name = data.name(batch[r] / data.copies());
+            Error::option("data", "rows that the model can encode", name, "its numbers are too large for this model")
+        })?;
+        for r in 0..batch.len() {
+            let (index, value) = latents.row(r);
+            writer.row(index, value)?;
+        }
+        bar.set(b * BATCH + batch.len(), rows.len());
+    }
+    bar.finish();
+    writer.finish(&args.out)?;
+    let names = args.out.with_extension("rows.txt");
+    write_atomically(&names, |out| originals.iter().try_for_each(|&o| writeln!(out, "{}", data.name(o))))?;
+    eprintln!(
+        "{} · {}, {} latents",
+        args.out.display(),
+        show::plural(rows.len(), "row"),
+        show::count(sae.config().latents)
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,115 @@
+//! `vibrissa prune`: a smaller model of the most important features, and what it costs.
+
+use crate::analyze::read_data;
+use crate::part::Part;
+use crate::show;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use vibrissa::format::{self, ModelConfig, write_atomically};
+use vibrissa::model::Sae;
+use vibrissa::record::analysis::ANALYSIS_SCHEMA;
+use vibrissa::train::evaluate::evaluate;
+use vibrissa::train::run::Folder;
+use vibrissa::{Error, Result};
+
+/// Keep only the N most important features of each SAE, and say how fidelity falls with N.
+#[derive(Args, Debug)]
+pub struct PruneArgs {
+    /// A run that analyze has looked at
+    run: PathBuf,
+    /// Features to keep
+    #[arg(long, value_name = "N")]
+    top: usize,
+    /// Most important by: score, score_scaled, frequency, strength, delta_sse or delta_pearson
+    #[arg(long, value_name = "MEASURE", default_value = "delta_sse")]
+    by: String,
+    /// Folder for the smaller model
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rows to measure on [default: the data of the run]
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+}
+
+const MEASURES: [&str; 6] = ["score", "score_scaled", "frequency", "strength", "delta_sse", "delta_pearson"];
+
+/// Prunes.
+pub fn run(args: PruneArgs) -> Result<ExitCode> {
+    if !MEASURES.contains(&args.by.as_str()) {
+        return Err(Error::option("--by", MEASURES.join(", "), &args.by, "choose one of them"));
+    }
+    let model = format::read_model(&args.run)?;
+    let latents = model.config.sae.latents;
+    if args.top == 0 || args.top > latents {
+        return Err(Error::option("--top", format!("1 to {latents}"), args.top, "the model has no more features"));
+    }
+    let path = args.run.join("analysis.safetensors");
+    if !path.exists() {
+        return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
+    }
+    let columns = format::read_columns(&path, ANALYSIS_SCHEMA)?;
+    let folder = Folder(args.out.clone());
+    if folder.in_use() {
+        return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out"));
+    }
+    let orders: Vec<Vec<usize>> = (0..model.saes.len())
+        .map(|s| {
+            let values = columns.get_figures(&format!("{s}.{}", args.by));
+            if values.len() != latents {
+                return Err(Error::file(&path, "is of another model", "run vibrissa analyze RUN DATA again"));
+            }
+            let mut order: Vec<usize> = (0..latents).collect();
+            order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+            Ok(order)
+        })
+        .collect::<Result<_>>()?;
+    let spec = match (&args.data, crate::train::settings(&args.run)?.and_then(|s| s.about)) {
+        (Some(data), _) => data.clone(),
+        (None, Some(about)) => about.data,
+        (None, None) => return Err(Error::option("--data", "rows to measure on", "none", "name the data")),
+    };
+    let data = read_data(&args.run, &model, &spec, true)?;
+    let runs = std::slice::from_ref(&args.run);
+    let (part, originals) = match Part::Test.originals(runs, &spec, &data) {
+        Ok(test) => ("held-out rows", test),
+        Err(_) => ("all rows", Part::All.originals(runs, &spec, &data)?),
+    };
+    let rows = data.without_variants(&originals);
+    let kept = |n: usize| -> Result<Vec<Sae>> {
+        model.saes.iter().zip(&orders).map(|(sae, order)| sae.subset(&order[..n])).collect()
+    };
+    let mut sizes: Vec<usize> = std::iter::successors(Some(latents), |n| (*n > 1).then_some(n / 2)).collect();
+    sizes.push(args.top);
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    sizes.dedup();
+    let bar = show::Bar::new("measuring");
+    let mut table = vec![["features", "Pearson", "fvu"].map(str::to_owned).to_vec()];
+    let mut curve = Vec::new();
+    for (i, &n) in sizes.iter().enumerate() {
+        let saes = kept(n)?;
+        let refs: Vec<&Sae> = saes.iter().collect();
+        let brief = evaluate(&refs, &model.mean, &data, &rows, false, &mut |_, _| ()).brief();
+        let mean = |f: fn(&(Option<f64>, Option<f64>)) -> Option<f64>| {
+            let all: Vec<f64> = brief.iter().filter_map(f).collect();
+            (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+        };
+        let (pearson, fvu) = (mean(|b| b.0), mean(|b| b.1));
+        let mark = if n == args.top { " ←" } else { "" };
+        table.push(vec![format!("{}{mark}", show::count(n)), show::figure(pearson), show::figure(fvu)]);
+        curve.push(serde_json::json!({"features": n, "pearson": pearson, "fvu": fvu}));
+        bar.set(i + 1, sizes.len());
+    }
+    bar.finish();
+    folder.create()?;
+    let saes = kept(args.top)?;
+    let config = ModelConfig { sae: *saes[0].config(), ..model.config.clone() };
+    let record = serde_json::json!({"schema": "vibrissa.prune/1", "by": args.by, "top": args.top, "data": spec,
+        "rows": part, "curve": curve, "kept": orders.iter().map(|o| &o[..args.top]).collect::<Vec<_>>()});
+    write_atomically(&folder.0.join("prune.json"), |out| writeln!(out, "{record:#}"))?;
+    format::write_model(&folder.model(), &config, &saes.iter().collect::<Vec<_>>(), &model.mean, 1.0)?;
+    println!("{part} of {spec}, features kept by {}:", args.by);
+    print!("{}", show::table(&table));
+    eprintln!("\nwrote {0}/model.safetensors and prune.json", folder.0.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,140 @@
+//! A shard of a pass as columns, and back: every sum in full, so that merged shards give the bits of one pass.
+
+use super::exact::Exact;
+use super::pairs::{Pair, Partners};
+use super::stream::{Gathered, RowQuality, SaeSums};
+use super::sums::{BINS, EXAMPLES, LatentSums, Smallest};
+use crate::record::columns::Columns;
+
+/// Version of a shard's columns.
+pub const SHARD_SCHEMA: &str = "vibrissa.shard/1";
+
+/// Bytes of one example: key, row, value.
+const ENTRY: usize = 20;
+
+/// All that was gathered, and what it belongs to (models and rows), as 32 bytes.
+pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
+    let mut out = Columns::default();
+    let classes = gathered.class_rows.len();
+    out.bytes("belongs_to", &[32], belongs_to.to_vec());
+    out.figures("class_rows", &[classes], gathered.class_rows.iter().map(|&n| n as f64).collect());
+    for (s, sae) in gathered.saes.iter().enumerate() {
+        let h = sae.latents.len();
+        let (mut exact, mut bins, mut lengths, mut examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for l in &sae.latents {
+            for sum in [&l.sum, &l.delta_sse, &l.delta_pearson].into_iter().chain(&l.class_sum) {
+                exact.extend(sum.to_bytes());
+            }
+            bins.extend_from_slice(&l.bins);
+            for kind in [&l.top, &l.random, &l.near] {
+                lengths.push(kind.entries().len() as u32);
+                let mut bytes = [0u8; ENTRY * EXAMPLES];
+                for (place, &(key, row, value)) in bytes.chunks_exact_mut(ENTRY).zip(kind.entries()) {
+                    place[..8].copy_from_slice(&key.to_le_bytes());
+                    place[8..16].copy_from_slice(&row.to_le_bytes());
+                    place[16..].copy_from_slice(&value.to_le_bytes());
+                }
+                examples.extend(bytes);
+            }
+        }
+        out.bytes(format!("{s}.exact"), &[h, 3 + classes, 32], exact);
+        out.counts(format!("{s}.bins"), &[h, classes, BINS], bins);
+        out.counts(format!("{s}.examples_n"), &[h, 3], lengths);
+        out.bytes(format!("{s}.examples"), &[h, 3, EXAMPLES, ENTRY], examples);
+        out.figures(format!("{s}.largest"), &[h], sae.latents.iter().map(|l| f64::from(l.largest)).collect());
+        let rows: Vec<f64> = sae
+            .rows
+            .iter()
+            .flat_map(|r| [r.row as f64, f64::from(r.class), f64::from(r.l0), f64::from(r.pearson), r.sse])
+            .collect();
+        out.figures(format!("{s}.rows"), &[sae.rows.len(), 5], rows);
+        if let Some(partners) = &sae.partners {
+            let (mut who, mut count, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+            for (i, own) in partners.iter().enumerate() {
+                for (j, pair) in own.pairs(i) {
+                    let (n, sum) = pair.parts();
+                    who.extend([i as u32, j]);
+                    count.push(n);
+                    sums.extend(sum.to_le_bytes());
+                }
+            }
+            let n = count.len();
+            out.counts(format!("{s}.pair"), &[n, 2], who);
+            out.counts(format!("{s}.pair_count"), &[n], count);
+            out.bytes(format!("{s}.pair_sum"), &[n, 16], sums);
+        }
+    }
+    out
+}
+
+/// The reverse of [`to_columns`]; `None` where the columns are not those of a shard.
+pub fn from_columns(columns: &Columns) -> Option<(Gathered, [u8; 32])> {
+    let belongs_to = columns.get_bytes("belongs_to").1.try_into().ok()?;
+    let class_rows: Vec<u64> = columns.get_figures("class_rows").iter().map(|&n| n as u64).collect();
+    let classes = class_rows.len();
+    let mut saes = Vec::new();
+    for s in 0.. {
+        let (shape, exact) = columns.get_bytes(&format!("{s}.exact"));
+        let &[h, sums, 32] = shape else { break };
+        let bins = columns.get_counts(&format!("{s}.bins"));
+        let lengths = columns.get_counts(&format!("{s}.examples_n"));
+        let examples = columns.get_bytes(&format!("{s}.examples")).1;
+        let largest = columns.get_figures(&format!("{s}.largest"));
+        let fits = sums == 3 + classes && bins.len() == h * classes * BINS && lengths.len() == 3 * h;
+        if !fits || examples.len() != h * 3 * EXAMPLES * ENTRY || largest.len() != h {
+            return None;
+        }
+        let latent = |i: usize| -> LatentSums {
+            let sum = |k: usize| {
+                let at = (i * sums + k) * 32;
+                Exact::from_bytes(exact[at..at + 32].try_into().expect("32 bytes"))
+            };
+            let kind = |k: usize| {
+                let own = &examples[(i * 3 + k) * EXAMPLES * ENTRY..][..EXAMPLES * ENTRY];
+                let entries = own.chunks_exact(ENTRY).take(lengths[i * 3 + k] as usize);
+                let number = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("8 bytes"));
+                Smallest::from_entries(
+                    entries
+                        .map(|e| {
+                            let value = f32::from_le_bytes(e[16..].try_into().expect("4 bytes"));
+                            (number(&e[..8]), number(&e[8..16]), value)
+                        })
+                        .collect(),
+                )
+            };
+            LatentSums {
+                sum: sum(0),
+                delta_sse: sum(1),
+                delta_pearson: sum(2),
+                largest: largest[i] as f32,
+                class_sum: (0..classes).map(|c| sum(3 + c)).collect(),
+                bins: bins[i * classes * BINS..][..classes * BINS].to_vec(),
+                top: kind(0),
+                random: kind(1),
+                near: kind(2),
+            }
+        };
+        let rows = columns.get_figures(&format!("{s}.rows")).chunks_exact(5).map(|r| RowQuality {
+            row: r[0] as u64,
+            class: r[1] as u16,
+            l0: r[2] as u32,
+            pearson: r[3] as f32,
+            sse: r[4],
+        });
+        let count = columns.get_counts(&format!("{s}.pair_count"));
+        let who = columns.get_counts(&format!("{s}.pair"));
+        let pair_sums = columns.get_bytes(&format!("{s}.pair_sum")).1;
+        let partners = columns.0.contains_key(&format!("{s}.pair_count")).then(|| {
+            let mut partners = vec![Partners::default(); h];
+            for ((&n, who), sum) in count.iter().zip(who.chunks_exact(2)).zip(pair_sums.chunks_exact(16)) {
+                let sum = i128::from_le_bytes(sum.try_into().expect("16 bytes"));
+                if (who[0] as usize) < h {
+                    partners[who[0] as usize].merge(who[0] as usize, who[1], Pair::from_parts(n, sum));
+                }
+            }
+            partners
+        });
+        saes.push(SaeSums { latents: (0..h).map(latent).collect(), partners, rows: rows.collect() });
+    }
+    (!saes.is_empty()).then_some((Gathered { saes, class_rows }, belongs_to))
+}
