@@ -255,9 +255,9 @@ def mice(b):
 
 
 SPEED = {
-    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=500, peer_steps=400),
-    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=40, peer_steps=20),
-    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=60, peer_steps=30),
+    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=1500, peer_steps=1000),
+    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=80, peer_steps=30),
+    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=100, peer_steps=40),
 }
 
 

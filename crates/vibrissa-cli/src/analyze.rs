@@ -228,7 +228,8 @@ pub fn read_data(run: &Path, model: &Model, spec: &str, skip_bad: bool) -> Resul
     open(spec, &args.options(settings.as_ref().map_or(42, |s| s.seed))?)
 }
 
-fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Result<()> {
+/// Writes the columns, the table and, last, the record.
+pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
     // The record goes last: where it is, the rest is too.
     format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;

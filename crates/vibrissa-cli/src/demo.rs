@@ -1,16 +1,20 @@
 //! `vibrissa demo`: the main job on data that everyone has, with features that are known.
 
-use crate::{eval, pictures, show};
+use crate::{analyze, eval, pictures, report, show};
 use clap::Args;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::stream::gather;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{SplitOptions, split};
 use vibrissa::data::synthetic::{Synthetic, recovery, recovery_chance};
 use vibrissa::matrix::Mat;
+use vibrissa::model::Sae;
 use vibrissa::record::{self, DemoRecord, Number, Ordered};
+use vibrissa::report::Language;
 use vibrissa::train::DataFacts;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::evaluate;
@@ -30,8 +34,30 @@ pub struct DemoArgs {
 
 /// What an earlier demonstration left, and the next one replaces; the record goes first, so that a folder without it is
 /// never taken for one.
-const MADE: [&str; 6] =
-    ["model.safetensors", "metrics.jsonl", "config.toml", "features.png", "reconstructions.png", "demo.json"];
+const MADE: [&str; 11] = [
+    "model.safetensors",
+    "metrics.jsonl",
+    "config.toml",
+    "eval.json",
+    "features.png",
+    "reconstructions.png",
+    "analysis.json",
+    "analysis.safetensors",
+    "features.csv",
+    "report.html",
+    "demo.json",
+];
+
+/// What the features do, and the page about them.
+fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
+    let refs: Vec<&Sae> = saes.iter().collect();
+    let gathered = gather(&refs, data, rows, &mut |_, _| ())?;
+    let (mut record, columns) = finish(&refs, data, &gathered, &Options::default());
+    (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
+    analyze::write(&folder.0, &record, &columns)?;
+    report::write(&folder.0, &folder.0.join("report.html"), Language::En)?;
+    Ok(())
+}
 
 fn write_record(folder: &Folder, record: &DemoRecord) -> Result<String> {
     let json = serde_json::to_string(record).expect("plain data");
@@ -95,6 +121,9 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     data.set_scale(1.0);
     let evaluation = evaluate(&[&saes[0]], &mean, &data, &rows.test, true, &mut |_, _| ()).record();
     pictures::write(&folder.0, &saes, &data, &rows, true)?;
+    let text = serde_json::to_string_pretty(&evaluation).expect("plain data");
+    vibrissa::format::write_atomically(&folder.0.join("eval.json"), |out| writeln!(out, "{text}"))?;
+    analyse(&folder, &saes, &data, &rows.test)?;
     let sae = &saes[0];
     let mut decoder = Mat::zeros(sae.config().latents, data.dim());
     for h in 0..decoder.rows() {
@@ -132,6 +161,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     );
     println!("{} of {} latents are never used", record.dead_latents.unwrap_or(0), decoder.rows());
     println!("pictures: {0}/features.png and {0}/reconstructions.png", folder.0.display());
+    println!("report: open {}/report.html in a browser", folder.0.display());
     println!("took {}", show::seconds(started.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
 }

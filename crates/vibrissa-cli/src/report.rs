@@ -2,7 +2,7 @@
 
 use crate::show;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord};
@@ -32,7 +32,7 @@ fn language(text: &str) -> std::result::Result<Language, String> {
 }
 
 /// Reads a JSON record of a known schema, `None` where there is no file.
-fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path, schema: &str, again: &str) -> Result<Option<T>> {
+fn read<T: serde::de::DeserializeOwned>(path: &Path, schema: &str, again: &str) -> Result<Option<T>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -42,22 +42,27 @@ fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path, schema: &str, ag
 
 /// Writes the page.
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
+    let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
+    let spinner = show::spinner("drawing");
+    let size = write(&args.run, &out, args.lang);
+    spinner.finish_and_clear();
+    eprintln!("{} · {:.1} MB; open it in a browser", out.display(), size? as f64 / 1e6);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page of a folder's analysis; gives its length, bytes.
+pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let again = "make it again with vibrissa analyze RUN DATA";
-    let path = args.run.join("analysis.json");
+    let path = run.join("analysis.json");
     let Some(analysis) = read::<AnalysisRecord>(&path, ANALYSIS_SCHEMA, again)? else {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     };
-    let columns = format::read_columns(&args.run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
-    let eval: Option<EvalRecord> = read(&args.run.join("eval.json"), EVAL_SCHEMA, "remove it, or make it again")?;
-    let log = std::fs::read_to_string(args.run.join("metrics.jsonl")).unwrap_or_default();
+    let columns = format::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
+    let eval: Option<EvalRecord> = read(&run.join("eval.json"), EVAL_SCHEMA, "remove it, or make it again")?;
+    let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let metrics: Vec<MetricsLine> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let spinner = show::spinner("drawing");
-    let report =
-        Report { analysis: &analysis, columns: &columns, eval: eval.as_ref(), metrics: &metrics, language: args.lang };
+    let report = Report { analysis: &analysis, columns: &columns, eval: eval.as_ref(), metrics: &metrics, language };
     let page = html(&report);
-    spinner.finish_and_clear();
-    let out = args.out.unwrap_or_else(|| args.run.join("report.html"));
-    write_atomically(&out, |file| file.write_all(page.as_bytes()))?;
-    eprintln!("{} · {:.1} MB; open it in a browser", out.display(), page.len() as f64 / 1e6);
-    Ok(ExitCode::SUCCESS)
+    write_atomically(out, |file| file.write_all(page.as_bytes()))?;
+    Ok(page.len())
 }
