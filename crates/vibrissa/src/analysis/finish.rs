@@ -143,6 +143,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         if classes.len() > 1 {
             record.classes = Some(class_columns(&mut columns, s, sums, gathered, &own, classes.len()));
         }
+        pearson_columns(&mut columns, s, &sums.rows, classes.len().max(1));
         latent_columns(&mut columns, s, sae, &own, sums);
         example_columns(&mut columns, s, sums, &own, options.pictured, &mut cited);
         record.reconstructions = worst_median_best(&sums.rows, classes.len().max(1), &mut cited);
@@ -184,6 +185,17 @@ fn usage_record(delta_sse: &[f64]) -> UsageRecord {
         tail: u.tail.into(),
         tail_r2: u.tail_r2.into(),
     }
+}
+
+/// Rows of each class by their Pearson r, in 100 buckets from -1 to 1.
+fn pearson_columns(columns: &mut Columns, s: usize, rows: &[RowQuality], classes: usize) {
+    const BUCKETS: usize = 100;
+    let mut counts = vec![0u32; classes * BUCKETS];
+    for r in rows {
+        let bucket = ((f64::from(r.pearson) + 1.0) * BUCKETS as f64 / 2.0) as usize;
+        counts[r.class as usize * BUCKETS + bucket.min(BUCKETS - 1)] += 1;
+    }
+    columns.counts(format!("{s}.pearson_histogram"), &[classes, BUCKETS], counts);
 }
 
 /// Four buckets a decade from 10⁻⁶ to 1.

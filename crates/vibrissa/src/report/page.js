@@ -41,7 +41,16 @@
     if (size !== 0 && (size < 10 ** -digits || size >= 1e6)) return v.toExponential(2);
     return v.toLocaleString("en-US", { maximumFractionDigits: size >= 100 ? 1 : digits });
   };
-  const pct = (v, digits = 1) => (v === null || !Number.isFinite(v) ? "–" : `${(100 * v).toFixed(digits)} %`);
+  const pct = (v, digits = 1) => {
+    if (v === null || v === undefined || !Number.isFinite(v)) return "–";
+    const percent = 100 * v, tiny = percent !== 0 && Math.abs(percent) < 0.5 * 10 ** -digits;
+    return `${tiny ? percent.toPrecision(1) : percent.toFixed(digits)}\u00a0%`;
+  };
+  // In a column all have the same decimals.
+  const fixed = (v, digits = 4) => {
+    if (v === null || v === undefined || !Number.isFinite(v)) return "–";
+    return v !== 0 && Math.abs(v) < 0.5 * 10 ** -digits ? v.toExponential(1) : v.toFixed(digits);
+  };
   const int = (v) => v.toLocaleString("en-US");
   const classes = Object.entries(A.classes);
   const colour = (i) => `var(--c${i % 10})`;
@@ -107,7 +116,8 @@
     for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-6; v += step) out.push(Math.abs(v) < step / 1e6 ? 0 : v);
     return out;
   };
-  const short = (v) => (Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(0) : String(+v.toPrecision(4)));
+  const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+  const short = (v) => (Math.abs(v) >= 1e4 ? compact.format(v) : v !== 0 && Math.abs(v) < 1e-3 ? v.toExponential(0) : String(+v.toPrecision(4)));
   const frame = (title, x, y, { xLabel, yLabel, xTick = short, yTick = short, width = W, height = H }) => {
     const svg = svgEl("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
     const px = (v) => M.l + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - M.l - M.r);
@@ -162,7 +172,7 @@
     main.append(el("section", { id, "aria-labelledby": `${id}-h` }, el("h2", { id: `${id}-h` }, title),
       note ? el("p", { class: "note" }, note) : null, ...content));
   };
-  const table = (head, rows) => el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
+  const table = (head, rows, kind) => el("div", { class: "scroll" }, el("table", { class: kind }, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
     el("tbody", {}, rows.map((r) => el("tr", {}, r.map((c) => el("td", {}, c)))))));
   const featureButton = (s, h) => el("button", { class: "chip", onclick: () => open(s, h) }, String(h));
   const S = A.saes;
@@ -192,7 +202,7 @@
     const parts = [el("div", { class: "cards" }, cards.map(([b, l]) => el("div", { class: "card" }, el("b", {}, b), el("span", {}, l)))),
       el("ul", { class: "facts" }, facts.map((f) => el("li", {}, f)))];
     if (data.eval) {
-      const row = (name, rows, v) => [name, int(rows), fmt(v.pearson), fmt(v.mse, 5), fmt(v.fvu), fmt(v.ssim), fmt(v.psnr, 2)];
+      const row = (name, rows, v) => [name, int(rows), fixed(v.pearson), fixed(v.mse, 5), fixed(v.fvu), fixed(v.ssim), fixed(v.psnr, 2)];
       const best = data.eval.saes.length > 1 ? data.eval.ensemble : data.eval.saes[0];
       parts.push(el("h3", {}, `${t("held_out")} (${data.eval.split ?? ""})`), table(["", t("rows"), t("pearson"), "mse", "fvu", "SSIM", "PSNR dB"],
         [...data.eval.saes.map((v, i) => row(`${t("sae")} ${i}`, data.eval.rows, v)),
@@ -275,9 +285,17 @@
   const alive = (s, name) => { const c = col(`${s}.count`); return Array.from(col(`${s}.${name}`)).filter((_, h) => c[h]); };
   const dist = () => {
     const figures = [];
+    const r = col("0.pearson_histogram"), buckets = C["0.pearson_histogram"].shape[1], groups = Math.min(10, C["0.pearson_histogram"].shape[0]);
+    const used = Array.from({ length: buckets }, (_, i) => i).filter((i) => Array.from({ length: groups }, (_, c) => r[c * buckets + i]).some((x) => x));
+    const from = Math.max(0, Math.min(...used) - 1), to = Math.min(buckets, Math.max(...used) + 2);
+    const curves = Array.from({ length: groups }, (_, c) => {
+      const own = r.slice(c * buckets, (c + 1) * buckets), total = own.reduce((a, b) => a + b, 0) || 1;
+      return { colour: colour(c), points: Array.from({ length: to - from }, (_, i) => [(from + i + 0.5) / 50 - 1, (100 * own[from + i]) / total]) };
+    });
+    figures.push(figure(t("pearson_by_class"), lines(t("pearson_by_class"), curves, { xLabel: t("pearson"), yLabel: `${t("rows")} (%)` }), null, classes.length ? classes.slice(0, 10).map(([name], c) => [name, colour(c)]) : undefined));
     const density = S[0].density, edges = [...density.map((d) => d[0]), 0], low = Math.max(0, density.findIndex((d) => d[1]));
     figures.push(figure(t("density"), bars(t("density"), edges.slice(low), density.slice(low).map((d) => d[1]), { xLabel: t("log10") + t("frequency"), yLabel: t("features") })));
-    for (const [name, log] of [["strength", false], ["score", false], ["delta_sse", true], ["delta_pearson", false]]) {
+    for (const [name, log] of [["strength", false], ["score", false], ["delta_sse", true], ["delta_pearson", true]]) {
       const v = alive(0, name).filter((x) => !log || x > 0).map((x) => (log ? Math.log10(x) : x));
       figures.push(figure(t(name), histogram(t(name), v, { xLabel: (log ? t("log10") : "") + t(name), yLabel: t("features") })));
     }
@@ -306,13 +324,26 @@
     const n = classes.length, auc = col("0.class_auc"), q = col("0.q"), mean = col("0.class_mean"), rank = col("0.rank");
     const parts = [];
     const top = Array.from(rank.keys()).sort((a, b) => rank[a] - rank[b]).slice(0, 40);
-    const series = classes.slice(0, 10).map((_, c) => ({ colour: colour(c), points: top.map((h, i) => [i + 1, mean[h * n + c]]) }));
-    parts.push(figure(t("profile"), lines(t("profile"), series, { xLabel: t("rank"), yLabel: t("mean"), width: 860, height: 260 }), null, classes.slice(0, 10).map(([name], c) => [name, colour(c)])));
-    parts.push(el("h3", {}, t("by_class")), table([t("class"), t("rows"), t("pearson"), ""], classes.map(([name, rows], c) => {
+    // A matrix: classes down, features across, each feature against its largest mean.
+    const size = [26, 24], left = 120, names = classes.slice(0, 20).map(([name]) => name);
+    const svg = svgEl("svg", { viewBox: `0 0 ${left + top.length * size[0] + 4} ${names.length * size[1] + 46}`, role: "img", "aria-label": t("profile") });
+    top.forEach((h, i) => {
+      const most = Math.max(...names.map((_, c) => Math.abs(mean[h * n + c]) || 0)) || 1;
+      names.forEach((name, c) => {
+        const r = svgEl("rect", { x: left + i * size[0], y: c * size[1], width: size[0] - 1, height: size[1] - 1, fill: mean[h * n + c] < 0 ? "var(--c0)" : "var(--warm)", "fill-opacity": Math.min(1, Math.abs(mean[h * n + c]) / most || 0) });
+        r.append(svgEl("title", {}, `${t("feature", { h })}, ${t("class")} ${name}: ${fmt(mean[h * n + c])}`));
+        svg.append(r);
+      });
+      const y = names.length * size[1] + 12, label = svgEl("text", { x: left + i * size[0] + size[0] / 2, y, "text-anchor": "end", transform: `rotate(-60 ${left + i * size[0] + size[0] / 2} ${y})` }, String(h));
+      svg.append(label);
+    });
+    names.forEach((name, c) => svg.append(svgEl("text", { x: left - 8, y: c * size[1] + size[1] / 2 + 4, "text-anchor": "end" }, name.length > 16 ? `${name.slice(0, 15)}…` : name)));
+    parts.push(figure(t("profile"), svg, t("profile_note")));
+    parts.push(el("h3", {}, t("by_class")), table([t("class"), t("rows"), t("pearson"), t("selective")], classes.map(([name, rows], c) => {
       const list = s.classes.selective[c] ?? [];
-      return [name, int(rows), fmt(s.class_pearson[c], 3), list.length ? el("span", { class: "chips" }, list.map((h) => el("button", { class: "chip", onclick: () => open(0, h, list), title: `AUC ${fmt(auc[h * n + c], 3)}, q ${fmt(q[h], 3)}` }, `${h} · ${fmt(auc[h * n + c], 2)}`))) : el("span", { class: "empty" }, t("none_selective"))];
-    })));
-    parts.push(el("p", { class: "note" }, `${t("silhouette")} ${fmt(s.classes.silhouette, 3)}`));
+      return [name, int(rows), fixed(s.class_pearson[c], 3), list.length ? el("span", { class: "chips" }, list.map((h) => el("button", { class: "chip", onclick: () => open(0, h, list), title: `AUC ${fmt(auc[h * n + c], 3)}, q ${fmt(q[h], 3)}` }, `${h} · ${auc[h * n + c].toFixed(2)}`))) : el("span", { class: "empty" }, t("none_selective"))];
+    }), "left"));
+    parts.push(el("p", { class: "note" }, `${t("silhouette_long")} ${fmt(s.classes.silhouette, 3)}`));
     section("classes", t("classes"), t("classes_note"), ...parts);
   };
 
@@ -340,10 +371,10 @@
     section("heat", t("heat"), t("heat_note"), el("div", { class: "heat" }, canvas), legend);
   };
 
-  const pairTable = (s, list) => table(["", t("count"), t("pmi"), t("synergy"), t("cosine")], list.map((p) => [el("span", { class: "chips" }, featureButton(s, p.a), featureButton(s, p.b)), int(p.count), fmt(p.pmi, 2), fmt(p.synergy, 4), fmt(p.cosine, 3)]));
+  const pairTable = (s, list) => table(["", t("count"), t("pmi"), t("synergy"), t("cosine")], list.map((p) => [el("span", { class: "chips pair" }, featureButton(s, p.a), featureButton(s, p.b)), int(p.count), fixed(p.pmi, 2), fixed(p.synergy, 4), fixed(p.cosine, 3)]));
   const pairs = () => {
     const p = S[0].pairs;
-    const content = p ? el("div", { class: "figures" }, ["overlap", "correct", "together", "redundant"].filter((k) => p[k].length).map((k) => el("div", {}, el("h3", {}, t(k)), pairTable(0, p[k].slice(0, 10))))) : el("p", { class: "empty" }, t("no_pairs"));
+    const content = p ? el("div", { class: "figures wide" }, ["overlap", "correct", "together", "redundant"].filter((k) => p[k].length).map((k) => el("div", {}, el("h3", {}, t(k)), pairTable(0, p[k].slice(0, 10))))) : el("p", { class: "empty" }, t("no_pairs"));
     section("pairs", t("pairs"), t("pairs_note"), content);
   };
 
@@ -368,7 +399,7 @@
 
   const method = () => {
     const entries = [[t("m_latent"), t("m_latent_t")], [t("frequency"), t("m_frequency_t")], [t("strength"), t("m_strength_t")], [t("score"), t("m_score_t", { a: A.weights[0], b: A.weights[1] })],
-      [t("delta_sse"), t("m_sse_t")], [t("delta_pearson"), t("m_pearson_t")], [t("share"), t("m_share_t")], [t("auc"), t("m_auc_t")], ["q", t("m_q_t")], [t("probe"), t("m_probe_t")], [t("m_files"), t("m_files_t")]];
+      [t("delta_sse"), t("m_sse_t")], [t("delta_pearson"), t("m_pearson_t")], [t("share"), t("m_share_t")], [t("auc"), t("m_auc_t")], ["q", t("m_q_t")], [t("m_probe"), t("m_probe_t")], [t("m_files"), t("m_files_t")]];
     section("method", t("method"), null, el("dl", { class: "method" }, entries.flatMap(([a, b]) => [el("dt", {}, a), el("dd", {}, b)])));
   };
 
@@ -389,7 +420,7 @@
     const facts = ["frequency", "strength", "score", "score_scaled", "delta_sse", "delta_pearson", "share", "largest"].map((name) => [t(name), ["frequency", "share"].includes(name) ? pct(v(name), 2) : fmt(v(name), 5)]);
     facts.push([t("norm"), fmt(v("encoder_norm"), 3)], [t("cosine"), fmt(v("cosine"), 3)]);
     const parts = [el("div", { class: "dialog-head" }, large, el("div", { class: "grow" }, el("h2", { id: "feature-title" }, t("feature", { h }) + (S.length > 1 ? ` · ${t("sae")} ${s}` : "")),
-      el("p", { class: "note" }, v("count") ? t("rank_of", { r: int(v("rank")), n: int(S[s].latents) }) : t("never")), table([], facts.map((f) => f))),
+      el("p", { class: "note" }, v("count") ? t("rank_of", { r: int(v("rank")), n: int(S[s].latents) }) : t("never")), el("dl", { class: "facts-grid" }, facts.map(([k, x]) => el("div", {}, el("dt", {}, k), el("dd", {}, x))))),
     el("div", { class: "dialog-buttons" }, el("button", { onclick: () => go(-1), disabled: here <= 0 }, t("previous")), el("button", { onclick: () => go(1), disabled: here < 0 || here + 1 >= order.length }, t("next")), el("button", { onclick: () => dialog.close(), autofocus: true }, t("close"))))];
     if (at < 0) parts.push(el("p", { class: "empty" }, t("no_page", { n: int(pictured.length) })));
     else {

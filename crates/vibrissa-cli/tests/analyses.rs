@@ -1,0 +1,163 @@
+//! analyze, merge, encode, prune and report on small runs: what their files hold, and what they refuse.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+struct Ready {
+    dir: TempDir,
+    data: String,
+    run: PathBuf,
+}
+
+/// A run of two SAEs on pictures of two classes.
+fn ready() -> Ready {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 60, 12, &["a", "b"]);
+    let run = dir.path().join("run");
+    let options = ["--latents", "40", "-k", "5", "--batch", "8", "--epochs", "5", "--lr", "1e-3", "--saes", "2"];
+    train(&data, &run, &options).ok();
+    Ready { dir, data, run }
+}
+
+fn table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
+    let text = String::from_utf8(read(path)).expect("UTF-8");
+    let split = |l: &str| l.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = text.lines();
+    (split(lines.next().expect("a head")), lines.map(split).collect())
+}
+
+#[test]
+fn features_csv_has_every_column_and_latent() {
+    let r = ready();
+    let ran = vibrissa(&["analyze", s(&r.run), &r.data, "--json"]).ok();
+    let json = ran.json();
+    assert_eq!((&json["schema"], &json["rows"]), (&Value::from("vibrissa.analysis/1"), &Value::from(60)));
+    let (head, rows) = table(&r.run.join("features.csv"));
+    let first = "sae,latent,rank,count,frequency,strength,score,score_scaled,delta_sse,delta_pearson,share";
+    assert!(head.join(",").starts_with(first), "{head:?}");
+    for class in ["a", "b"] {
+        for kind in ["mean", "frequency", "auc", "q"] {
+            assert!(head.contains(&format!("{kind}_{class}")), "no {kind}_{class} in {head:?}");
+        }
+    }
+    assert_eq!(rows.len(), 80);
+    let at = |name: &str| head.iter().position(|h| h == name).expect("a column");
+    let number = |row: &[String], name: &str| row[at(name)].parse::<f64>().expect("a number");
+    for sae in 0..2 {
+        let own: Vec<&Vec<String>> = rows.iter().filter(|r| r[0] == sae.to_string()).collect();
+        let numbers: Vec<f64> = own.iter().map(|r| number(r, "latent")).collect();
+        assert_eq!(numbers, (0..40).map(f64::from).collect::<Vec<_>>());
+        let mut ranks: Vec<usize> = own.iter().map(|r| number(r, "rank") as usize).collect();
+        let best = own[ranks.iter().position(|&r| r == 1).expect("a first")];
+        assert!(own.iter().all(|r| number(r, "score") <= number(best, "score")));
+        ranks.sort_unstable();
+        assert_eq!(ranks, (1..=40).collect::<Vec<_>>());
+        assert!((own.iter().map(|r| number(r, "share")).sum::<f64>() - 1.0).abs() < 1e-9);
+        for row in own {
+            let score = 0.7 * number(row, "frequency") + 0.3 * number(row, "strength");
+            assert!((score - number(row, "score")).abs() < 1e-12);
+            assert!((number(row, "frequency") - number(row, "count") / 60.0).abs() < 1e-12);
+            assert!((number(row, "share") == 0.0) == (number(row, "delta_sse") <= 0.0));
+        }
+    }
+}
+
+#[test]
+fn shards_merge_to_the_bytes_of_one_pass() {
+    let r = ready();
+    let (parts, merged, whole) = (r.dir.path().join("parts"), r.dir.path().join("merged"), r.dir.path().join("whole"));
+    for shard in ["3/3", "1/3", "2/3"] {
+        vibrissa(&["analyze", s(&r.run), &r.data, "--shard", shard, "--out", s(&parts)]).ok();
+    }
+    let shards: Vec<String> =
+        (1..=3).map(|i| s(&parts.join(format!("shard-{i}-of-3.safetensors"))).to_owned()).collect();
+    let args = ["merge", s(&r.run), &r.data, &shards[1], &shards[2], &shards[0], "--out", s(&merged)];
+    vibrissa(&args).ok();
+    vibrissa(&["analyze", s(&r.run), &r.data, "--out", s(&whole), "--threads", "1"]).ok();
+    for name in ["features.csv", "analysis.safetensors"] {
+        assert!(read(&merged.join(name)) == read(&whole.join(name)), "{name} differs");
+    }
+    let twice = vibrissa(&["merge", s(&r.run), &r.data, &shards[0], &shards[0], &shards[1]]);
+    twice.refused(&["shards", "every row once"]);
+    let other = vibrissa(&["merge", s(&r.run), &r.data, &shards[0], "--split", "test"]);
+    other.refused(&["shard-1-of-3", "other rows"]);
+    vibrissa(&["analyze", s(&r.run), &r.data, "--shard", "4/3"]).refused(&["--shard", "I/N"]);
+}
+
+#[test]
+fn latents_are_written_as_scipy_reads_them() {
+    let r = ready();
+    let out = r.dir.path().join("latents.npz");
+    vibrissa(&["encode", s(&r.run), &r.data, "-o", s(&out), "--sae", "1"]).ok();
+    assert_eq!(&read(&out)[..2], b"PK");
+    assert_eq!(String::from_utf8(read(&out.with_extension("rows.txt"))).expect("UTF-8").lines().count(), 60);
+    vibrissa(&["encode", s(&r.run), &r.data, "-o", s(&out), "--sae", "2"]).refused(&["--sae", "0 to 1"]);
+    let python = "import sys, scipy.sparse as s; m = s.load_npz(sys.argv[1]); print(m.shape, m.nnz, m.format)";
+    let got = std::process::Command::new("python3").args(["-c", python, s(&out)]).output();
+    match got {
+        Ok(o) if o.status.success() => {
+            let text = String::from_utf8_lossy(&o.stdout).into_owned();
+            assert!(text.starts_with("(60, 40) ") && text.trim().ends_with("csr"), "{text}");
+        }
+        _ => eprintln!("no SciPy here: the file was not read back"),
+    }
+}
+
+#[test]
+fn the_most_important_features_are_kept() {
+    let r = ready();
+    let out = r.dir.path().join("small");
+    let args = ["prune", s(&r.run), "--top", "9", "--by", "frequency", "--out", s(&out)];
+    vibrissa(&args).refused(&["analysis.safetensors", "vibrissa analyze"]);
+    vibrissa(&["analyze", s(&r.run), &r.data]).ok();
+    vibrissa(&args).ok();
+    let record: Value = serde_json::from_slice(&read(&out.join("prune.json"))).expect("JSON");
+    let kept: Vec<usize> =
+        record["kept"][0].as_array().expect("a list").iter().map(|h| h.as_u64().expect("a number") as usize).collect();
+    let (head, rows) = table(&r.run.join("features.csv"));
+    let frequency = head.iter().position(|h| h == "frequency").expect("a column");
+    let value = |h: usize| rows[h][frequency].parse::<f64>().expect("a number");
+    let least = kept.iter().map(|&h| value(h)).fold(f64::INFINITY, f64::min);
+    assert_eq!(kept.len(), 9);
+    assert!((0..40).filter(|h| !kept.contains(h)).all(|h| value(h) <= least));
+    let json = vibrissa(&["eval", s(&out), &r.data, "--split", "all", "--json"]).ok().json();
+    assert_eq!(json["saes"][0]["latents"], 9);
+    vibrissa(&["prune", s(&r.run), "--top", "41", "--out", "x"]).refused(&["--top", "1 to 40"]);
+    vibrissa(&["prune", s(&r.run), "--top", "4", "--by", "beauty", "--out", "x"]).refused(&["--by", "delta_sse"]);
+}
+
+#[test]
+fn the_report_stands_alone() {
+    let r = ready();
+    vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "vibrissa analyze"]);
+    vibrissa(&["analyze", s(&r.run), &r.data]).ok();
+    std::fs::remove_dir_all(r.dir.path().join("pictures")).expect("removed");
+    vibrissa(&["report", s(&r.run)]).ok();
+    let page = String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8");
+    let addresses: Vec<&str> = page.match_indices("http").map(|(i, _)| &page[i..(i + 26).min(page.len())]).collect();
+    assert!(addresses.iter().all(|a| a.starts_with("http://www.w3.org/2000/svg")), "{addresses:?}");
+    assert!(!page.contains("{{"), "a place was not filled");
+    vibrissa(&["report", s(&r.run), "--lang", "zh"]).ok();
+    assert!(String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8").contains("lang=\"zh-CN\""));
+    vibrissa(&["report", s(&r.run), "--lang", "fr"]).refused(&["--lang"]);
+    write(&r.run.join("analysis.json"), "{\"schema\": \"vibrissa.analysis/2\"}");
+    vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "newer"]);
+}
+
+#[test]
+fn weights_and_rows_of_numbers() {
+    let dir = tempdir();
+    let (data, run) = (npy(dir.path(), "x.npy", 24, &rows(200, 24, 1)), dir.path().join("run"));
+    train(&data, &run, &["--latents", "48", "-k", "6", "--steps", "40", "--lr", "1e-3"]).ok();
+    vibrissa(&["analyze", s(&run), &data, "--weights", "1"]).refused(&["--weights", "0.7,0.3"]);
+    vibrissa(&["analyze", s(&run), &data, "--weights", "1,0", "--split", "test"]).ok();
+    let (head, rows) = table(&run.join("features.csv"));
+    let at = |name: &str| head.iter().position(|h| h == name).expect("a column");
+    assert!(rows.iter().all(|r| r[at("score")] == r[at("frequency")]));
+    assert!(!head.iter().any(|h| h.starts_with("auc")), "there are no classes: {head:?}");
+    vibrissa(&["report", s(&run)]).ok();
+}
