@@ -255,14 +255,14 @@ def mice(b):
 
 
 SPEED = {
-    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=1500, peer_steps=1000),
-    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=80, peer_steps=30),
-    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=100, peer_steps=40),
+    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=800, peer_steps=600, rounds=7),
+    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=80, peer_steps=30, rounds=3),
+    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=100, peer_steps=40, rounds=3),
 }
 
 
 def speed(b):
-    """wall(2n) - wall(n) beside torch.compile, in turns, medians of three."""
+    """wall(2n) - wall(n) beside torch.compile, in turns, medians."""
     figures = {}
     for name, s in SPEED.items():
         data, more = b.data / name, []
@@ -273,7 +273,7 @@ def speed(b):
             b.run(b.python, "-c", f"import numpy; numpy.save('{data}', numpy.random.default_rng(0).random((2048, 4096), dtype=numpy.float32))")
         n = 2 if b.quick else s["steps"]
         own, peer, inside, tail = [], [], [], ["--checkpoint-every", 10**9]
-        for _ in range(1 if b.quick else 3):
+        for _ in range(1 if b.quick else s["rounds"]):
             walls = {}
             for steps in (n, 2 * n):
                 run, walls[steps], _ = b.train(f"speed-{name}", data, *SEEDS, *more, *s["options"].split(), *tail, "--steps", steps)

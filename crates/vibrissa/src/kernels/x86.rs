@@ -6,7 +6,8 @@
 mod lanes;
 
 use super::scalar::{AdamStep, LANES};
-use lanes::{V, V256, V512};
+use lanes::{V, V256, V512, fold4};
+use std::arch::x86_64::{_mm_add_ps, _mm_loadu_ps, _mm_storeu_ps};
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
@@ -74,12 +75,19 @@ unsafe fn tile<S: V, const M: usize, const N: usize>(
             }
         }
         for i in 0..M {
-            for j in 0..N {
+            let mut j = 0;
+            while last && j + 4 <= N {
+                let sums = fold4([acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]]);
+                _mm_storeu_ps(out.add(i * ld + j), _mm_add_ps(sums, _mm_loadu_ps(bias.add(j))));
+                j += 4;
+            }
+            while j < N {
                 if last {
                     *out.add(i * ld + j) = acc[i][j].fold() + *bias.add(j);
                 } else {
                     acc[i][j].store(spill.add((i * N + j) * LANES));
                 }
+                j += 1;
             }
         }
     }

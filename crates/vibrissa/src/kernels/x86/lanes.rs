@@ -21,6 +21,8 @@ pub trait V: Copy {
     unsafe fn div(self, b: Self) -> Self;
     unsafe fn sqrt(self) -> Self;
     unsafe fn fold(self) -> f32;
+    /// Eight lanes whose sum, folded on, is that of the sixteen: `s[i] + s[i + 8]`.
+    unsafe fn halves(self) -> __m256;
     /// Writes the lanes `> threshold` and their numbers from `base` on, packed; returns how many.
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
 }
@@ -32,6 +34,26 @@ unsafe fn fold8(s: __m256) -> f32 {
         let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
         let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
         _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)))
+    }
+}
+
+/// Four folds at once, in the order of [`V::fold`]: the lanes of four vectors are added side by side.
+#[inline(always)]
+pub unsafe fn fold4<S: V>(v: [S; 4]) -> __m128 {
+    // SAFETY: the caller's CPU has the features of `S`, which include AVX.
+    unsafe {
+        let [a, b, c, d] = [v[0].halves(), v[1].halves(), v[2].halves(), v[3].halves()];
+        // [a0..a3 | b0..b3] of s[i] + s[i + 4], likewise c and d.
+        let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+        let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+        // s[i] + s[i + 2]: [a0 a1 c0 c1 | b0 b1 d0 d1].
+        let (x, y) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+        let low = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+        let sum = _mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)));
+        // s[0] + s[1]: [a c . . | b d . .].
+        let even = _mm256_shuffle_ps::<0b10_00_10_00>(sum, sum);
+        let sum = _mm256_add_ps(even, _mm256_shuffle_ps::<0b11_01_11_01>(sum, sum));
+        _mm_unpacklo_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum))
     }
 }
 
@@ -82,9 +104,13 @@ impl V for V512 {
     }
     #[inline(always)]
     unsafe fn fold(self) -> f32 {
+        unsafe { fold8(self.halves()) }
+    }
+    #[inline(always)]
+    unsafe fn halves(self) -> __m256 {
         unsafe {
             let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
-            fold8(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+            _mm256_add_ps(_mm512_castps512_ps256(self.0), high)
         }
     }
     #[inline(always)]
@@ -168,7 +194,11 @@ impl V for V256 {
     }
     #[inline(always)]
     unsafe fn fold(self) -> f32 {
-        unsafe { fold8(_mm256_add_ps(self.0, self.1)) }
+        unsafe { fold8(self.halves()) }
+    }
+    #[inline(always)]
+    unsafe fn halves(self) -> __m256 {
+        unsafe { _mm256_add_ps(self.0, self.1) }
     }
     #[inline(always)]
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
