@@ -90,11 +90,9 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
         let saes = kept(n)?;
         let refs: Vec<&Sae> = saes.iter().collect();
         let brief = evaluate(&refs, &model.mean, &data, &rows, false, &mut |_, _| ()).brief();
-        let mean = |f: fn(&(Option<f64>, Option<f64>)) -> Option<f64>| {
-            let all: Vec<f64> = brief.iter().filter_map(f).collect();
-            (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
-        };
-        let (pearson, fvu) = (mean(|b| b.0), mean(|b| b.1));
+        let mean = |all: Vec<f64>| (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
+        let pearson = mean(brief.iter().filter_map(|b| b.0).collect());
+        let fvu = mean(brief.iter().filter_map(|b| b.1).collect());
         let mark = if n == args.top { " ←" } else { "" };
         table.push(vec![format!("{}{mark}", show::count(n)), show::figure(pearson), show::figure(fvu)]);
         curve.push(serde_json::json!({"features": n, "pearson": pearson, "fvu": fvu}));
