@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::Number;
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord};
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
 use vibrissa::record::columns::Columns;
 use vibrissa::train::check_width;
+use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
 /// Rank the features of a run by importance, measure each one's contribution exactly, relate them to classes and to
@@ -194,10 +196,37 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    /// The same latents at the checkpoints that the run kept (`--keep`), and at its end.
+    fn history(&self, options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
+        let step = |p: &Path| -> Option<u64> { p.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok() };
+        let kept = std::fs::read_dir(self.run.join("checkpoints")).into_iter().flatten().flatten().map(|e| e.path());
+        let mut kept: Vec<(u64, PathBuf)> = kept.filter_map(|p| Some((step(&p)?, p))).collect();
+        kept.sort();
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<usize> = (0..self.data.originals()).map(|o| o * self.data.copies()).collect();
+        let rows = history_rows(&all);
+        let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.saes.len()];
+        for (step, path) in &kept {
+            let model = format::read_model(path)?;
+            for (own, sae) in moments.iter_mut().zip(&model.saes) {
+                own.push(moment(*step, sae, self.data, &rows, options.weights));
+            }
+        }
+        let last = Folder(self.run.to_path_buf()).last_step();
+        for (own, sae) in moments.iter_mut().zip(&self.saes) {
+            own.push(moment(last, sae, self.data, &rows, options.weights));
+        }
+        Ok(moments.iter().enumerate().map(|(s, m)| history(columns, s, m)).collect())
+    }
+
     fn write(&self, gathered: &Gathered, options: &Options, folder: &Path, as_json: bool) -> Result<ExitCode> {
         let spinner = show::spinner("comparing features");
-        let (mut record, columns) = finish(&self.saes, self.data, gathered, options);
+        let (mut record, mut columns) = finish(&self.saes, self.data, gathered, options);
         spinner.finish_and_clear();
+        let histories = self.history(options, &mut columns)?;
+        record.saes.iter_mut().zip(histories).for_each(|(sae, history)| sae.history = history);
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
         record.split = self.split.name().into();

@@ -20,11 +20,20 @@ pub enum Activation {
 }
 
 /// Scratch of [`top_k`], one a thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Candidates {
     index: Vec<u32>,
     value: Vec<f32>,
     keys: Vec<u64>,
+    /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
+    /// much is looked at, never what is found.
+    guess: f32,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Candidates { index: Vec::new(), value: Vec::new(), keys: Vec::new(), guess: f32::NEG_INFINITY }
+    }
 }
 
 /// A key whose order is that of (value descending → larger key, then lower index → larger key).
@@ -36,67 +45,84 @@ fn key(value: f32, index: u32) -> u64 {
 }
 
 #[inline]
-fn unkey(key: u64) -> (u32, f32) {
+fn value_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
-    let bits = if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered };
-    (!(key as u32), f32::from_bits(bits))
+    f32::from_bits(if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered })
 }
 
 /// The `k` largest of a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into
 /// `value`; returns how many there are (fewer than `k` only where the row has NaN or -∞).
 ///
-/// Values stream past a threshold, the k-th largest seen so far, that rejects most with one compare; the survivors are
-/// cut back to k whenever their buffer is full.
-pub fn top_k<'a>(
+/// Values stream past a threshold, at first a guess, then the k-th largest seen so far, that rejects most with one
+/// compare; the survivors, always by ascending index, are cut back to k whenever their buffer is full. Where the guess
+/// left fewer than k, the row is looked at again without it.
+pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     isa: Isa,
     k: usize,
-    pieces: impl Iterator<Item = (usize, &'a [f32])>,
+    pieces: impl Fn() -> P,
     scratch: &mut Candidates,
     index: &mut [u32],
     value: &mut [f32],
 ) -> usize {
-    let Candidates { index: ci, value: cv, keys } = scratch;
-    let full = 2 * k + 64;
-    let room = full + Panels::WIDTH + LANES;
-    if ci.len() < room {
-        ci.resize(room, 0);
-        cv.resize(room, 0.0);
-        keys.reserve(room);
+    let room = 2 * k + 64 + Panels::WIDTH + LANES;
+    if scratch.index.len() < room {
+        scratch.index.resize(room, 0);
+        scratch.value.resize(room, 0.0);
+        scratch.keys.reserve(room);
     }
-    let mut len = 0;
-    let mut threshold = f32::NEG_INFINITY;
-    for (first, values) in pieces {
-        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            len = isa.append_above(part, (first + i * Panels::WIDTH) as u32, threshold, ci, cv, len);
-            if len > full {
-                cut(k, ci, cv, keys, len);
-                len = k;
-                threshold = keys[..k].iter().min().map_or(threshold, |&least| unkey(least).1);
-            }
-        }
+    let guess = scratch.guess;
+    let mut len = candidates(isa, k, pieces(), guess, scratch);
+    if len < k && guess > f32::NEG_INFINITY {
+        len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
     }
     if len > k {
-        cut(k, ci, cv, keys, len);
+        cut(k, scratch, len);
         len = k;
     }
-    keys.clear();
-    keys.extend((0..len).map(|j| u64::from(ci[j]) << 32 | u64::from(cv[j].to_bits())));
-    keys.sort_unstable();
-    for (j, &pair) in keys.iter().enumerate() {
-        index[j] = (pair >> 32) as u32;
-        value[j] = f32::from_bits(pair as u32);
+    index[..len].copy_from_slice(&scratch.index[..len]);
+    value[..len].copy_from_slice(&scratch.value[..len]);
+    let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
+    scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
+    len
+}
+
+/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many.
+fn candidates<'a>(
+    isa: Isa,
+    k: usize,
+    pieces: impl Iterator<Item = (usize, &'a [f32])>,
+    mut threshold: f32,
+    scratch: &mut Candidates,
+) -> usize {
+    let full = 2 * k + 64;
+    let mut len = 0;
+    for (first, values) in pieces {
+        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
+            let base = (first + i * Panels::WIDTH) as u32;
+            len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
+            if len > full {
+                // Of equals the lower index stays, and it came first.
+                threshold = threshold.max(cut(k, scratch, len));
+                len = k;
+            }
+        }
     }
     len
 }
 
-/// Keeps the `k` best of the first `len` candidates, in any order.
-fn cut(k: usize, index: &mut [u32], value: &mut [f32], keys: &mut Vec<u64>, len: usize) {
+/// Keeps the `k` best of the first `len` candidates, in their order; gives the least value that stays.
+fn cut(k: usize, scratch: &mut Candidates, len: usize) -> f32 {
+    let Candidates { index, value, keys, .. } = scratch;
     keys.clear();
-    keys.extend((0..len).map(|j| key(value[j], index[j])));
-    keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
-    for (j, &kept) in keys[..k].iter().enumerate() {
-        (index[j], value[j]) = unkey(kept);
+    keys.extend(index[..len].iter().zip(&value[..len]).map(|(&i, &v)| key(v, i)));
+    let least = *keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a)).1;
+    let mut kept = 0;
+    for j in 0..len {
+        let (i, v) = (index[j], value[j]);
+        (index[kept], value[kept]) = (i, v);
+        kept += usize::from(key(v, i) >= least);
     }
+    value_of(least)
 }
 
 /// Selects the `k` largest pre-activations of every row. With `relu_after` those ≤ 0 are dropped.
@@ -121,7 +147,7 @@ pub fn select(
         .enumerate()
         .map(|(b, ((len, index), value))| {
             let mut own = scratch[rayon::current_thread_index().unwrap_or(0)].lock().expect("no panic while held");
-            let n = top_k(isa, k, pre_acts.row(b), &mut own, index, value);
+            let n = top_k(isa, k, || pre_acts.row(b), &mut own, index, value);
             let mut kept = n;
             if relu_after {
                 kept = 0;
@@ -154,7 +180,7 @@ mod tests {
 
     fn run(isa: Isa, k: usize, row: &[f32]) -> Vec<(u32, f32)> {
         let (mut i, mut v) = (vec![0; k], vec![0.0; k]);
-        let n = top_k(isa, k, [(0, row)].into_iter(), &mut Candidates::default(), &mut i, &mut v);
+        let n = top_k(isa, k, || [(0, row)].into_iter(), &mut Candidates::default(), &mut i, &mut v);
         i.into_iter().zip(v).take(n).collect()
     }
 
@@ -173,6 +199,23 @@ mod tests {
             let falling: Vec<f32> = (0..2000).map(|i| -(i as f32)).collect();
             assert_eq!(run(isa, 9, &rising), naive(9, &rising));
             assert_eq!(run(isa, 9, &falling), naive(9, &falling));
+        }
+    }
+
+    /// The guess of one row must not show in the next, whatever follows what.
+    #[test]
+    fn rows_do_not_depend_on_those_before() {
+        let mut s = Stream::new(9, "test", &[]);
+        for isa in Isa::available() {
+            let (mut scratch, k) = (Candidates::default(), 20);
+            let (mut i, mut v) = (vec![0; k], vec![0.0; k]);
+            for r in 0..200 {
+                let (size, shift) = ([1.0, 1e3, 1e-3, 0.0][r % 4], [0.0, -5.0, 5.0][r % 3]);
+                let row: Vec<f32> = (0..300).map(|_| (s.normal() * size + shift).round() as f32).collect();
+                let n = top_k(isa, k, || [(0, &row[..])].into_iter(), &mut scratch, &mut i, &mut v);
+                let got: Vec<(u32, f32)> = i[..n].iter().copied().zip(v[..n].iter().copied()).collect();
+                assert_eq!(got, naive(k, &row), "row {r}");
+            }
         }
     }
 

@@ -6,6 +6,7 @@ pub mod classes;
 pub mod compare;
 pub mod exact;
 pub mod finish;
+pub mod history;
 pub mod pairs;
 pub mod separate;
 pub mod shard;

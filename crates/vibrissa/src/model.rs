@@ -276,16 +276,18 @@ impl Sae {
     /// `latents [B, H]` → `recon [B, D]`.
     pub fn decode(&self, isa: Isa, latents: &Latents, work: &Work, mut recon: MatMut) {
         let dim = self.config.d_in;
-        let rows = self.decoder_rows().data();
-        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-            match &self.b_dec {
-                Some(b_dec) => out.copy_from_slice(b_dec),
-                None => out.fill(0.0),
-            }
-            let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
-            let (index, value) = latents.row(b);
-            self.add_features(isa, out, index, value, &mut coefs, rows);
-        });
+        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| self.decode_row(isa, latents, b, work, out));
+    }
+
+    /// [`Sae::decode`] of row `b`.
+    fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
+        match &self.b_dec {
+            Some(b_dec) => out.copy_from_slice(b_dec),
+            None => out.fill(0.0),
+        }
+        let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+        let (index, value) = latents.row(b);
+        self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
     }
 
     /// `out += Σ_j value[j] · decoder direction index[j]`.

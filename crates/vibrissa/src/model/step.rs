@@ -199,9 +199,9 @@ impl Engine {
             self.row_loss.resize(rows, 0.0);
         }
         let (sae, work, latents) = (&self.sae, &self.work, &self.latents);
-        sae.decode(isa, latents, work, self.residual.top_mut(rows));
         let residual = &mut self.residual.data_mut()[..rows * dim];
         residual.par_chunks_mut(dim).zip(&mut self.row_loss[..rows]).enumerate().for_each(|(b, (r, loss))| {
+            sae.decode_row(isa, latents, b, work, r);
             isa.residual(x.row(b), r);
             *loss = f64::from(isa.dot(r, r));
         });

@@ -81,8 +81,26 @@ pub struct SaeAnalysis {
     pub classes: Option<ClassesRecord>,
     /// Pairs, where they were kept.
     pub pairs: Option<PairsRecord>,
+    /// Over training, where the run kept checkpoints.
+    pub history: Vec<MomentRecord>,
     /// Rows of the examples: reconstructions worst, median and best of each class.
     pub reconstructions: Vec<ReconstructionRecord>,
+}
+
+/// The latents at one step of training, on at most 2,000 rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MomentRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Latents active in some row.
+    pub alive: u64,
+    /// Of these, never active before.
+    pub born: u64,
+    /// Latents active here for the last time.
+    pub died: u64,
+    /// Spearman correlation of the scores with those of the moment before.
+    pub stability: Number,
 }
 
 /// Inequality of contributions.

@@ -387,13 +387,20 @@
 
   const training = () => {
     const m = data.metrics;
-    if (m.length < 2) return;
-    const by = (f) => m[0].saes.map((_, i) => ({ colour: colour(i), points: m.map((l) => [l.step, f(l.saes[i]) ?? NaN]) }));
-    const legend = S.length > 1 ? m[0].saes.map((_, i) => [`${t("sae")} ${i}`, colour(i)]) : undefined;
+    if (m.length < 2 && !S.some((s) => s.history.length > 1)) return;
+    const by = (f) => (m[0]?.saes ?? []).map((_, i) => ({ colour: colour(i), points: m.map((l) => [l.step, f(l.saes[i]) ?? NaN]) }));
+    const legend = S.length > 1 ? S.map((_, i) => [`${t("sae")} ${i}`, colour(i)]) : undefined;
     const charts = [["loss", (s) => s.loss.total], ["held_pearson", (s) => s.pearson], ["dead", (s) => s.dead_latents]].map(([name, f]) => {
       const svg = lines(t(name), by(f), { xLabel: t("step"), yLabel: t(name) });
       return svg ? figure(t(name), svg, null, legend) : null;
     });
+    const moments = S.map((s) => s.history).filter((h) => h.length > 1);
+    if (moments.length) {
+      const over = (f) => moments.map((h, i) => ({ colour: colour(i), points: h.map((m) => [m.step, f(m) ?? NaN]) }));
+      charts.push(figure(t("alive"), lines(t("alive"), over((m) => m.alive), { xLabel: t("step"), yLabel: t("features") }), t("alive_note", { born: int(moments[0].slice(1).reduce((a, m) => a + m.born, 0)), died: int(moments[0].reduce((a, m) => a + m.died, 0)) }), legend));
+      const stable = lines(t("stability"), over((m) => m.stability), { xLabel: t("step"), yLabel: "Spearman" });
+      if (stable) charts.push(figure(t("stability"), stable, t("stability_note"), legend));
+    }
     section("training", t("training"), null, el("div", { class: "figures" }, charts));
   };
 
@@ -430,6 +437,8 @@
       const charts = [];
       if (first >= 0) charts.push(figure(t("histogram"), bars(t("histogram"), Array.from({ length: last - first + 1 }, (_, i) => { const k = first + i; return 2 ** (Math.floor(k / 8) - 16) * (1 + (k % 8) / 8); }), own.slice(first, last), { xLabel: t("value").split(/[(（]/)[0], yLabel: t("rows") })));
       if (S[s].classes) charts.push(el("div", {}, el("h3", {}, t("by_class")), table([t("class"), t("mean"), t("frequency"), t("auc")], classes.map(([name], c) => { const i = h * classes.length + c; return [name, fmt(col(`${s}.class_mean`)[i], 4), pct(col(`${s}.class_frequency`)[i], 2), fmt(col(`${s}.class_auc`)[i], 3)]; })), el("p", { class: "note" }, `q ${fmt(col(`${s}.q`)[h], 4)}`)));
+      const steps = col(`${s}.history_step`), past = col(`${s}.history_frequency`), width = S[s].latents;
+      if (steps.length > 1) charts.push(figure(t("past"), lines(t("past"), [{ points: Array.from(steps, (x, i) => [x, 100 * past[i * width + h]]) }], { xLabel: t("step"), yLabel: `${t("frequency")} (%)` })));
       parts.push(el("div", { class: "figures" }, charts));
     }
     const company = Object.values(S[s].pairs ?? {}).filter(Array.isArray).flat().filter((p) => p.a === h || p.b === h);

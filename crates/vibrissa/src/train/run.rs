@@ -86,7 +86,7 @@ pub enum Outcome {
 }
 
 /// Held-out rows looked at during training, at most: spread evenly over all of them, so over all classes.
-pub const PROBE: usize = 512;
+pub const PROBE: usize = 256;
 
 /// The files of a run.
 #[derive(Clone, Debug)]
@@ -271,8 +271,8 @@ pub fn train(
     let n = rows.test.len();
     let probe: Vec<usize> = (0..n.min(PROBE)).map(|i| rows.test[i * n / n.min(PROBE)]).collect();
     let probe = &probe[..];
-    // Held-out figures cost a forward pass over the probe: at most about a fiftieth of the training.
-    let apart = (16 * probe.len()).div_ceil(trainer.options().batch) as u64;
+    // Held-out figures cost a forward pass over the probe: at most about a hundredth of the training.
+    let apart = (32 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
     let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
     let started = Instant::now();
