@@ -151,6 +151,17 @@ def speed():
     return table(["shape", "ms a step, whole run", "ms inside the step", "torch.compile ms", "times faster"], rows) + note + made("speed")
 
 
+def analysis():
+    f = figures("analysis")
+    loop = f["seeds_loop"]
+    rows = [["vibrissa analyze (importance, ablation of every active latent, classes, company)", f"{f['rows_per_s']:,.0f}", "1"],
+            ["the seeds' loop in PyTorch: frequency and strength only", f"{loop['ranking_rows_per_s']:,.0f}", f"{f['rows_per_s'] / loop['ranking_rows_per_s']:,.1f}"],
+            ["the seeds' loop in PyTorch: ablation, latent by latent", f"{loop['ablation_rows_per_s']:,.1f}", f"{f['rows_per_s'] / loop['ablation_rows_per_s']:,.0f}"]]
+    o = f["order"]
+    words = f"\n{f['rows']:,} rows of MNIST, H 1,024, k 50; whole command {seconds(f['wall_s'])}; the page has {f['report_bytes'] / 1e6:.1f} MB. The {o['top']} first by score carry {100 * o['share'][0]:.3f} % of the effect each, the {o['top']} first by index {100 * o['share'][1]:.3f} %; rank and index correlate with {o['rank_index']:+.3f}.\n"
+    return table(["what", "rows/s", "vibrissa is faster by"], rows) + words + made("analysis")
+
+
 def bench():
     f = figures("bench")
     rows = []
@@ -237,7 +248,7 @@ def mice():
     return table(head, rows) + f"\nChosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, rules, defaults, mice)}
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice)}
 
 
 def fill(match):

@@ -297,6 +297,25 @@ def torch(b, task, variant, steps):
     return json.loads(out), peak
 
 
+def analysis(b):
+    """The pass of analyze over MNIST beside the seeds' loop in PyTorch."""
+    mnist, _, _ = b.train("mnist-for-analysis", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    rates, walls = [], []
+    for _ in range(1 if b.quick else 5):
+        out = b.work / "analysis"
+        record = json.loads(b.run(b.binary, "analyze", mnist, b.data / "mnist", "--out", out, "--json")[0])
+        rates.append(record["rows_per_s"])
+        walls.append(record["seconds"])
+    sae = record["saes"][0]
+    figures = {"rows": record["rows"], "rows_per_s": statistics.median(rates), "rows_per_s_each": rates, "wall_s": statistics.median(walls), "order": sae["order"], "gini": sae["usage"]["gini"], "carry_80": sae["usage"]["carry_80"], "probe": sae["classes"]["probe"]}
+    b.run(b.binary, "report", out)
+    figures["report_bytes"] = (out / "report.html").stat().st_size
+    rows = b.work / "mnist-rows.npy"
+    b.run(b.python, "-c", f"import gzip, numpy; numpy.save('{rows}', numpy.frombuffer(gzip.open('{b.data}/mnist/train-images-idx3-ubyte.gz').read(), numpy.uint8, offset=16).reshape(-1, 784)[:20000] / numpy.float32(255))")
+    figures["seeds_loop"] = json.loads(b.run(b.python, ROOT / "scripts" / "seeds_loop.py", mnist / "model.safetensors", rows)[0])
+    b.write("analysis", figures)
+
+
 def bench(b):
     path = b.work / "bench.json"
     b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []))
@@ -372,7 +391,7 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench]
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench, analysis]
 
 
 def main():

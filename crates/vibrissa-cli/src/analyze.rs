@@ -109,7 +109,9 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
         return Err(Error::option("--shard", format!("at most {} parts", rows.len()), "a part without rows", remedy));
     }
     let bar = show::Bar::new("analysing");
+    let began = Instant::now();
     let gathered = gather(&saes, &data, own, &mut |done, total| bar.set(done, total));
+    let rows_per_s = own.len() as f64 / began.elapsed().as_secs_f64();
     bar.finish();
     if let Some((i, n)) = shard {
         let columns = shard::to_columns(&gathered?, &belonging(&args.run, &data, &rows)?);
@@ -119,7 +121,15 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
         eprintln!("{} · {}", path.display(), show::plural(own.len(), "row"));
         return Ok(ExitCode::SUCCESS);
     }
-    let seen = Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started };
+    let seen = Seen {
+        run: &args.run,
+        spec: &args.data,
+        split: args.split,
+        data: &data,
+        saes,
+        started,
+        rows_per_s: Some(rows_per_s),
+    };
     seen.write(&gathered?, &options, &folder, args.json)
 }
 
@@ -181,7 +191,8 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
         return Err(Error::option("shards", "every row once", found, "give each of the N shards once"));
     }
     let saes: Vec<&Sae> = model.saes.iter().collect();
-    let seen = Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started };
+    let seen =
+        Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started, rows_per_s: None };
     seen.write(&whole, &options, &folder_of(&args.out, &args.run), args.json)
 }
 
@@ -193,6 +204,7 @@ struct Seen<'a> {
     data: &'a Dataset,
     saes: Vec<&'a Sae>,
     started: Instant,
+    rows_per_s: Option<f64>,
 }
 
 impl Seen<'_> {
@@ -230,6 +242,7 @@ impl Seen<'_> {
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
         record.split = self.split.name().into();
+        record.rows_per_s = Number(self.rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
         write(folder, &record, &columns)?;
         if as_json {

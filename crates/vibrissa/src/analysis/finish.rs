@@ -167,6 +167,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         ensemble: (saes.len() > 1).then(|| ensemble(&mut columns, saes, gathered)),
         cited: cited.rows.iter().map(|&row| cited_row(data, row)).collect(),
         seconds: Number(None),
+        rows_per_s: Number(None),
     };
     (record, columns)
 }

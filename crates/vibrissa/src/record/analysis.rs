@@ -38,6 +38,9 @@ pub struct AnalysisRecord {
     pub cited: Vec<Cited>,
     /// Wall time, seconds.
     pub seconds: Number,
+    /// Rows per second of the pass over the rows alone.
+    #[serde(default)]
+    pub rows_per_s: Number,
 }
 
 /// A row whose picture is kept.
