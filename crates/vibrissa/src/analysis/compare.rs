@@ -5,19 +5,29 @@ use crate::matrix::{Mat, MatRef, Panels};
 use crate::model::Sae;
 use rayon::prelude::*;
 
-/// Decoder directions of unit length `[H, D]`; zero rows stay zero.
-pub fn unit_directions(sae: &Sae) -> Mat {
-    let rows = sae.decoder_rows();
-    let mut out = Mat::zeros(rows.rows(), rows.cols());
+/// Directions of some latents.
+#[derive(Clone, Debug)]
+pub struct Directions {
+    /// Numbers of the latents, ascending.
+    pub latents: Vec<u32>,
+    /// Their decoder rows brought to unit length `[n, D]`; zero rows stay zero.
+    pub rows: Mat,
+}
+
+/// Directions of the latents that are alive: the others would only cost time.
+pub fn live_directions(sae: &Sae, alive: &[bool]) -> Directions {
+    let all = sae.decoder_rows();
+    let latents: Vec<u32> = (0..alive.len() as u32).filter(|&h| alive[h as usize]).collect();
+    let mut rows = Mat::zeros(latents.len(), all.cols());
     let isa = Isa::current();
-    out.data_mut().par_chunks_mut(rows.cols()).enumerate().for_each(|(h, row)| {
-        row.copy_from_slice(rows.row(h));
+    rows.data_mut().par_chunks_mut(all.cols()).zip(&latents).for_each(|(row, &h)| {
+        row.copy_from_slice(all.row(h as usize));
         let norm = isa.dot(row, row).sqrt();
         if norm > 0.0 {
             isa.scale(row, 1.0 / norm);
         }
     });
-    out
+    Directions { latents, rows }
 }
 
 /// Rows of `a` handled together.
@@ -55,15 +65,15 @@ pub fn products<T: Send>(
         .collect()
 }
 
-/// For each row of `a` its best partner among the rows of `b` that are alive: `(number, cosine)`; `None` without any.
-pub fn best_partners(a: MatRef, b: MatRef, alive: &[bool]) -> Vec<Option<(u32, f32)>> {
+/// For each row of `a` its best partner among the rows of `b`: `(row, product)`; `None` without any.
+pub fn best_partners(a: MatRef, b: MatRef) -> Vec<Option<(u32, f32)>> {
     let blocks = products(
         a,
         b,
         |first| vec![None; ROWS.min(a.rows() - first)],
         |own: &mut Vec<Option<(u32, f32)>>, i, j, v| {
             let best = &mut own[i % ROWS];
-            if alive[j] && best.is_none_or(|(_, b)| v > b) {
+            if best.is_none_or(|(_, b)| v > b) {
                 *best = Some((j as u32, v));
             }
         },
@@ -71,8 +81,8 @@ pub fn best_partners(a: MatRef, b: MatRef, alive: &[bool]) -> Vec<Option<(u32, f
     blocks.into_iter().flatten().collect()
 }
 
-/// The `n` pairs `i < j` of live rows with the largest cosine, largest first.
-pub fn most_alike(a: MatRef, alive: &[bool], n: usize) -> Vec<(u32, u32, f32)> {
+/// The `n` pairs of rows `i < j` with the largest product, largest first.
+pub fn most_alike(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
     let keep = |list: &mut Vec<(u32, u32, f32)>| {
         list.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
         list.truncate(n);
@@ -82,7 +92,7 @@ pub fn most_alike(a: MatRef, alive: &[bool], n: usize) -> Vec<(u32, u32, f32)> {
         a,
         |_| Vec::new(),
         |own: &mut Vec<(u32, u32, f32)>, i, j, v| {
-            if i < j && alive[i] && alive[j] && (own.len() < n || v > own[n - 1].2) {
+            if i < j && (own.len() < n || v > own[n - 1].2) {
                 own.push((i as u32, j as u32, v));
                 if own.len() >= 4 * n || own.len() == n {
                     keep(own);
@@ -108,21 +118,18 @@ mod tests {
     #[test]
     fn partners_and_pairs_equal_all_pairs() {
         let (a, b) = (noise(131, 20), noise(77, 20));
-        let alive: Vec<bool> = (0..131).map(|h| h % 5 != 2).collect();
         let dot = |a: &[f32], b: &[f32]| crate::kernels::scalar::dot(a, b);
-        for (i, got) in best_partners(a.view(), b.view(), &alive[..77]).iter().enumerate() {
-            let want =
-                (0..77).filter(|&j| alive[j]).map(|j| (j, dot(a.row(i), b.row(j)))).fold(None, |best, (j, v)| {
-                    if best.is_none_or(|(_, b)| v > b) { Some((j as u32, v)) } else { best }
-                });
+        for (i, got) in best_partners(a.view(), b.view()).iter().enumerate() {
+            let want = (0..77)
+                .map(|j| (j, dot(a.row(i), b.row(j))))
+                .fold(None, |best, (j, v)| if best.is_none_or(|(_, b)| v > b) { Some((j as u32, v)) } else { best });
             assert_eq!(*got, want);
         }
         let mut all: Vec<(u32, u32, f32)> = (0..131usize)
             .flat_map(|i| (i + 1..131).map(move |j| (i, j)))
-            .filter(|&(i, j)| alive[i] && alive[j])
             .map(|(i, j)| (i as u32, j as u32, dot(a.row(i), a.row(j))))
             .collect();
         all.sort_by(|a, b| b.2.total_cmp(&a.2));
-        assert_eq!(most_alike(a.view(), &alive, 10), all[..10]);
+        assert_eq!(most_alike(a.view(), 10), all[..10]);
     }
 }

@@ -1,7 +1,7 @@
 //! From what a pass gathered to a record and its columns. Looks at rows again only to picture those that it cites.
 
 use super::classes::{benjamini_hochberg, relevance};
-use super::compare::{best_partners, most_alike, unit_directions};
+use super::compare::{Directions, best_partners, live_directions, most_alike};
 use super::pairs::Pair;
 use super::separate::separation;
 use super::stream::{Gathered, RowQuality, SaeSums};
@@ -46,6 +46,8 @@ const SEPARATED: usize = 2000;
 const SAMPLED: usize = 40;
 /// Latents named with a reconstruction.
 const NAMED: usize = 8;
+/// Latents with a picture: of the first SAE; of the others only those with examples have one.
+const WALL: usize = 8192;
 /// Longest side of a picture of a row.
 const SIDE: usize = 32;
 
@@ -122,7 +124,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
     for (s, (sae, sums)) in saes.iter().zip(&gathered.saes).enumerate() {
         let own = by_latent(sums, n, options.weights);
         let alive: Vec<bool> = own.count.iter().map(|&c| c > 0).collect();
-        let directions = unit_directions(sae);
+        let directions = live_directions(sae, &alive);
         let mut record = SaeAnalysis {
             latents: own.count.len() as u64,
             dead: alive.iter().filter(|a| !**a).count() as u64,
@@ -137,7 +139,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
             usage: usage_record(&own.delta_sse),
             density: density(&own.frequency),
             order: order(sae, &own, pictures),
-            pairs: sums.partners.is_some().then(|| pairs(sums, &own, &directions, &alive, n)),
+            pairs: sums.partners.is_some().then(|| pairs(sums, &own, &directions, n)),
             ..SaeAnalysis::default()
         };
         if classes.len() > 1 {
@@ -227,13 +229,14 @@ fn order(sae: &Sae, own: &ByLatent, pictures: Option<[usize; 3]>) -> OrderRecord
     }
 }
 
-fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Mat, alive: &[bool], n: f64) -> PairsRecord {
+fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> PairsRecord {
     let isa = Isa::current();
     let mut all: Vec<(u32, u32, Pair)> = Vec::new();
     for (i, partners) in sums.partners.iter().flatten().enumerate() {
         all.extend(partners.pairs(i).into_iter().map(|(j, p)| (i as u32, j, p)));
     }
-    let cosine = |i: u32, j: u32| f64::from(isa.dot(directions.row(i as usize), directions.row(j as usize)));
+    let row = |h: u32| directions.rows.row(directions.latents.binary_search(&h).expect("a live latent"));
+    let cosine = |i: u32, j: u32| f64::from(isa.dot(row(i), row(j)));
     let pmi = |i: u32, j: u32, p: &Pair| {
         (f64::from(p.count) * n / (own.count[i as usize] as f64 * own.count[j as usize] as f64)).log2()
     };
@@ -271,9 +274,10 @@ fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Mat, alive: &[bool], n: f6
     let mut often: Vec<&(u32, u32, Pair)> = all.iter().filter(|p| p.2.count >= 10).collect();
     often.sort_by(|a, b| pmi(b.0, b.1, &b.2).total_cmp(&pmi(a.0, a.1, &a.2)).then((a.0, a.1).cmp(&(b.0, b.1))));
     let together = often.iter().take(PAIRS).map(|(i, j, p)| record(*i, *j, p)).collect();
-    let redundant = most_alike(directions.view(), alive, PAIRS)
+    let redundant = most_alike(directions.rows.view(), PAIRS)
         .into_iter()
         .map(|(i, j, cosine)| {
+            let (i, j) = (directions.latents[i as usize], directions.latents[j as usize]);
             let met = sums.partners.as_ref().and_then(|p| {
                 let list = p[i as usize].pairs(i as usize);
                 list.binary_search_by_key(&j, |p| p.0).ok().map(|at| list[at].1)
@@ -566,12 +570,14 @@ fn picture_columns(
         .collect();
     columns.bytes("cited", &[rows.len(), shape[0], h, w], rows.concat());
     for (s, sae) in saes.iter().enumerate() {
-        let latents = sae.config().latents;
-        let wall: Vec<Vec<u8>> = (0..latents).into_par_iter().map(|h| signed(&small(&sae.feature(h)).0)).collect();
-        columns.bytes(format!("{s}.wall"), &[latents, shape[0], h, w], wall.concat());
         let own = by_latent(&gathered.saes[s], gathered.saes[s].rows.len() as f64, options.weights);
-        let list: Vec<usize> =
-            own.order.into_iter().filter(|&h| own.count[h] > 0).take(options.pictured.min(200)).collect();
+        // What is never used is noise, and noise does not compress.
+        let most = if s == 0 { WALL } else { options.pictured };
+        let used: Vec<usize> = own.order.into_iter().filter(|&h| own.count[h] > 0).take(most).collect();
+        let wall: Vec<Vec<u8>> = used.par_iter().map(|&h| signed(&small(&sae.feature(h)).0)).collect();
+        columns.bytes(format!("{s}.wall"), &[used.len(), shape[0], h, w], wall.concat());
+        columns.counts(format!("{s}.wall_of"), &[used.len()], used.iter().map(|&h| h as u32).collect());
+        let list = &used[..used.len().min(options.pictured.min(200))];
         if h < shape[1] || w < shape[2] {
             let large: Vec<u8> =
                 list.iter().flat_map(|&h| signed(&shrink(&sae.feature(h), shape, 2 * SIDE).0)).collect();
@@ -582,27 +588,27 @@ fn picture_columns(
 }
 
 fn ensemble(columns: &mut Columns, saes: &[&Sae], gathered: &Gathered) -> EnsembleAnalysis {
-    let directions: Vec<Mat> = saes.iter().map(|s| unit_directions(s)).collect();
-    let alive: Vec<Vec<bool>> =
-        gathered.saes.iter().map(|s| s.latents.iter().map(|l| l.count() > 0).collect()).collect();
+    let directions: Vec<Directions> = saes
+        .iter()
+        .zip(&gathered.saes)
+        .map(|(sae, sums)| live_directions(sae, &sums.latents.iter().map(|l| l.count() > 0).collect::<Vec<_>>()))
+        .collect();
     let m = saes.len();
     let mut record = EnsembleAnalysis { mmcs: vec![vec![Number(None); m]; m], ..EnsembleAnalysis::default() };
-    for i in 0..m {
-        let mut partners = vec![0usize; alive[i].len()];
-        let mut best = vec![f64::NAN; alive[i].len()];
+    for (i, own) in directions.iter().enumerate() {
+        let mut partners = vec![0usize; own.latents.len()];
+        let mut best = vec![f64::NAN; saes[i].config().latents];
         for j in (0..m).filter(|&j| j != i) {
-            let found = best_partners(directions[i].view(), directions[j].view(), &alive[j]);
-            let live = || found.iter().zip(&alive[i]).filter(|f| *f.1).filter_map(|f| *f.0);
-            record.mmcs[i][j] = mean(live().map(|f| f64::from(f.1))).into();
-            for (h, f) in found.iter().enumerate() {
-                let Some((_, cosine)) = f.filter(|_| alive[i][h]) else { continue };
-                partners[h] += usize::from(cosine >= SAME);
-                best[h] = best[h].max(f64::from(cosine));
+            let found = best_partners(own.rows.view(), directions[j].rows.view());
+            record.mmcs[i][j] = mean(found.iter().flatten().map(|f| f64::from(f.1))).into();
+            for ((partners, &h), found) in partners.iter_mut().zip(&own.latents).zip(&found) {
+                let Some((_, cosine)) = *found else { continue };
+                *partners += usize::from(cosine >= SAME);
+                best[h as usize] = best[h as usize].max(f64::from(cosine));
             }
         }
-        let live = || partners.iter().zip(&alive[i]).filter(|p| *p.1).map(|p| *p.0);
-        record.shared.push(live().filter(|&p| p == m - 1).count() as u64);
-        record.own.push(live().filter(|&p| p == 0).count() as u64);
+        record.shared.push(partners.iter().filter(|&&p| p == m - 1).count() as u64);
+        record.own.push(partners.iter().filter(|&&p| p == 0).count() as u64);
         columns.figures(format!("{i}.best_partner"), &[best.len()], best);
     }
     record

@@ -107,6 +107,15 @@
     return canvas;
   };
 
+  // The picture of a feature; those that are never used have none.
+  const places = new Map();
+  const featurePicture = (s, h) => {
+    if (!places.has(s)) places.set(s, new Map(Array.from(col(`${s}.wall_of`), (latent, i) => [latent, i])));
+    const at = places.get(s).get(h), label = t("feature", { h });
+    if (at !== undefined) return picture(`${s}.wall`, at, true, label);
+    return C[`${s}.wall`]?.png ? el("canvas", { class: "pic none", width: 8, height: 8, role: "img", "aria-label": label }) : null;
+  };
+
   // ---- charts ---------------------------------------------------------------------------------------------------
   const W = 420, H = 230, M = { l: 52, r: 12, t: 12, b: 40 };
   const ticks = (low, high, n = 5) => {
@@ -237,7 +246,7 @@
     const grid = el("div", { class: "grid" }), status = el("p", { class: "note", "aria-live": "polite" });
     const more = el("button", { class: "more", onclick: () => grow() });
     const value = (h) => (state.by === "index" ? "" : ["frequency", "share"].includes(state.by) ? pct(col(`${state.s}.${state.by}`)[h], 2) : fmt(col(`${state.s}.${state.by}`)[h], 4));
-    const tile = (h) => el("button", { class: "tile", onclick: () => open(state.s, h, state.list), "data-latent": h }, picture(`${state.s}.wall`, h, true, t("feature", { h })),
+    const tile = (h) => el("button", { class: "tile", onclick: () => open(state.s, h, state.list), "data-latent": h }, featurePicture(state.s, h),
       el("span", { class: "n" }, String(h)), el("span", { class: "v" }, value(h)));
     const grow = () => {
       const next = state.list.slice(state.shown, state.shown + 200);
@@ -423,7 +432,7 @@
     const pictured = Array.from(col(`${s}.pictured`)), at = pictured.indexOf(h), v = (name) => col(`${s}.${name}`)[h];
     const order = list?.length ? list : pictured, here = order.indexOf(h);
     const go = (d) => { const next = order[here + d]; if (next !== undefined) open(s, next, order); };
-    const large = C[`${s}.large`] && at >= 0 && at < C[`${s}.large`].n ? picture(`${s}.large`, at, true, t("feature", { h })) : picture(`${s}.wall`, h, true, t("feature", { h }));
+    const large = C[`${s}.large`] && at >= 0 && at < C[`${s}.large`].n ? picture(`${s}.large`, at, true, t("feature", { h })) : featurePicture(s, h);
     const facts = ["frequency", "strength", "score", "score_scaled", "delta_sse", "delta_pearson", "share", "largest"].map((name) => [t(name), ["frequency", "share"].includes(name) ? pct(v(name), 2) : fmt(v(name), 5)]);
     facts.push([t("norm"), fmt(v("encoder_norm"), 3)], [t("cosine"), fmt(v("cosine"), 3)]);
     const parts = [el("div", { class: "dialog-head" }, large, el("div", { class: "grow" }, el("h2", { id: "feature-title" }, t("feature", { h }) + (S.length > 1 ? ` · ${t("sae")} ${s}` : "")),
