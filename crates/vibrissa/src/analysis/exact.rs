@@ -1,7 +1,7 @@
 //! Sums that do not depend on the order of their addends: shards merge to the bits of one pass, whatever the threads.
 
-/// A sum of f64 in fixed point: every addend is rounded once, to a multiple of 2⁻⁷² (below 2²⁰ in size) or of 2⁻¹⁰
-/// (above), and adding integers is exact. Holds 2³⁵ addends of either kind.
+/// A sum of f64 in fixed point: every addend is rounded once, to a multiple of 2⁻⁷² (below 2⁻¹⁰ in size), of 2⁻⁵² (below
+/// 2¹⁰, and up to 2²⁰ to its own last bit) or of 2⁻¹⁰ (above), and adding integers is exact. Holds 2³⁵ addends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exact {
     small: i128,
@@ -11,12 +11,21 @@ pub struct Exact {
 const SMALL: f64 = 4_722_366_482_869_645_213_696.0; // 2^72
 const LARGE: f64 = 1024.0;
 const LIMIT: f64 = 1_048_576.0; // 2^20
+const MIDDLE: f64 = 4_503_599_627_370_496.0; // 2^52
+
+/// A value below 2¹⁰ in size as a multiple of 2⁻⁷², by way of 64 bits: the CPU turns floats into no wider integers.
+#[inline]
+pub(super) fn fixed_72(value: f64) -> i128 {
+    if value.abs() < 1.0 / 1024.0 { i128::from((value * SMALL) as i64) } else { i128::from((value * MIDDLE) as i64) << 20 }
+}
 
 impl Exact {
     /// Adds a finite value of size below 2⁸⁰; others are left out.
     #[inline]
     pub fn add(&mut self, value: f64) {
-        if value.abs() < LIMIT {
+        if value.abs() < 1024.0 {
+            self.small += fixed_72(value);
+        } else if value.abs() < LIMIT {
             self.small += (value * SMALL) as i128;
         } else if value.abs() < 1.2e24 {
             self.large += (value * LARGE) as i128;

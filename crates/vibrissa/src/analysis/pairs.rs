@@ -1,12 +1,13 @@
 //! Which latents are active together: for every pair that ever is, how often, and the sum of the products.
 
+use super::exact::fixed_72;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Pairs that are kept before all are given up: a gigabyte.
 pub const MOST: usize = 24_000_000;
 
-const UNIT: f64 = 18_446_744_073_709_551_616.0; // 2^64
+const UNIT: f64 = 4_722_366_482_869_645_213_696.0; // 2^72
 
 /// Co-activation of two latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl Pair {
     #[inline]
     fn add(&mut self, product: f64) {
         self.count += 1;
-        self.sum += (product * UNIT) as i128;
+        self.sum += if product.abs() < 1024.0 { fixed_72(product) } else { (product * UNIT) as i128 };
     }
 
     /// Σ latent_i · latent_j.
