@@ -16,7 +16,11 @@ const MIDDLE: f64 = 4_503_599_627_370_496.0; // 2^52
 /// A value below 2¹⁰ in size as a multiple of 2⁻⁷², by way of 64 bits: the CPU turns floats into no wider integers.
 #[inline]
 pub(super) fn fixed_72(value: f64) -> i128 {
-    if value.abs() < 1.0 / 1024.0 { i128::from((value * SMALL) as i64) } else { i128::from((value * MIDDLE) as i64) << 20 }
+    if value.abs() < 1.0 / 1024.0 {
+        i128::from((value * SMALL) as i64)
+    } else {
+        i128::from((value * MIDDLE) as i64) << 20
+    }
 }
 
 impl Exact {

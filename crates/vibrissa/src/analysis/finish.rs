@@ -461,7 +461,7 @@ fn sample_columns(
             let numbers: Vec<usize> = far.iter().map(|r| r.row as usize).collect();
             let class: Vec<usize> = far.iter().map(|r| r.class as usize).collect();
             let (_, latents) = encode(sae, data, &numbers);
-            let found = separation(&latents, &class, classes);
+            let found = separation(&latents, sae.config().latents, &class, classes);
             own.silhouette = found.silhouette.into();
             (own.probe, own.majority) = (found.probe.into(), found.majority.into());
         }

@@ -21,37 +21,32 @@ pub struct Separation {
     pub majority: f64,
 }
 
-/// Products of all pairs of rows, `[n, n]`, in f64.
-fn gram(rows: &Latents) -> Vec<f64> {
+/// Products of all pairs of rows, `[n, n]`, in f64: each row is laid out in full once, the others meet it where they are
+/// active.
+fn gram(rows: &Latents, latents: usize) -> Vec<f64> {
     let n = rows.rows();
     let mut out = vec![0.0; n * n];
-    out.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, out)| {
-        let (a, x) = rows.row(i);
-        for (j, out) in out.iter_mut().enumerate() {
-            let (b, y) = rows.row(j);
-            let (mut p, mut q, mut sum) = (0, 0, 0.0f64);
-            while p < a.len() && q < b.len() {
-                match a[p].cmp(&b[q]) {
-                    std::cmp::Ordering::Less => p += 1,
-                    std::cmp::Ordering::Greater => q += 1,
-                    std::cmp::Ordering::Equal => {
-                        sum += f64::from(x[p]) * f64::from(y[q]);
-                        (p, q) = (p + 1, q + 1);
-                    }
-                }
+    out.par_chunks_mut(n.max(1)).enumerate().for_each_init(
+        || vec![0.0f64; latents],
+        |dense, (i, out)| {
+            let (index, value) = rows.row(i);
+            index.iter().zip(value).for_each(|(&h, &v)| dense[h as usize] = f64::from(v));
+            for (j, out) in out.iter_mut().enumerate() {
+                let (index, value) = rows.row(j);
+                *out = index.iter().zip(value).map(|(&h, &v)| dense[h as usize] * f64::from(v)).sum();
             }
-            *out = sum;
-        }
-    });
+            index.iter().for_each(|&h| dense[h as usize] = 0.0);
+        },
+    );
     out
 }
 
-/// Separation of these rows, whose classes are `class` (below `classes`).
-pub fn separation(rows: &Latents, class: &[usize], classes: usize) -> Separation {
+/// Separation of these rows of `latents` latents, whose classes are `class` (below `classes`).
+pub fn separation(rows: &Latents, latents: usize, class: &[usize], classes: usize) -> Separation {
     let n = rows.rows();
     let mut sizes = vec![0usize; classes];
     class.iter().for_each(|&c| sizes[c] += 1);
-    let gram = gram(rows);
+    let gram = gram(rows, latents);
     let present: Vec<usize> = (0..classes).filter(|&c| sizes[c] > 0).collect();
     Separation {
         silhouette: if present.len() < 2 { f64::NAN } else { silhouette(&gram, class, &sizes) },
@@ -149,18 +144,18 @@ mod tests {
     #[test]
     fn classes_that_lie_apart_are_told_apart() {
         let (latents, class) = rows(90, true);
-        let s = separation(&latents, &class, 3);
+        let s = separation(&latents, 16, &class, 3);
         assert!(s.probe == 1.0 && s.silhouette > 0.9 && (s.majority - 1.0 / 3.0).abs() < 0.02, "{s:?}");
         let (latents, class) = rows(90, false);
-        let s = separation(&latents, &class, 3);
+        let s = separation(&latents, 16, &class, 3);
         assert!(s.probe < 0.6 && s.silhouette < 0.1, "{s:?}");
     }
 
     #[test]
     fn what_cannot_be_told_is_not_a_number() {
         let (latents, _) = rows(5, true);
-        let s = separation(&latents, &[0; 5], 1);
+        let s = separation(&latents, 16, &[0; 5], 1);
         assert!(s.silhouette.is_nan() && s.probe.is_nan() && s.majority == 1.0);
-        assert!(separation(&latents, &[0, 0, 1, 0, 0], 2).probe.is_nan());
+        assert!(separation(&latents, 16, &[0, 0, 1, 0, 0], 2).probe.is_nan());
     }
 }
