@@ -9,6 +9,11 @@ pub const MOST: usize = 24_000_000;
 
 const UNIT: f64 = 4_722_366_482_869_645_213_696.0; // 2^72
 
+#[inline]
+fn fixed(product: f64) -> i128 {
+    if product.abs() < 1024.0 { fixed_72(product) } else { (product * UNIT) as i128 }
+}
+
 /// Co-activation of two latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pair {
@@ -22,7 +27,7 @@ impl Pair {
     #[inline]
     fn add(&mut self, product: f64) {
         self.count += 1;
-        self.sum += if product.abs() < 1024.0 { fixed_72(product) } else { (product * UNIT) as i128 };
+        self.sum += fixed(product);
     }
 
     /// Σ latent_i · latent_j.
@@ -64,8 +69,8 @@ impl Hasher for Numbers {
 pub enum Partners {
     /// By number.
     Few(HashMap<u32, Pair, BuildHasherDefault<Numbers>>),
-    /// All latents after this one, in order.
-    Many(Vec<Pair>),
+    /// All latents after this one, in order: counts and fixed-point sums, apart so that they are dense in the cache.
+    Many(Vec<u32>, Vec<i128>),
 }
 
 impl Default for Partners {
@@ -81,9 +86,11 @@ impl Partners {
         if let Partners::Few(map) = self
             && map.len() > (n - i) / 8
         {
-            let mut all = vec![Pair::default(); n - i - 1];
-            map.iter().for_each(|(&j, &p)| all[j as usize - i - 1] = p);
-            *self = Partners::Many(all);
+            let (mut counts, mut sums) = (vec![0; n - i - 1], vec![0; n - i - 1]);
+            for (&j, p) in map.iter() {
+                (counts[j as usize - i - 1], sums[j as usize - i - 1]) = (p.count, p.sum);
+            }
+            *self = Partners::Many(counts, sums);
         }
         let value = f64::from(value);
         match self {
@@ -92,9 +99,11 @@ impl Partners {
                     map.entry(j).or_default().add(value * f64::from(v));
                 }
             }
-            Partners::Many(all) => {
+            Partners::Many(counts, sums) => {
                 for (&j, &v) in others.iter().zip(values) {
-                    all[j as usize - i - 1].add(value * f64::from(v));
+                    let at = j as usize - i - 1;
+                    counts[at] += 1;
+                    sums[at] += fixed(value * f64::from(v));
                 }
             }
         }
@@ -102,19 +111,24 @@ impl Partners {
 
     /// Adds one pair as another shard saw it.
     pub fn merge(&mut self, i: usize, j: u32, other: Pair) {
-        let own = match self {
-            Partners::Few(map) => map.entry(j).or_default(),
-            Partners::Many(all) => &mut all[j as usize - i - 1],
-        };
-        own.count += other.count;
-        own.sum += other.sum;
+        match self {
+            Partners::Few(map) => {
+                let own = map.entry(j).or_default();
+                own.count += other.count;
+                own.sum += other.sum;
+            }
+            Partners::Many(counts, sums) => {
+                counts[j as usize - i - 1] += other.count;
+                sums[j as usize - i - 1] += other.sum;
+            }
+        }
     }
 
     /// Pairs in memory.
     pub fn len(&self) -> usize {
         match self {
             Partners::Few(map) => map.len(),
-            Partners::Many(all) => all.len(),
+            Partners::Many(counts, _) => counts.len(),
         }
     }
 
@@ -127,9 +141,9 @@ impl Partners {
     pub fn pairs(&self, i: usize) -> Vec<(u32, Pair)> {
         let mut out: Vec<(u32, Pair)> = match self {
             Partners::Few(map) => map.iter().map(|(&j, &p)| (j, p)).collect(),
-            Partners::Many(all) => {
-                let number = |d: usize| (i + 1 + d) as u32;
-                all.iter().enumerate().filter(|p| p.1.count > 0).map(|(d, &p)| (number(d), p)).collect()
+            Partners::Many(counts, sums) => {
+                let all = counts.iter().zip(sums).enumerate().filter(|p| *p.1.0 > 0);
+                all.map(|(d, (&count, &sum))| ((i + 1 + d) as u32, Pair { count, sum })).collect()
             }
         };
         out.sort_unstable_by_key(|p| p.0);
@@ -156,7 +170,7 @@ mod tests {
                 naive[j as usize].1 += 0.5 * f64::from(v);
             }
         }
-        assert!(matches!(own, Partners::Many(_)));
+        assert!(matches!(own, Partners::Many(..)));
         for (j, p) in own.pairs(3) {
             assert_eq!((p.count, p.sum()), naive[j as usize]);
         }
