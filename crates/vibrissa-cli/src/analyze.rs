@@ -1,8 +1,8 @@
 //! `vibrissa analyze`: what the features of a run do on given rows.
 
-use crate::data::{DataArgs, open};
+use crate::data::{DataArgs, read_data};
 use crate::part::{Part, names_hash};
-use crate::{show, train};
+use crate::show;
 use clap::Args;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,11 @@ use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
-use vibrissa::format::{self, Model, write_atomically};
+use vibrissa::format::{self, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::Number;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
 use vibrissa::record::columns::Columns;
-use vibrissa::train::check_width;
 use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
@@ -30,6 +29,19 @@ pub struct AnalyzeArgs {
     run: PathBuf,
     /// The data to look at
     data: String,
+    #[command(flatten)]
+    common: Common,
+    /// Look at the I-th of N parts of the rows only, and write DIR/shard-I-of-N.safetensors for merge (I from 1)
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+/// What analyze and merge share.
+#[derive(Args, Debug)]
+struct Common {
     /// Rows to look at
     #[arg(long, value_enum, default_value = "all")]
     split: Part,
@@ -42,15 +54,23 @@ pub struct AnalyzeArgs {
     /// Features whose example rows are pictured, the first so many by score
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pictured: usize,
-    /// Look at the I-th of N parts of the rows only, and write DIR/shard-I-of-N.safetensors for merge (I from 1)
-    #[arg(long, value_name = "I/N")]
-    shard: Option<String>,
-    /// Leave out files that cannot be read, and list them
-    #[arg(long)]
-    skip_bad: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+impl Common {
+    fn options(&self) -> Result<Options> {
+        Ok(Options { weights: weights(&self.weights)?, pictured: self.pictured })
+    }
+
+    fn folder(&self, run: &Path) -> PathBuf {
+        match (&self.out, run.is_dir()) {
+            (Some(out), _) => out.clone(),
+            (None, true) => run.to_path_buf(),
+            (None, false) => run.parent().map(Path::to_path_buf).unwrap_or_default(),
+        }
+    }
 }
 
 fn weights(text: &str) -> Result<[f64; 2]> {
@@ -83,24 +103,16 @@ fn belonging(run: &Path, data: &Dataset, rows: &[usize]) -> Result<[u8; 32]> {
     Ok(*hash.finalize().as_bytes())
 }
 
-fn folder_of(out: &Option<PathBuf>, run: &Path) -> PathBuf {
-    match (out, run.is_dir()) {
-        (Some(out), _) => out.clone(),
-        (None, true) => run.to_path_buf(),
-        (None, false) => run.parent().map(Path::to_path_buf).unwrap_or_default(),
-    }
-}
-
 /// Analyses.
 pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let options = Options { weights: weights(&args.weights)?, pictured: args.pictured };
+    let options = args.common.options()?;
     let shard = args.shard.as_deref().map(part).transpose()?;
     let model = format::read_model(&args.run)?;
-    let folder = folder_of(&args.out, &args.run);
-    let data = read_data(&args.run, &model, &args.data, args.skip_bad)?;
-    check_width(&args.run, &model, data.dim())?;
-    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let folder = args.common.folder(&args.run);
+    let how = DataArgs { skip_bad: args.skip_bad, ..DataArgs::default() };
+    let data = read_data(&args.run, &model, &args.data, how)?;
+    let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let saes: Vec<&Sae> = model.saes.iter().collect();
     let own = shard.map_or(&rows[..], |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
@@ -124,13 +136,13 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let seen = Seen {
         run: &args.run,
         spec: &args.data,
-        split: args.split,
+        split: args.common.split,
         data: &data,
         saes,
         started,
         rows_per_s: Some(rows_per_s),
     };
-    seen.write(&gathered?, &options, &folder, args.json)
+    seen.write(&gathered?, &options, &folder, args.common.json)
 }
 
 /// Put the shards of one analysis together: the result is that of one pass, to the last digit.
@@ -143,31 +155,17 @@ pub struct MergeArgs {
     /// All shards
     #[arg(required = true, value_name = "SHARD")]
     shards: Vec<PathBuf>,
-    /// Rows that were looked at
-    #[arg(long, value_enum, default_value = "all")]
-    split: Part,
-    /// Folder for the results [default: RUN]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Weights of frequency and strength in the score
-    #[arg(long, value_name = "F,S", default_value = "0.7,0.3")]
-    weights: String,
-    /// Features whose example rows are pictured, the first so many by score
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pictured: usize,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Merges.
 pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let options = Options { weights: weights(&args.weights)?, pictured: args.pictured };
+    let options = args.common.options()?;
     let model = format::read_model(&args.run)?;
-    let data = read_data(&args.run, &model, &args.data, false)?;
-    check_width(&args.run, &model, data.dim())?;
-    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let data = read_data(&args.run, &model, &args.data, DataArgs::default())?;
+    let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let own = belonging(&args.run, &data, &rows)?;
     let mut whole: Option<Gathered> = None;
@@ -191,9 +189,16 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
         return Err(Error::option("shards", "every row once", found, "give each of the N shards once"));
     }
     let saes: Vec<&Sae> = model.saes.iter().collect();
-    let seen =
-        Seen { run: &args.run, spec: &args.data, split: args.split, data: &data, saes, started, rows_per_s: None };
-    seen.write(&whole, &options, &folder_of(&args.out, &args.run), args.json)
+    let seen = Seen {
+        run: &args.run,
+        spec: &args.data,
+        split: args.common.split,
+        data: &data,
+        saes,
+        started,
+        rows_per_s: None,
+    };
+    seen.write(&whole, &options, &args.common.folder(&args.run), args.common.json)
 }
 
 /// What was analysed.
@@ -209,16 +214,12 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     /// The same latents at the checkpoints that the run kept (`--keep`), and at its end.
-    fn history(&self, options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
-        let step = |p: &Path| -> Option<u64> { p.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok() };
-        let kept = std::fs::read_dir(self.run.join("checkpoints")).into_iter().flatten().flatten().map(|e| e.path());
-        let mut kept: Vec<(u64, PathBuf)> = kept.filter_map(|p| Some((step(&p)?, p))).collect();
-        kept.sort();
+    fn history(&self, rows: &[usize], options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
+        let kept = Folder(self.run.to_path_buf()).history();
         if kept.is_empty() {
             return Ok(Vec::new());
         }
-        let all: Vec<usize> = (0..self.data.originals()).map(|o| o * self.data.copies()).collect();
-        let rows = history_rows(&all);
+        let rows = history_rows(rows);
         let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.saes.len()];
         for (step, path) in &kept {
             let model = format::read_model(path)?;
@@ -237,7 +238,8 @@ impl Seen<'_> {
         let spinner = show::spinner("comparing features");
         let (mut record, mut columns) = finish(&self.saes, self.data, gathered, options);
         spinner.finish_and_clear();
-        let histories = self.history(options, &mut columns)?;
+        let rows: Vec<usize> = gathered.saes[0].rows.iter().map(|r| r.row as usize).collect();
+        let histories = self.history(&rows, options, &mut columns)?;
         record.saes.iter_mut().zip(histories).for_each(|(sae, history)| sae.history = history);
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
@@ -256,18 +258,6 @@ impl Seen<'_> {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Opens data in the shape that a model takes, read as its run read it.
-pub fn read_data(run: &Path, model: &Model, spec: &str, skip_bad: bool) -> Result<Dataset> {
-    let settings = train::settings(run)?;
-    let mut args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
-    if let Some(p) = model.config.pictures {
-        args.size = Some(format!("{}x{}", p.width, p.height));
-        (args.gray, args.rgb) = (p.channels == 1, p.channels == 3);
-    }
-    let args = DataArgs { augment: None, skip_bad, ..args };
-    open(spec, &args.options(settings.as_ref().map_or(42, |s| s.seed))?)
 }
 
 /// Writes the columns, the table and, last, the record.

@@ -1,12 +1,14 @@
 //! Options that say how data is read, shared by the commands.
 
+use crate::{show, train};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use vibrissa::data::Dataset;
 use vibrissa::data::rows::{Channels, Fit, LoadOptions, Range};
+use vibrissa::format::Model;
+use vibrissa::train::check_width;
 use vibrissa::{Error, Result};
-
-use crate::show;
 
 /// How data is read; the keys of `config.toml` are the same.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +97,21 @@ fn parse_size(text: &str) -> Result<(usize, usize)> {
         None => parse(text).map(|n| (n, n)),
     };
     sides.ok_or_else(|| Error::option("--size", "1 to 16384 pixels a side", text, "e.g. --size 28 or --size 96x64"))
+}
+
+/// Opens data in the shape that a model takes, read as its run read it but for `--fit`, `--augment` and `--skip-bad`,
+/// which are the caller's.
+pub fn read_data(run: &Path, model: &Model, spec: &str, how: DataArgs) -> Result<Dataset> {
+    let settings = train::settings(run)?;
+    let mut args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
+    if let Some(p) = model.config.pictures {
+        args.size = Some(format!("{}x{}", p.width, p.height));
+        (args.gray, args.rgb) = (p.channels == 1, p.channels == 3);
+    }
+    let args = DataArgs { fit: how.fit.or(args.fit), augment: how.augment, skip_bad: how.skip_bad, ..args };
+    let data = open(spec, &args.options(settings.as_ref().map_or(42, |s| s.seed))?)?;
+    check_width(run, model, data.dim())?;
+    Ok(data)
 }
 
 /// Opens a data set, with a progress bar, and lists what was skipped.

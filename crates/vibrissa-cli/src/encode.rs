@@ -1,6 +1,6 @@
 //! `vibrissa encode`: the latents of given rows, for other programs.
 
-use crate::analyze::read_data;
+use crate::data::{DataArgs, read_data};
 use crate::part::Part;
 use crate::show;
 use clap::Args;
@@ -11,7 +11,6 @@ use vibrissa::format::{self, write_atomically};
 use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::model::Work;
-use vibrissa::train::check_width;
 use vibrissa::{Error, Result};
 
 /// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names.
@@ -35,9 +34,6 @@ pub struct EncodeArgs {
     skip_bad: bool,
 }
 
-/// Rows a batch.
-const BATCH: usize = 256;
-
 /// Encodes.
 pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     let model = format::read_model(&args.run)?;
@@ -45,15 +41,15 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
         let expected = format!("0 to {}", model.saes.len() - 1);
         return Err(Error::option("--sae", expected, args.sae, "SAEs are numbered from 0"));
     };
-    let data = read_data(&args.run, &model, &args.data, args.skip_bad)?;
-    check_width(&args.run, &model, data.dim())?;
+    let data = read_data(&args.run, &model, &args.data, DataArgs { skip_bad: args.skip_bad, ..DataArgs::default() })?;
     let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let mut writer = CsrWriter::new(sae.config().latents)?;
     let (mut work, mut latents) = (Work::default(), Latents::default());
-    let mut x = Mat::zeros(BATCH.min(rows.len()), data.dim());
+    let size = data.batch_rows(rows.len());
+    let mut x = Mat::zeros(size, data.dim());
     let bar = show::Bar::new("encoding");
-    for (b, batch) in rows.chunks(BATCH).enumerate() {
+    for (b, batch) in rows.chunks(size).enumerate() {
         data.fill(batch, 0, x.top_mut(batch.len()));
         sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents).map_err(|r| {
             let name = data.name(batch[r] / data.copies());
@@ -63,7 +59,7 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
             let (index, value) = latents.row(r);
             writer.row(index, value)?;
         }
-        bar.set(b * BATCH + batch.len(), rows.len());
+        bar.set(b * size + batch.len(), rows.len());
     }
     bar.finish();
     writer.finish(&args.out)?;

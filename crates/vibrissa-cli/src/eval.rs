@@ -1,8 +1,8 @@
 //! `vibrissa eval`.
 
-use crate::data::{DataArgs, open};
+use crate::data::{DataArgs, read_data};
 use crate::part::Part;
-use crate::{show, train};
+use crate::show;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,17 +49,9 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             return Err(Error::file(run, found, "only models of one shape make an ensemble: evaluate it by itself"));
         }
     }
-    let settings = train::settings(&runs[0])?;
-    let mut data_args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
-    if let Some(p) = first.pictures {
-        data_args.size = Some(format!("{}x{}", p.width, p.height));
-        (data_args.gray, data_args.rgb) = (p.channels == 1, p.channels == 3);
-    }
-    let data_args =
-        DataArgs { fit: args.fit.or(data_args.fit), augment: Some(args.augment), skip_bad: args.skip_bad, ..data_args };
-    let seed = settings.as_ref().map_or(42, |s| s.seed);
-    let data = open(data_spec, &data_args.options(seed)?)?;
-    for (run, model) in runs.iter().zip(&models) {
+    let how = DataArgs { fit: args.fit, augment: Some(args.augment), skip_bad: args.skip_bad, ..DataArgs::default() };
+    let data = read_data(&runs[0], &models[0], data_spec, how)?;
+    for (run, model) in runs.iter().zip(&models).skip(1) {
         check_width(run, model, data.dim())?;
     }
     let originals = args.split.originals(&runs, data_spec, &data)?;

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::path::Path;
 use vibrissa::Result;
 use vibrissa::data::Dataset;
+use vibrissa::data::split::spread;
 use vibrissa::format::write_atomically;
 use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
@@ -192,12 +193,6 @@ fn of(n: usize, all: usize, row: &str) -> String {
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// At most `n` of the rows, spread evenly, in order.
-fn spread(rows: &[usize], n: usize) -> Vec<usize> {
-    let n = n.min(rows.len());
-    (0..n).map(|i| rows[i * rows.len() / n]).collect()
 }
 
 /// At most `n` of the rows, as evenly from every class as there are rows, and spread evenly within each; class by class,

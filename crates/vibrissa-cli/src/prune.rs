@@ -1,12 +1,14 @@
 //! `vibrissa prune`: a smaller model of the most important features, and what it costs.
 
-use crate::analyze::read_data;
+use crate::data::{DataArgs, read_data};
 use crate::part::Part;
 use crate::show;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use vibrissa::analysis::usage::descending;
 use vibrissa::format::{self, ModelConfig, write_atomically};
+use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::ANALYSIS_SCHEMA;
 use vibrissa::train::evaluate::evaluate;
@@ -59,9 +61,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
             if values.len() != latents {
                 return Err(Error::file(&path, "is of another model", "run vibrissa analyze RUN DATA again"));
             }
-            let mut order: Vec<usize> = (0..latents).collect();
-            order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-            Ok(order)
+            Ok(descending(values))
         })
         .collect::<Result<_>>()?;
     let spec = match (&args.data, crate::train::settings(&args.run)?.and_then(|s| s.about)) {
@@ -69,7 +69,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
         (None, Some(about)) => about.data,
         (None, None) => return Err(Error::option("--data", "rows to measure on", "none", "name the data")),
     };
-    let data = read_data(&args.run, &model, &spec, true)?;
+    let data = read_data(&args.run, &model, &spec, DataArgs { skip_bad: true, ..DataArgs::default() })?;
     let runs = std::slice::from_ref(&args.run);
     let (part, originals) = match Part::Test.originals(runs, &spec, &data) {
         Ok(test) => ("held-out rows", test),
@@ -90,9 +90,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
         let saes = kept(n)?;
         let refs: Vec<&Sae> = saes.iter().collect();
         let brief = evaluate(&refs, &model.mean, &data, &rows, false, &mut |_, _| ()).brief();
-        let mean = |all: Vec<f64>| (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
-        let pearson = mean(brief.iter().filter_map(|b| b.0).collect());
-        let fvu = mean(brief.iter().filter_map(|b| b.1).collect());
+        let (pearson, fvu) = (mean(brief.iter().filter_map(|b| b.0)), mean(brief.iter().filter_map(|b| b.1)));
         let mark = if n == args.top { " ←" } else { "" };
         table.push(vec![format!("{}{mark}", show::count(n)), show::figure(pearson), show::figure(fvu)]);
         curve.push(serde_json::json!({"features": n, "pearson": pearson, "fvu": fvu}));

@@ -17,6 +17,7 @@ use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split};
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::kernels::Isa;
+use vibrissa::metrics;
 use vibrissa::record::EvalRecord;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
@@ -183,8 +184,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     write_record(&folder, "eval.json", &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
     if let Some(began) = began.as_mut().filter(|_| rows.test.len() <= PROBE) {
-        let all: Vec<f64> = record.saes.iter().filter_map(|s| s.scores.pearson).collect();
-        began.2 = (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
+        began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
     }
     if let Some((with, Some(before), Some(after))) = began {
         eprintln!("began with {with}: held-out Pearson {before:.4} before training, {after:.4} after");
@@ -210,9 +210,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 
 /// What is made from the model after the last step, in this order.
 fn made_last(folder: &Folder, folds: bool) -> Vec<PathBuf> {
-    let names =
-        ["eval.json", if folds { "eval-folds.json" } else { "eval.json" }, "features.png", "reconstructions.png"];
-    names.iter().map(|n| folder.0.join(n)).collect()
+    let figures = ["eval.json", "eval-folds.json"].into_iter().take(if folds { 2 } else { 1 });
+    figures.chain(["features.png", "reconstructions.png"]).map(|name| folder.0.join(name)).collect()
 }
 
 /// Pictures are brought to the shape of the model that training begins with.

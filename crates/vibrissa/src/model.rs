@@ -113,13 +113,6 @@ pub struct Work {
 }
 
 impl Work {
-    /// Enough to decode latents that were encoded with another.
-    pub fn for_decoding(config: &Config) -> Work {
-        let mut work = Work::default();
-        work.prepare(0, config);
-        work
-    }
-
     fn prepare(&mut self, rows: usize, config: &Config) {
         let threads = rayon::current_num_threads().max(1);
         self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);

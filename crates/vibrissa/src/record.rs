@@ -370,12 +370,6 @@ pub struct MetricsLine {
 }
 
 impl MetricsLine {
-    /// Held-out Pearson, mean over the SAEs that have one.
-    pub fn mean_pearson(&self) -> Option<f64> {
-        let all: Vec<f64> = self.saes.iter().filter_map(|s| s.pearson).collect();
-        (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
-    }
-
     /// The line, with its newline.
     pub fn to_line(&self) -> String {
         let mut line = serde_json::to_string(self).expect("plain data always serialises");

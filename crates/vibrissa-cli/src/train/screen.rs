@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use vibrissa::Result;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::Split;
+use vibrissa::metrics::mean;
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
 use vibrissa::train::run::{Event, Outcome, RunRows};
@@ -155,7 +156,7 @@ impl Screen {
                 }
             }
             Event::Line(line) => {
-                self.pearson = line.mean_pearson();
+                self.pearson = mean(line.saes.iter().filter_map(|s| s.pearson));
                 if let (Some(began), true) = (&mut self.began, line.step == self.steps) {
                     began.2 = self.pearson;
                 }

@@ -14,10 +14,10 @@ pub struct Directions {
     pub rows: Mat,
 }
 
-/// Directions of the latents that are alive: the others would only cost time.
-pub fn live_directions(sae: &Sae, alive: &[bool]) -> Directions {
+/// Directions of the latents that some row uses, by their counts: the others would only cost time.
+pub fn live_directions(sae: &Sae, count: &[u64]) -> Directions {
     let all = sae.decoder_rows();
-    let latents: Vec<u32> = (0..alive.len() as u32).filter(|&h| alive[h as usize]).collect();
+    let latents: Vec<u32> = (0..count.len() as u32).filter(|&h| count[h as usize] > 0).collect();
     let mut rows = Mat::zeros(latents.len(), all.cols());
     let isa = Isa::current();
     rows.data_mut().par_chunks_mut(all.cols()).zip(&latents).for_each(|(row, &h)| {

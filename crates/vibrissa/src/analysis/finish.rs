@@ -6,10 +6,11 @@ use super::pairs::Pair;
 use super::separate::separation;
 use super::stream::{Gathered, RowQuality, SaeSums};
 use super::sums::{BINS, EXAMPLES, Example, LatentSums, Smallest};
-use super::usage::{shares, spearman, usage};
+use super::usage::{descending, shares, spearman, usage};
 use crate::data::Dataset;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
+use crate::metrics::mean;
 use crate::model::{Sae, Work};
 use crate::random::mix;
 use crate::record::analysis::{
@@ -65,6 +66,13 @@ struct ByLatent {
     order: Vec<usize>,
 }
 
+impl ByLatent {
+    /// Latents that some row uses, the most important first.
+    fn used(&self) -> impl Iterator<Item = usize> {
+        self.order.iter().copied().filter(|&h| self.count[h] > 0)
+    }
+}
+
 fn by_latent(sums: &SaeSums, rows: f64, weights: [f64; 2]) -> ByLatent {
     let count: Vec<u64> = sums.latents.iter().map(|l| l.count()).collect();
     let frequency: Vec<f64> = count.iter().map(|&c| c as f64 / rows).collect();
@@ -76,18 +84,16 @@ fn by_latent(sums: &SaeSums, rows: f64, weights: [f64; 2]) -> ByLatent {
     let scaled = |s: f64| if strongest > 0.0 { s / strongest } else { 0.0 };
     let scaled = frequency.iter().zip(&strength).map(|(&f, &s)| weighted(f, scaled(s))).collect();
     let delta_sse: Vec<f64> = sums.latents.iter().map(|l| l.delta_sse.value() / rows).collect();
-    let mut order: Vec<usize> = (0..count.len()).collect();
-    order.sort_by(|&a, &b| score[b].total_cmp(&score[a]).then(a.cmp(&b)));
     ByLatent {
         delta_pearson: sums.latents.iter().map(|l| l.delta_pearson.value() / rows).collect(),
         share: shares(&delta_sse),
         count,
         frequency,
         strength,
+        order: descending(&score),
         score,
         scaled,
         delta_sse,
-        order,
     }
 }
 
@@ -107,11 +113,6 @@ fn sharpness(picture: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
     if energy > 0.0 { gradient / energy } else { f64::NAN }
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = values.filter(|v| v.is_finite()).fold((0usize, 0.0), |(n, s), v| (n + 1, s + v));
-    sum / n as f64
-}
-
 /// Record and columns of what `gathered` holds about these SAEs on these rows.
 pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Options) -> (AnalysisRecord, Columns) {
     let rows = gathered.saes[0].rows.len();
@@ -121,39 +122,39 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
     let mut columns = Columns::default();
     let mut cited = CitedRows::default();
     let mut out = Vec::new();
-    for (s, (sae, sums)) in saes.iter().zip(&gathered.saes).enumerate() {
-        let own = by_latent(sums, n, options.weights);
-        let alive: Vec<bool> = own.count.iter().map(|&c| c > 0).collect();
-        let directions = live_directions(sae, &alive);
+    let all: Vec<ByLatent> = gathered.saes.iter().map(|sums| by_latent(sums, n, options.weights)).collect();
+    let directions: Vec<Directions> =
+        saes.iter().zip(&all).map(|(sae, own)| live_directions(sae, &own.count)).collect();
+    for (s, ((sae, sums), own)) in saes.iter().zip(&gathered.saes).zip(&all).enumerate() {
         let mut record = SaeAnalysis {
             latents: own.count.len() as u64,
-            dead: alive.iter().filter(|a| !**a).count() as u64,
+            dead: own.count.iter().filter(|&&c| c == 0).count() as u64,
             rare: own.count.iter().filter(|&&c| c > 0 && (c as f64) < n / 1000.0).count() as u64,
             dense: own.frequency.iter().filter(|&&f| f > 0.5).count() as u64,
-            l0: Number::from(mean(sums.rows.iter().map(|r| f64::from(r.l0)))),
-            pearson: Number::from(mean(sums.rows.iter().map(|r| f64::from(r.pearson)))),
+            l0: mean(sums.rows.iter().map(|r| f64::from(r.l0))).into(),
+            pearson: mean(sums.rows.iter().map(|r| f64::from(r.pearson))).into(),
             class_pearson: (0..classes.len())
                 .map(|c| mean(sums.rows.iter().filter(|r| r.class as usize == c).map(|r| f64::from(r.pearson))).into())
                 .collect(),
-            mse: Number::from(mean(sums.rows.iter().map(|r| r.sse)) / data.dim() as f64),
+            mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.dim() as f64).into(),
             usage: usage_record(&own.delta_sse),
             density: density(&own.frequency),
-            order: order(sae, &own, pictures),
-            pairs: sums.partners.is_some().then(|| pairs(sums, &own, &directions, n)),
+            order: order(sae, own, pictures),
+            pairs: sums.partners.is_some().then(|| pairs(sums, own, &directions[s], n)),
             ..SaeAnalysis::default()
         };
         if classes.len() > 1 {
-            record.classes = Some(class_columns(&mut columns, s, sums, gathered, &own, classes.len()));
+            record.classes = Some(class_columns(&mut columns, s, sums, gathered, own, classes.len()));
         }
         pearson_columns(&mut columns, s, &sums.rows, classes.len().max(1));
-        latent_columns(&mut columns, s, sae, &own, sums);
-        example_columns(&mut columns, s, sums, &own, options.pictured, &mut cited);
+        latent_columns(&mut columns, s, sae, own, sums);
+        example_columns(&mut columns, s, sums, own, options.pictured, &mut cited);
         record.reconstructions = worst_median_best(&sums.rows, classes.len().max(1), &mut cited);
         out.push(record);
     }
     sample_columns(&mut columns, saes, data, gathered, &mut out, &mut cited);
     reconstruction_columns(&mut columns, saes, data, &cited, &mut out);
-    picture_columns(&mut columns, saes, data, gathered, &cited, options);
+    picture_columns(&mut columns, saes, data, &all, &cited, options);
     let record = AnalysisRecord {
         schema: ANALYSIS_SCHEMA.into(),
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -166,7 +167,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         weights: options.weights,
         k: saes[0].config().k,
         saes: out,
-        ensemble: (saes.len() > 1).then(|| ensemble(&mut columns, saes, gathered)),
+        ensemble: (saes.len() > 1).then(|| ensemble(&mut columns, &directions, saes[0].config().latents)),
         cited: cited.rows.iter().map(|&row| cited_row(data, row)).collect(),
         seconds: Number(None),
         rows_per_s: Number(None),
@@ -278,10 +279,7 @@ fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> Pai
         .into_iter()
         .map(|(i, j, cosine)| {
             let (i, j) = (directions.latents[i as usize], directions.latents[j as usize]);
-            let met = sums.partners.as_ref().and_then(|p| {
-                let list = p[i as usize].pairs(i as usize);
-                list.binary_search_by_key(&j, |p| p.0).ok().map(|at| list[at].1)
-            });
+            let met = sums.partners.as_ref().and_then(|p| p[i as usize].get(i as usize, j));
             let met = met.map(|p| record(i, j, &p)).unwrap_or_default();
             PairRecord { a: u64::from(i), b: u64::from(j), cosine: f64::from(cosine).into(), ..met }
         })
@@ -385,7 +383,7 @@ fn example_columns(
     pictured: usize,
     cited: &mut CitedRows,
 ) {
-    let list: Vec<usize> = own.order.iter().copied().filter(|&h| own.count[h] > 0).take(pictured).collect();
+    let list: Vec<usize> = own.used().take(pictured).collect();
     columns.counts(format!("{s}.pictured"), &[list.len()], list.iter().map(|&h| h as u32).collect());
     type Kind = fn(&LatentSums) -> &Smallest;
     let kinds: [(&str, Kind); 3] = [("top", |l| &l.top), ("random", |l| &l.random), ("near", |l| &l.near)];
@@ -446,7 +444,7 @@ fn sample_columns(
     let far: Vec<&RowQuality> = all.into_iter().take(SEPARATED).collect();
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let numbers: Vec<usize> = heat.iter().map(|r| r.row as usize).collect();
-        let (_, latents) = encode(sae, data, &numbers);
+        let (_, latents, _) = encode(sae, data, &numbers);
         let (mut start, mut index, mut value) = (vec![0u32], Vec::new(), Vec::new());
         for b in 0..numbers.len() {
             let (i, v) = latents.row(b);
@@ -460,7 +458,7 @@ fn sample_columns(
         if let Some(own) = &mut record.classes {
             let numbers: Vec<usize> = far.iter().map(|r| r.row as usize).collect();
             let class: Vec<usize> = far.iter().map(|r| r.class as usize).collect();
-            let (_, latents) = encode(sae, data, &numbers);
+            let (_, latents, _) = encode(sae, data, &numbers);
             let found = separation(&latents, sae.config().latents, &class, classes);
             own.silhouette = found.silhouette.into();
             (own.probe, own.majority) = (found.probe.into(), found.majority.into());
@@ -468,13 +466,14 @@ fn sample_columns(
     }
 }
 
-fn encode(sae: &Sae, data: &Dataset, rows: &[usize]) -> (Mat, Latents) {
+/// Rows, their latents, and what can decode these again.
+fn encode(sae: &Sae, data: &Dataset, rows: &[usize]) -> (Mat, Latents, Work) {
     let mut x = Mat::zeros(rows.len(), data.dim());
     data.fill(rows, 0, x.view_mut());
     let (mut work, mut latents) = (Work::default(), Latents::default());
     // Rows that overflow were refused by the pass.
     let _ = sae.encode(Isa::current(), x.view(), &mut work, &mut latents);
-    (x, latents)
+    (x, latents, work)
 }
 
 fn reconstruction_columns(
@@ -487,9 +486,9 @@ fn reconstruction_columns(
     let shape = data.shape().map(|s| [s.channels, s.height, s.width]);
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let rows: Vec<usize> = record.reconstructions.iter().map(|r| cited.rows[r.cited as usize] as usize).collect();
-        let (x, latents) = encode(sae, data, &rows);
+        let (x, latents, work) = encode(sae, data, &rows);
         let mut recon = Mat::zeros(rows.len(), data.dim());
-        sae.decode(Isa::current(), &latents, &Work::for_decoding(sae.config()), recon.view_mut());
+        sae.decode(Isa::current(), &latents, &work, recon.view_mut());
         for (b, r) in record.reconstructions.iter_mut().enumerate() {
             let (index, value) = latents.row(b);
             let mut active: Vec<(u64, f64)> =
@@ -552,7 +551,7 @@ fn picture_columns(
     columns: &mut Columns,
     saes: &[&Sae],
     data: &Dataset,
-    gathered: &Gathered,
+    all: &[ByLatent],
     cited: &CitedRows,
     options: &Options,
 ) {
@@ -569,11 +568,10 @@ fn picture_columns(
         })
         .collect();
     columns.bytes("cited", &[rows.len(), shape[0], h, w], rows.concat());
-    for (s, sae) in saes.iter().enumerate() {
-        let own = by_latent(&gathered.saes[s], gathered.saes[s].rows.len() as f64, options.weights);
+    for (s, (sae, own)) in saes.iter().zip(all).enumerate() {
         // What is never used is noise, and noise does not compress.
         let most = if s == 0 { WALL } else { options.pictured };
-        let used: Vec<usize> = own.order.into_iter().filter(|&h| own.count[h] > 0).take(most).collect();
+        let used: Vec<usize> = own.used().take(most).collect();
         let wall: Vec<Vec<u8>> = used.par_iter().map(|&h| signed(&small(&sae.feature(h)).0)).collect();
         columns.bytes(format!("{s}.wall"), &[used.len(), shape[0], h, w], wall.concat());
         columns.counts(format!("{s}.wall_of"), &[used.len()], used.iter().map(|&h| h as u32).collect());
@@ -587,17 +585,12 @@ fn picture_columns(
     }
 }
 
-fn ensemble(columns: &mut Columns, saes: &[&Sae], gathered: &Gathered) -> EnsembleAnalysis {
-    let directions: Vec<Directions> = saes
-        .iter()
-        .zip(&gathered.saes)
-        .map(|(sae, sums)| live_directions(sae, &sums.latents.iter().map(|l| l.count() > 0).collect::<Vec<_>>()))
-        .collect();
-    let m = saes.len();
+fn ensemble(columns: &mut Columns, directions: &[Directions], latents: usize) -> EnsembleAnalysis {
+    let m = directions.len();
     let mut record = EnsembleAnalysis { mmcs: vec![vec![Number(None); m]; m], ..EnsembleAnalysis::default() };
     for (i, own) in directions.iter().enumerate() {
         let mut partners = vec![0usize; own.latents.len()];
-        let mut best = vec![f64::NAN; saes[i].config().latents];
+        let mut best = vec![f64::NAN; latents];
         for j in (0..m).filter(|&j| j != i) {
             let found = best_partners(own.rows.view(), directions[j].rows.view());
             record.mmcs[i][j] = mean(found.iter().flatten().map(|f| f64::from(f.1))).into();

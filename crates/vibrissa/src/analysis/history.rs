@@ -2,6 +2,7 @@
 
 use super::usage::spearman;
 use crate::data::Dataset;
+use crate::data::split::spread;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::model::{Sae, Work};
@@ -11,7 +12,6 @@ use crate::record::columns::Columns;
 
 /// Rows looked at, at most: spread evenly over all.
 const ROWS: usize = 2000;
-const BATCH: usize = 256;
 
 /// Frequency and score of every latent of one SAE at one step.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +26,7 @@ pub struct Moment {
 
 /// The rows that a history is made of.
 pub fn history_rows(rows: &[usize]) -> Vec<usize> {
-    let n = rows.len().min(ROWS);
-    (0..n).map(|i| rows[i * rows.len() / n]).collect()
+    spread(rows, ROWS)
 }
 
 /// Looks at one SAE as it was at a step.
@@ -35,8 +34,9 @@ pub fn moment(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f6
     let h = sae.config().latents;
     let (mut count, mut sum) = (vec![0u64; h], vec![0.0f64; h]);
     let (mut work, mut latents) = (Work::default(), Latents::default());
-    let mut x = Mat::zeros(BATCH.min(rows.len()), data.dim());
-    for batch in rows.chunks(BATCH) {
+    let size = data.batch_rows(rows.len());
+    let mut x = Mat::zeros(size, data.dim());
+    for batch in rows.chunks(size) {
         data.fill(batch, 0, x.top_mut(batch.len()));
         // A checkpoint that overflows on a row is counted as far as it got.
         let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);

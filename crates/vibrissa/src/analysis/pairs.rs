@@ -137,6 +137,17 @@ impl Partners {
         self.len() == 0
     }
 
+    /// The pair of latent `i` and `j > i`, if they were ever active together.
+    pub fn get(&self, i: usize, j: u32) -> Option<Pair> {
+        match self {
+            Partners::Few(map) => map.get(&j).copied(),
+            Partners::Many(counts, sums) => {
+                let at = j as usize - i - 1;
+                Some(Pair { count: counts[at], sum: sums[at] }).filter(|p| p.count > 0)
+            }
+        }
+    }
+
     /// All pairs that were ever active together, by ascending number of the partner.
     pub fn pairs(&self, i: usize) -> Vec<(u32, Pair)> {
         let mut out: Vec<(u32, Pair)> = match self {
@@ -172,6 +183,7 @@ mod tests {
         }
         assert!(matches!(own, Partners::Many(..)));
         for (j, p) in own.pairs(3) {
+            assert_eq!(own.get(3, j), Some(p));
             assert_eq!((p.count, p.sum()), naive[j as usize]);
         }
         assert_eq!(own.pairs(3).len(), naive.iter().filter(|p| p.0 > 0).count());

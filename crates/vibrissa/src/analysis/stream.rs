@@ -11,9 +11,6 @@ use crate::metrics::{CONSTANT, row_metrics};
 use crate::model::{Sae, Work};
 use rayon::prelude::*;
 
-/// Rows a batch: at most this many, and at most `VALUES` numbers.
-const BATCH: usize = 256;
-const VALUES: usize = 1 << 21;
 /// Latents that one worker takes at a time.
 const CHUNK: usize = 16;
 
@@ -188,7 +185,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
         class_rows: vec![0; classes],
     };
     let all_directions: Vec<Vec<Direction>> = saes.iter().map(|s| directions(s)).collect();
-    let size = (VALUES / dim.max(1)).clamp(16, BATCH).min(rows.len().max(1));
+    let size = data.batch_rows(rows.len());
     let (mut x, mut recon, mut residual) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let (mut work, mut latents, mut by_latent) = (Work::default(), Latents::default(), ByLatent::default());
     let mut sums = vec![(RowSums::default(), 0.0f64); size];

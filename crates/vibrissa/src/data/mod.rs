@@ -245,6 +245,12 @@ impl Dataset {
         originals.iter().map(|&o| o * self.copies()).collect()
     }
 
+    /// Rows to read at a time where all are looked at once: at most 256 and at most a million values, so that wide rows
+    /// need no more memory than narrow ones.
+    pub fn batch_rows(&self, rows: usize) -> usize {
+        ((1 << 20) / self.dim.max(1)).clamp(16, 256).min(rows.max(1))
+    }
+
     /// Reads one row as f32.
     pub fn read(&self, row: usize, epoch: u64, out: &mut [f32]) {
         let (original, variant) = (row / self.copies(), row % self.copies());

@@ -56,6 +56,12 @@ pub fn read_list(path: &Path) -> Result<TestList> {
     Ok(TestList { path: path.to_path_buf(), names })
 }
 
+/// At most `most` of the rows, spread evenly over them, in order.
+pub fn spread(rows: &[usize], most: usize) -> Vec<usize> {
+    let n = most.min(rows.len());
+    (0..n).map(|i| rows[i * rows.len() / n]).collect()
+}
+
 /// A number in [0, 1) that belongs to a name: the first 53 bits of its BLAKE3 hash.
 fn place(name: &str) -> f64 {
     let hash = blake3::hash(name.as_bytes());

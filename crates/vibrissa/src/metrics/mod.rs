@@ -19,6 +19,13 @@ const COLUMN_CHUNK: usize = 512;
 /// A latent is rare when it is active in fewer than one of this many rows.
 const RARE: u64 = 1000;
 
+/// Mean of the values that are finite; `None` without any.
+pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let finite = values.into_iter().filter(|v| v.is_finite());
+    let (n, sum) = finite.fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
+    (n > 0).then(|| sum / n as f64)
+}
+
 /// The metrics of a set of rows; `None` where undefined (no rows, no pictures, no latents, no variance).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {

@@ -8,10 +8,6 @@ use crate::metrics::{Evaluation, PictureShape, Summary};
 use crate::model::{Sae, Work};
 use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
 
-/// Rows a batch: at most this many, and at most [`VALUES`] numbers, so that wide rows need no more memory than narrow.
-const BATCH: usize = 256;
-const VALUES: usize = 1 << 20;
-
 /// Accumulators of one evaluation; several can be pooled (folds).
 #[derive(Debug)]
 pub struct Pool {
@@ -128,7 +124,7 @@ pub fn evaluate(
         classes: data.classes().to_vec(),
         targets: saes.iter().map(|s| s.config().k).collect(),
     };
-    let size = (VALUES / dim.max(1)).clamp(16, BATCH).min(rows.len().max(1));
+    let size = data.batch_rows(rows.len());
     let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let (mut work, mut latents) = (Work::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {

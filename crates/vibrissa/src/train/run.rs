@@ -6,9 +6,11 @@
 use super::evaluate::evaluate;
 use super::{DataFacts, StepReport, TrainOptions, Trainer};
 use crate::data::Dataset;
+use crate::data::split::spread;
 use crate::error::{Error, Result};
 use crate::format::{self, write_atomically};
 use crate::loss::Losses;
+use crate::metrics::mean;
 use crate::model::Sae;
 use crate::record::{MetricsLine, Number, Ordered, SaeLine};
 use std::io::Write;
@@ -199,14 +201,18 @@ impl Folder {
         file.write_all(line.to_line().as_bytes()).map_err(failed())
     }
 
+    /// The weights-only checkpoints with their steps, the oldest first.
+    pub fn history(&self) -> Vec<(u64, PathBuf)> {
+        let step = |p: &Path| -> Option<u64> { p.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok() };
+        let entries = std::fs::read_dir(self.0.join("checkpoints")).into_iter().flatten().flatten();
+        let mut all: Vec<(u64, PathBuf)> = entries.map(|e| e.path()).filter_map(|p| Some((step(&p)?, p))).collect();
+        all.sort();
+        all
+    }
+
     /// Keeps the newest `n` weights-only checkpoints.
     fn prune_history(&self, n: usize) {
-        let step = |p: &Path| -> Option<u64> { p.file_stem()?.to_str()?.strip_prefix("step-")?.parse().ok() };
-        let Ok(entries) = std::fs::read_dir(self.0.join("checkpoints")) else { return };
-        let mut all: Vec<(u64, PathBuf)> =
-            entries.flatten().map(|e| e.path()).filter_map(|p| Some((step(&p)?, p))).collect();
-        all.sort();
-        for (_, path) in all.iter().rev().skip(n) {
+        for (_, path) in self.history().iter().rev().skip(n) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -268,9 +274,7 @@ pub fn train(
     let steps = trainer.steps();
     folder.sweep();
     folder.trim_metrics(trainer.step())?;
-    let n = rows.test.len();
-    let probe: Vec<usize> = (0..n.min(PROBE)).map(|i| rows.test[i * n / n.min(PROBE)]).collect();
-    let probe = &probe[..];
+    let probe = &spread(&rows.test, PROBE)[..];
     // Held-out figures cost a forward pass over the probe: at most about a hundredth of the training.
     let apart = (32 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
@@ -285,9 +289,10 @@ pub fn train(
         best = Some((fvu, 0));
         trainer.write_model(&folder.best())?;
     }
-    let before =
-        (trainer.step() == 0 && !probe.is_empty()).then(|| Interval::default().line(&trainer, data, probe, 0.0));
-    let before = before.and_then(|line| line.mean_pearson());
+    let before = match trainer.step() {
+        0 => mean(held_out(&trainer, data, probe).into_iter().filter_map(|f| f.0)),
+        _ => None,
+    };
     let mut go_on = tell(Event::Started { step: trainer.step(), steps, began: trainer.began(), before });
     let mut ended = false;
     while go_on.is_continue() {
@@ -366,6 +371,14 @@ fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
 }
 
+/// Pearson and fvu of each SAE on these rows, as the weights stand.
+fn held_out(trainer: &Trainer, data: &Dataset, probe: &[usize]) -> Vec<(Option<f64>, Option<f64>)> {
+    if probe.is_empty() {
+        return vec![(None, None); trainer.saes().len()];
+    }
+    evaluate(&trainer.saes(), &trainer.facts().mean, data, probe, false, &mut |_, _| ()).brief()
+}
+
 /// What happened since the last line of the log.
 #[derive(Default)]
 struct Interval {
@@ -389,24 +402,20 @@ impl Interval {
     }
 
     fn line(&self, trainer: &Trainer, data: &Dataset, probe: &[usize], wall_s: f64) -> MetricsLine {
-        let figures = if probe.is_empty() {
-            vec![(None, None); trainer.saes().len()]
-        } else {
-            evaluate(&trainer.saes(), &trainer.facts().mean, data, probe, false, &mut |_, _| ()).brief()
-        };
+        let figures = held_out(trainer, data, probe);
         let options = trainer.options();
         let saes = figures.into_iter().zip(trainer.activity()).enumerate().map(|(s, ((pearson, fvu), (l0, dead)))| {
-            let mean = |f: fn(&Losses) -> f64| {
+            let average = |f: fn(&Losses) -> f64| {
                 Number(self.losses.get(s).map(|l| f(l) / self.steps as f64).filter(|v| v.is_finite()))
             };
-            let mut loss = vec![("recon".to_owned(), mean(|l| l.recon))];
+            let mut loss = vec![("recon".to_owned(), average(|l| l.recon))];
             if options.auxk > 0.0 {
-                loss.push(("auxk".to_owned(), mean(|l| l.auxk)));
+                loss.push(("auxk".to_owned(), average(|l| l.auxk)));
             }
             if options.consistency > 0.0 {
-                loss.push(("consistency".to_owned(), mean(|l| l.consistency)));
+                loss.push(("consistency".to_owned(), average(|l| l.consistency)));
             }
-            loss.push(("total".to_owned(), mean(|l| l.recon + l.auxk + l.consistency)));
+            loss.push(("total".to_owned(), average(|l| l.recon + l.auxk + l.consistency)));
             SaeLine {
                 loss: Ordered(loss),
                 pearson,
