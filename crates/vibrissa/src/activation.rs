@@ -25,6 +25,7 @@ pub struct Candidates {
     index: Vec<u32>,
     value: Vec<f32>,
     keys: Vec<u64>,
+    sorted: Vec<f32>,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -32,7 +33,13 @@ pub struct Candidates {
 
 impl Default for Candidates {
     fn default() -> Self {
-        Candidates { index: Vec::new(), value: Vec::new(), keys: Vec::new(), guess: f32::NEG_INFINITY }
+        Candidates {
+            index: Vec::new(),
+            value: Vec::new(),
+            keys: Vec::new(),
+            sorted: Vec::new(),
+            guess: f32::NEG_INFINITY,
+        }
     }
 }
 
@@ -64,17 +71,38 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     index: &mut [u32],
     value: &mut [f32],
 ) -> usize {
-    let room = 2 * k + 64 + Panels::WIDTH + LANES;
+    let (len, _) = guessed(isa, k, &pieces, scratch);
+    hand_out(k, scratch, len, index, value)
+}
+
+/// Makes room for what [`candidates`] keeps, and for `more`.
+fn make_room(k: usize, more: usize, scratch: &mut Candidates) {
+    let room = 2 * k + 64 + more + Panels::WIDTH + LANES;
     if scratch.index.len() < room {
         scratch.index.resize(room, 0);
         scratch.value.resize(room, 0.0);
         scratch.keys.reserve(room);
     }
+}
+
+/// [`candidates`] above the guess, or all where that left fewer than `k`.
+fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+    isa: Isa,
+    k: usize,
+    pieces: &impl Fn() -> P,
+    scratch: &mut Candidates,
+) -> (usize, f32) {
+    make_room(k, 0, scratch);
     let guess = scratch.guess;
-    let mut len = candidates(isa, k, pieces(), guess, scratch);
-    if len < k && guess > f32::NEG_INFINITY {
-        len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
+    let found = candidates(isa, k, pieces(), guess, scratch);
+    if found.0 < k && guess > f32::NEG_INFINITY {
+        return candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
     }
+    found
+}
+
+/// The `k` best of the first `len` candidates, and the guess for the next row.
+fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32], value: &mut [f32]) -> usize {
     if len > k {
         cut(k, scratch, len);
         len = k;
@@ -86,14 +114,87 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     len
 }
 
-/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many.
+/// A row whose values are known up to an error.
+#[derive(Debug)]
+pub struct Screened<P, E, X> {
+    /// The approximate values, as for [`top_k`].
+    pub pieces: P,
+    /// How far the value of an index may be off at most.
+    pub error: E,
+    /// The largest of these.
+    pub most: f32,
+    /// Writes the exact values of ascending indices.
+    pub exact: X,
+}
+
+/// The `k` largest of a row by its exact values, of which only those are computed that can be among them: what may lie
+/// above `t`, the k-th largest of (approximate value - its error), since k exact values are at least `t`.
+pub fn top_k_screened<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+    isa: Isa,
+    k: usize,
+    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32, impl Fn(&[u32], &mut [f32])>,
+    scratch: &mut Candidates,
+    index: &mut [u32],
+    value: &mut [f32],
+) -> usize {
+    let (mut len, passed) = guessed(isa, k, &row.pieces, scratch);
+    if len < k {
+        return len;
+    }
+    let Candidates { index: i, value: v, sorted, .. } = &mut *scratch;
+    sorted.clear();
+    sorted.extend(i[..len].iter().zip(&v[..len]).map(|(&i, &v)| v - (row.error)(i)));
+    let t = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+    // Rounded down twice: a value on the border stays.
+    let border = (t - row.most).next_down().next_down();
+    if passed > border {
+        len = above(isa, border, &row.pieces, scratch);
+    }
+    let Candidates { index: i, value: v, sorted, .. } = &mut *scratch;
+    let mut kept = 0;
+    for j in 0..len {
+        let (h, a) = (i[j], v[j]);
+        i[kept] = h;
+        kept += usize::from(a + (row.error)(h) >= t);
+    }
+    sorted.resize(kept, 0.0);
+    (row.exact)(&i[..kept], sorted);
+    v[..kept].copy_from_slice(sorted);
+    scratch.keys.reserve(kept);
+    hand_out(k, scratch, kept, index, value)
+}
+
+/// Leaves all above the threshold in the scratch, however many; returns their number.
+fn above<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+    isa: Isa,
+    threshold: f32,
+    pieces: &impl Fn() -> P,
+    scratch: &mut Candidates,
+) -> usize {
+    let mut len = 0;
+    for (first, values) in pieces() {
+        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
+            if len + Panels::WIDTH + LANES > scratch.index.len() {
+                let room = 2 * scratch.index.len();
+                scratch.index.resize(room, 0);
+                scratch.value.resize(room, 0.0);
+            }
+            let base = (first + i * Panels::WIDTH) as u32;
+            len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
+        }
+    }
+    len
+}
+
+/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many, and the
+/// threshold that all others failed: higher than at first where candidates were cut back.
 fn candidates<'a>(
     isa: Isa,
     k: usize,
     pieces: impl Iterator<Item = (usize, &'a [f32])>,
     mut threshold: f32,
     scratch: &mut Candidates,
-) -> usize {
+) -> (usize, f32) {
     let full = 2 * k + 64;
     let mut len = 0;
     for (first, values) in pieces {
@@ -107,7 +208,7 @@ fn candidates<'a>(
             }
         }
     }
-    len
+    (len, threshold)
 }
 
 /// Keeps the `k` best of the first `len` candidates, in their order; gives the least value that stays.
@@ -125,19 +226,19 @@ fn cut(k: usize, scratch: &mut Candidates, len: usize) -> f32 {
     value_of(least)
 }
 
-/// Selects the `k` largest pre-activations of every row. With `relu_after` those ≤ 0 are dropped.
-/// Returns the first row that has fewer than `k` comparable values, if any (its pre-activations are not finite).
+/// Selects latents of every row by `top_k(row, scratch, index, value)`, which says how many of the k largest there are.
+/// With `relu_after` those ≤ 0 are dropped. Returns the first row that has fewer than `k` comparable values, if any (its
+/// pre-activations are not finite).
 ///
 /// # Shapes
-/// `pre_acts [B, H]` → `latents [B, H]`, at most `k` a row.
+/// `latents [B, H]`, at most `k` a row.
 pub fn select(
-    isa: Isa,
     k: usize,
     relu_after: bool,
-    pre_acts: &Panels,
     rows: usize,
     scratch: &[Mutex<Candidates>],
     latents: &mut Latents,
+    top_k: impl Fn(usize, &mut Candidates, &mut [u32], &mut [f32]) -> usize + Sync,
 ) -> Option<usize> {
     latents.resize(rows, k);
     let (len, index, value, capacity) = latents.parts_mut();
@@ -147,7 +248,7 @@ pub fn select(
         .enumerate()
         .map(|(b, ((len, index), value))| {
             let mut own = scratch[rayon::current_thread_index().unwrap_or(0)].lock().expect("no panic while held");
-            let n = top_k(isa, k, || pre_acts.row(b), &mut own, index, value);
+            let n = top_k(b, &mut own, index, value);
             let mut kept = n;
             if relu_after {
                 kept = 0;

@@ -2,6 +2,7 @@
 //! how it begins in `model/init.rs`; files are the business of `format`.
 
 pub mod init;
+mod screen;
 pub mod step;
 
 use crate::activation::{self, Activation, Candidates};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Isa, spill_len};
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
 use rayon::prelude::*;
+use screen::Screen;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
@@ -107,8 +109,13 @@ pub struct Weights {
 pub struct Work {
     centred: Mat,
     pre_acts: Panels,
+    /// Whether `pre_acts` are those of a screen: good enough to select by, no more.
+    screened: bool,
+    screen: Screen,
     candidates: Vec<Mutex<Candidates>>,
     spill: Vec<Mutex<Vec<f32>>>,
+    /// Rows of the encoder beside each other, and their biases.
+    gathered: Vec<Mutex<(Vec<f32>, Vec<f32>)>>,
     coefs: Vec<Mutex<Vec<f32>>>,
 }
 
@@ -246,21 +253,57 @@ impl Sae {
                 isa.residual(x.row(b), out);
             });
         }
-        let input = if self.config.decoder_bias { &work.centred.data()[..rows * dim] } else { x.data() };
-        let (panel_len, spill) = (work.pre_acts.panel_len(), &work.spill);
-        let out = work.pre_acts.data_mut();
-        out.par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
-            let first = p * Panels::WIDTH;
-            let n = out.len() / rows;
-            let w = &self.W_enc.data()[first * dim..(first + n) * dim];
-            let mut spill = spill[thread()].lock().expect("no panic while held");
-            isa.dots(input, w, &self.b_enc[first..first + n], dim, out, &mut spill);
+        let Work { centred, pre_acts, candidates, screen, spill, .. } = work;
+        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
+        let screened = Screen::pays(isa, rows, &self.config)
+            .then(|| screen.encode(self, isa, input, pre_acts, candidates, latents))
+            .flatten();
+        work.screened = screened.is_some();
+        let bad = screened.unwrap_or_else(|| {
+            let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
+            pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
+                let first = p * Panels::WIDTH;
+                let n = out.len() / rows;
+                let w = &self.W_enc.data()[first * dim..(first + n) * dim];
+                let mut spill = spill[thread()].lock().expect("no panic while held");
+                isa.dots(input, w, &self.b_enc[first..first + n], dim, out, &mut spill);
+            });
+            let Config { k, relu_after, .. } = self.config;
+            let pre_acts = &*pre_acts;
+            activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {
+                activation::top_k(isa, k, || pre_acts.row(b), own, index, value)
+            })
         });
-        let Config { k, relu_after, .. } = self.config;
-        match activation::select(isa, k, relu_after, &work.pre_acts, rows, &work.candidates, latents) {
-            Some(row) => Err(row),
-            None => Ok(()),
-        }
+        bad.map_or(Ok(()), Err)
+    }
+
+    /// Exact pre-activations of some latents on the batch that was encoded last.
+    ///
+    /// # Shapes
+    /// `x [B, D]`, `which` ascending → `out [B, which.len()]`.
+    fn pre_acts_of(&self, isa: Isa, x: MatRef, which: &[u32], work: &mut Work, out: &mut Panels) {
+        let (rows, dim) = (x.rows(), self.config.d_in);
+        out.resize(rows, which.len());
+        let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
+        gathered.resize_with(spill.len(), Mutex::default);
+        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
+        let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);
+        panels.zip(which.par_chunks(Panels::WIDTH)).for_each(|(out, which)| {
+            if *screened {
+                let mut own = gathered[thread()].lock().expect("no panic while held");
+                let (w, bias) = &mut *own;
+                w.clear();
+                bias.clear();
+                which.iter().for_each(|&h| w.extend_from_slice(self.W_enc.row(h as usize)));
+                bias.extend(which.iter().map(|&h| self.b_enc[h as usize]));
+                let mut spill = spill[thread()].lock().expect("no panic while held");
+                isa.dots(input, w, bias, dim, out, &mut spill);
+            } else {
+                for (b, out) in out.chunks_exact_mut(which.len()).enumerate() {
+                    out.iter_mut().zip(which).for_each(|(o, &h)| *o = pre_acts.get(b, h as usize));
+                }
+            }
+        });
     }
 
     /// `recon = latents W_dec + b_dec`.

@@ -1,12 +1,14 @@
 //! The safe entries to the kernels: the instruction set is probed once, then each call goes to the scalar definition
 //! or to its twin. All paths give the same bits (`scalar.rs` defines the order of every sum), so the choice changes
-//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512` forces one.
+//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|amx` forces one.
 
 pub mod scalar;
+pub mod screen;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use scalar::{AdamStep, LANES};
+use screen::{Line, Tiles};
 use std::sync::OnceLock;
 
 /// An instruction set that this CPU was seen to have.
@@ -20,6 +22,9 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512, with AMX to screen.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Isa {
@@ -35,6 +40,9 @@ impl Isa {
                 all.push(Isa(Kind::Avx2));
                 if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has_avx512(f)) {
                     all.push(Isa(Kind::Avx512));
+                    if x86::amx::available() {
+                        all.push(Isa(Kind::Amx));
+                    }
                 }
             }
         }
@@ -51,7 +59,7 @@ impl Isa {
         })
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `avx2`, `avx512` or `amx`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -59,7 +67,17 @@ impl Isa {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => "amx",
         }
+    }
+
+    /// Whether [`Isa::screen`] is far faster than [`Isa::dots`].
+    pub fn screens(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Kind::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
     }
 }
 
@@ -84,7 +102,7 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Avx512 => unsafe { x86::avx512::$name($($arg),*) },
+            Kind::Avx512 | Kind::Amx => unsafe { x86::avx512::$name($($arg),*) },
         }
     };
 }
@@ -110,6 +128,37 @@ impl Isa {
         dispatch!(self, dots(x, w, bias, dim, out, spill))
     }
 
+    /// See [`scalar::lay_out`].
+    pub fn lay_out(self, x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
+            Kind::Amx => unsafe { x86::amx::lay_out(x, dim, lines, squares) },
+            _ => scalar::lay_out(x, dim, lines, squares),
+        }
+    }
+
+    /// See [`scalar::screen`]: products good enough to say which exact ones are needed.
+    pub fn screen(
+        self,
+        x: &Tiles,
+        w: &[f32],
+        bias: &[f32],
+        dim: usize,
+        out: &mut [f32],
+        squares: &mut [[f32; 2]],
+        tiles: &mut Vec<Line>,
+    ) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
+            Kind::Amx => unsafe { x86::amx::screen(x, w, bias, dim, out, squares, tiles) },
+            _ => scalar::screen(x, w, bias, dim, out, squares, tiles),
+        }
+    }
+
     /// See [`scalar::gather_dots`].
     #[inline]
     pub fn gather_dots(self, a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
@@ -120,6 +169,12 @@ impl Isa {
     #[inline]
     pub fn add_rows(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
         dispatch!(self, add_rows(out, coef, index, rows))
+    }
+
+    /// See [`scalar::dots_and_add`].
+    #[inline]
+    pub fn dots_and_add(self, a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
+        dispatch!(self, dots_and_add(a, coef, index, rows, dots, out))
     }
 
     /// See [`scalar::add_scaled`].
@@ -134,7 +189,7 @@ impl Isa {
         match self.0 {
             Kind::Scalar => (),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512 => x86::prefetch_to_write(row),
+            Kind::Avx2 | Kind::Avx512 | Kind::Amx => x86::prefetch_to_write(row),
         }
     }
 
@@ -288,6 +343,16 @@ mod tests {
                     let one: Vec<f32> =
                         index.iter().map(|&i| scalar::dot(&rows[i as usize * dim..][..dim], &a)).collect();
                     assert_eq!(bits(&dots), bits(&one), "{} gather_dots {dim} {n}", isa.name());
+                    let (mut both, mut sums) = (vec![0.0; n], noise(dim, 15));
+                    let mut apart = sums.clone();
+                    isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums);
+                    scalar::add_rows(&mut apart, &coef, &index, &rows);
+                    assert_eq!(
+                        [bits(&both), bits(&sums)],
+                        [bits(&one), bits(&apart)],
+                        "{} dots_and_add {dim} {n}",
+                        isa.name()
+                    );
                     let mut b = a.clone();
                     isa.add_rows(&mut a, &coef, &index, &rows);
                     scalar::add_rows(&mut b, &coef, &index, &rows);
@@ -311,6 +376,46 @@ mod tests {
                 let b = scalar::append_above(&row, 100, 0.25, &mut i2, &mut v2, 3);
                 assert_eq!((a, &i1[3..a], bits(&v1[3..a])), (b, &i2[3..b], bits(&v2[3..b])), "{} {n}", isa.name());
             }
+        }
+    }
+
+    #[test]
+    fn screened_products_lie_within_the_error_of_bf16() {
+        for isa in Isa::available() {
+            for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (3, 16, 2500)] {
+                let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), noise(n, 23));
+                let mut tiles = Tiles::default();
+                tiles.fill(isa, &noise(50 * dim, 24), dim); // what was there before does not show
+                tiles.fill(isa, &x, dim);
+                let (mut out, mut squares) = (vec![0.0; rows * n], vec![[0.0; 2]; n]);
+                let mut scratch = vec![Line([u32::MAX; 16]); 7];
+                isa.screen(&tiles, &w, &bias, dim, &mut out, &mut squares, &mut scratch);
+                let round = |v: f32| f64::from(screen::from_bf16(screen::to_bf16(v)));
+                let norm = |v: &[f32]| v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>();
+                let lost = |v: &[f32]| v.iter().map(|&a| (f64::from(a) - round(a)).powi(2)).sum::<f64>();
+                let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-5 * want;
+                for j in 0..n {
+                    let own = &w[j * dim..][..dim];
+                    assert!(near(squares[j][0], norm(own)) && near(squares[j][1], lost(own)), "{}", isa.name());
+                    for b in 0..rows {
+                        let row = &x[b * dim..][..dim];
+                        let exact: f64 = row.iter().zip(own).map(|(&p, &q)| round(p) * round(q)).sum();
+                        let error = (f64::from(out[b * n + j]) - exact - f64::from(bias[j])).abs();
+                        assert!(error <= 1e-5 * dim as f64, "{} {rows}×{n}×{dim} {error}", isa.name());
+                        assert!(near(tiles.squares()[b][0], norm(row)) && near(tiles.squares()[b][1], lost(row)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_is_the_nearest() {
+        for bits in (0..u32::MAX).step_by(65_521).filter(|b| f32::from_bits(*b).is_finite()) {
+            let x = f32::from_bits(bits);
+            let near = half::bf16::from_f32(x);
+            let want = if x.is_normal() { near.to_bits() } else { near.to_bits() & 0x8000 };
+            assert_eq!(screen::to_bf16(x), u32::from(want), "{x:e}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //! signatures and give the same bits, because the order of every sum is part of the definition:
 //! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
 
+use super::screen::{Line, Tiles, from_bf16, to_bf16};
+
 /// Partial sums of a dot product.
 pub const LANES: usize = 16;
 
@@ -36,6 +38,43 @@ pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _sp
     }
 }
 
+/// One block of [`Tiles`]: at most 16 rows of `x`, rounded to bf16 and laid side by side, and
+/// `[‖x[b]‖², ‖x[b] - bf16(x[b])‖²]`, added in any order.
+pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+    lines.fill(Line::default());
+    for (r, (row, square)) in x.chunks_exact(dim).zip(squares).enumerate() {
+        let rounded: Vec<u32> = row.iter().map(|&v| to_bf16(v)).collect();
+        for (line, pair) in lines.iter_mut().zip(rounded.chunks(2)) {
+            line.0[r] = pair.get(1).copied().unwrap_or(0) << 16 | pair[0];
+        }
+        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(v, &b)| v - from_bf16(b)).collect();
+        *square = [dot(row, row), dot(&lost, &lost)];
+    }
+}
+
+/// Approximately `out[b * n + j] = x[b] · w[j] + bias[j]`: the products are of bf16 numbers, their sums of f32 in any
+/// order. `squares[j] = [‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`, added in any order. `tiles` is scratch of the SIMD twins.
+pub fn screen(
+    x: &Tiles,
+    w: &[f32],
+    bias: &[f32],
+    dim: usize,
+    out: &mut [f32],
+    squares: &mut [[f32; 2]],
+    _tiles: &mut Vec<Line>,
+) {
+    let n = bias.len();
+    for (j, row) in w.chunks_exact(dim).enumerate() {
+        let rounded: Vec<f32> = row.iter().map(|&v| from_bf16(to_bf16(v))).collect();
+        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(a, b)| a - b).collect();
+        squares[j] = [dot(row, row), dot(&lost, &lost)];
+        for b in 0..x.rows() {
+            let sum: f32 = rounded.iter().enumerate().map(|(d, &v)| v * x.get(b, d)).sum();
+            out[b * n + j] = sum + bias[j];
+        }
+    }
+}
+
 /// `out[j] = rows[index[j]] · a`, for rows of `a.len()` values.
 pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
     let dim = a.len();
@@ -52,6 +91,12 @@ pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
             *o = c.mul_add(r, *o);
         }
     }
+}
+
+/// [`gather_dots`] of `a` and [`add_rows`] to `out` of the same rows in one pass over them.
+pub fn dots_and_add(a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
+    gather_dots(a, index, rows, dots);
+    add_rows(out, coef, index, rows);
 }
 
 /// `out[d] += c · row[d]`.

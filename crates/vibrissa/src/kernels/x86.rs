@@ -3,6 +3,7 @@
 //! bits of the scalar definition. Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
 #![allow(unsafe_code)]
 
+pub mod amx;
 mod lanes;
 
 use super::scalar::{AdamStep, LANES};
@@ -300,6 +301,67 @@ unsafe fn add_rows_body<S: V>(out: &mut [f32], coef: &[f32], index: &[u32], rows
     }
 }
 
+/// Dot products of `N` rows with `a`, and the rows added to `out`, in one pass.
+#[inline(always)]
+unsafe fn both_of<S: V, const N: usize>(
+    a: &[f32],
+    coef: &[f32],
+    index: &[u32],
+    rows: *const f32,
+    dots: &mut [f32],
+    out: *mut f32,
+) {
+    let n = a.len();
+    // SAFETY: `index` has `N` rows of `n` values each, which the caller checked, and `out` has `n` values.
+    unsafe {
+        let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
+        let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * n));
+        let mut s = [S::splat(0.0); N];
+        let mut d = 0;
+        while d + LANES <= n {
+            let (y, mut o) = (S::load(a.as_ptr().add(d)), S::load(out.add(d)));
+            for t in 0..N {
+                let row = S::load(p[t].add(d));
+                s[t] = row.fma(y, s[t]);
+                o = c[t].fma(row, o);
+            }
+            o.store(out.add(d));
+            d += LANES;
+        }
+        if d < n {
+            let (y, mut o) = (S::load_n(a.as_ptr().add(d), n - d), S::load_n(out.add(d), n - d));
+            for t in 0..N {
+                let row = S::load_n(p[t].add(d), n - d);
+                s[t] = row.fma(y, s[t]);
+                o = c[t].fma(row, o);
+            }
+            o.store_n(out.add(d), n - d);
+        }
+        for t in 0..N {
+            dots[t] = s[t].fold();
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_and_add_body<S: V, const MOST: usize>(
+    a: &[f32],
+    coef: &[f32],
+    index: &[u32],
+    rows: &[f32],
+    dots: &mut [f32],
+    out: &mut [f32],
+) {
+    assert!(out.len() == a.len() && dots.len() == index.len() && coef.len() == index.len());
+    check_rows(index, a.len(), rows);
+    let (r, o) = (rows.as_ptr(), out.as_mut_ptr());
+    let mut j = 0;
+    // SAFETY: every index was checked against `rows`.
+    unsafe {
+        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o));
+    }
+}
+
 #[inline(always)]
 unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
     assert_eq!(out.len(), row.len());
@@ -483,6 +545,18 @@ macro_rules! twins {
             pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
                 // SAFETY: as above.
                 unsafe { add_rows_body::<$lanes>(out, coef, index, rows) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn dots_and_add(
+                a: &[f32],
+                coef: &[f32],
+                index: &[u32],
+                rows: &[f32],
+                dots: &mut [f32],
+                out: &mut [f32],
+            ) {
+                // SAFETY: as above.
+                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out) }
             }
             #[target_feature(enable = $features)]
             pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {

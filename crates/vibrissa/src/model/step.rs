@@ -7,10 +7,11 @@
 mod update;
 
 use super::{Config, Sae, Work, thread};
+use crate::activation::{self, Candidates};
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
 use crate::loss::{AuxK, Losses, spread};
-use crate::matrix::{ByLatent, Latents, Mat, MatRef};
+use crate::matrix::{ByLatent, Latents, Mat, MatRef, Panels};
 use crate::optim::{AdamOptions, Optimizer, normalise};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -97,6 +98,8 @@ pub struct Engine {
     row_loss: Vec<f64>,
     column_sums: Vec<f64>,
     dead: Vec<u32>,
+    /// Pre-activations of the dead latents `[B, dead]`.
+    dead_acts: Panels,
     scratch: Vec<Mutex<Scratch>>,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
@@ -127,6 +130,7 @@ impl Engine {
             row_loss: Vec::new(),
             column_sums: vec![0.0; dim],
             dead: Vec::with_capacity(config.latents),
+            dead_acts: Panels::default(),
             scratch: Vec::new(),
             through_input: Mat::zeros(if config.decoder_bias { CHUNKS } else { 0 }, dim),
             d_b_dec: vec![0.0; if config.decoder_bias { dim } else { 0 }],
@@ -218,8 +222,8 @@ impl Engine {
         self.dead.clear();
         self.dead.extend((0..self.state.silent.len() as u32).filter(|&h| self.state.silent[h as usize] >= dead_after));
         let k = k_aux.min(self.dead.len());
-        self.aux.resize(rows, k);
         if k == 0 {
+            self.aux.resize(rows, 0);
             return 0.0;
         }
         let e_spread = spread(self.residual.top(rows), &mut self.column_sums);
@@ -232,26 +236,16 @@ impl Engine {
         if self.scratch.is_empty() {
             self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
         }
-        let (dead, pre_acts, scratch) = (&self.dead, &self.work.pre_acts, &self.scratch);
-        let (len, index, value, capacity) = self.aux.parts_mut();
-        len.par_iter_mut()
-            .zip(index.par_chunks_mut(capacity).zip(value.par_chunks_mut(capacity)))
-            .enumerate()
-            .for_each(|(b, (len, (index, value)))| {
-                let mut own = scratch[thread()].lock().expect("no panic while held");
-                let pairs = &mut own.pairs;
-                pairs.clear();
-                pairs.extend(dead.iter().map(|&h| (pre_acts.get(b, h as usize), h)));
-                if k < pairs.len() {
-                    pairs.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-                    pairs.truncate(k);
-                }
-                pairs.sort_unstable_by_key(|p| p.1);
-                *len = k as u32;
-                for (j, &(p, h)) in pairs.iter().enumerate() {
-                    (index[j], value[j]) = (h, p);
-                }
-            });
+        self.sae.pre_acts_of(isa, x, &self.dead, &mut self.work, &mut self.dead_acts);
+        let (dead, dead_acts, candidates, scratch) =
+            (&self.dead, &self.dead_acts, &self.work.candidates, &self.scratch);
+        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+            let n = activation::top_k(isa, k, || dead_acts.row(b), own, index, value);
+            index[..n].iter_mut().for_each(|i| *i = dead[*i as usize]);
+            n
+        };
+        activation::select(k, false, rows, candidates, &mut self.aux, find);
+        let capacity = k;
         let (residual, below) = self.residual.data_mut().split_at_mut(rows * dim);
         let (sae, aux) = (&self.sae, &self.aux);
         let decoder = sae.decoder_rows().data();

@@ -15,7 +15,6 @@ pub struct Scratch {
     pub d_pre: Vec<f32>,
     pub coef: Vec<f32>,
     pub rows: Vec<u32>,
-    pub pairs: Vec<(f32, u32)>,
 }
 
 /// What every worker of an update reads.
@@ -169,11 +168,16 @@ impl Latent<'_> {
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
         let direction: &[f32] = if context.config.tied { enc } else { dec };
 
-        // d_pre[b] = -2/B residual_b · direction; along = (gradient of the direction) · direction.
+        // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction, in one pass
+        // over the residuals; along = (gradient of the direction) · direction.
+        let coef = &mut own.coef[..rows.len()];
+        coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
+        let d_dir = if context.config.tied { &mut own.enc } else { &mut own.dec };
+        d_dir.fill(0.0);
+        own.d_pre.resize(rows.len(), 0.0);
+        isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, d_dir);
         let (mut d_bias, mut along) = (0.0f32, 0.0f32);
         own.rows.clear();
-        own.d_pre.resize(rows.len(), 0.0);
-        isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
         for ((&r, &a), d_pre) in rows.iter().zip(values).zip(&mut own.d_pre) {
             let d = scale * inv * *d_pre;
             *d_pre = d;
@@ -181,12 +185,7 @@ impl Latent<'_> {
             d_bias += d;
             along = a.mul_add(d, along);
         }
-        // Gradient to the direction (unit length), its part along the direction removed.
-        let coef = &mut own.coef[..rows.len()];
-        coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
-        let d_dir = if context.config.tied { &mut own.enc } else { &mut own.dec };
-        d_dir.fill(0.0);
-        isa.add_rows(d_dir, coef, rows, context.residual);
+        // The direction has unit length: the part of its gradient along it is removed.
         if let Some(extra) = context.extra {
             along += isa.dot(extra.row(self.h), direction) * inv;
             isa.add_scaled(d_dir, inv, extra.row(self.h));
