@@ -33,7 +33,7 @@ const check = (ok, what) => {
       for (const id of sections) await (await page.$(`#${id}`)).screenshot({ path: path.join(shots, `${id}.png`) });
     }
 
-    const tiles = () => page.$$eval(".tile", (all) => all.map((t) => [+t.dataset.latent, parseFloat(t.querySelector(".v").textContent.replace(/,/g, ""))]));
+    const tiles = () => page.$$eval("#wall .tile", (all) => all.map((t) => [+t.dataset.latent, parseFloat(t.querySelector(".v").textContent.replace(/,/g, ""))]));
     for (const by of ["score", "frequency", "delta_sse"]) {
       await page.selectOption("#wall-sort", by);
       const values = (await tiles()).map((t) => t[1]).filter((v) => !Number.isNaN(v));
@@ -51,7 +51,7 @@ const check = (ok, what) => {
     await page.selectOption("#wall-show", "all");
     await page.selectOption("#wall-sort", "score");
 
-    await page.click(".tile");
+    await page.click("#wall .tile");
     const title = () => page.$eval("#feature-title", (h) => h.textContent);
     const first = await title();
     check(await page.$eval("#feature", (d) => d.open), `opens a feature's page: ${first}`);

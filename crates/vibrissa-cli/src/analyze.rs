@@ -8,11 +8,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::finish::{Options, add_metadata, finish};
 use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
+use vibrissa::data::table::Table;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::Number;
@@ -51,6 +52,9 @@ struct Common {
     /// Weights of frequency and strength in the score
     #[arg(long, value_name = "F,S", default_value = "0.7,0.3")]
     weights: String,
+    /// A CSV file, names of files and then any columns: relates features to each column
+    #[arg(long, value_name = "FILE.csv")]
+    metadata: Option<PathBuf>,
     /// Features whose example rows are pictured, the first so many by score
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pictured: usize,
@@ -62,6 +66,18 @@ struct Common {
 impl Common {
     fn options(&self) -> Result<Options> {
         Ok(Options { weights: weights(&self.weights)?, pictured: self.pictured })
+    }
+
+    fn table(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Table>> {
+        let Some(path) = &self.metadata else { return Ok(None) };
+        let table = Table::read(path, data, originals)?;
+        let (names, strangers) = &table.strangers;
+        eprintln!("{}: {} of {} rows named", path.display(), show::count(table.matched), show::count(originals.len()));
+        if *strangers > 0 {
+            let more = if *strangers > names.len() { ", …" } else { "" };
+            eprintln!("no such row: {}{more} ({})", names.join(", "), show::plural(*strangers, "name"));
+        }
+        Ok(Some(table))
     }
 
     fn folder(&self, run: &Path) -> PathBuf {
@@ -114,6 +130,7 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let data = read_data(&args.run, &model, &args.data, how)?;
     let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
+    let table = args.common.table(&data, &originals)?;
     let saes: Vec<&Sae> = model.saes.iter().collect();
     let own = shard.map_or(&rows[..], |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
     if own.is_empty() {
@@ -139,10 +156,11 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
         split: args.common.split,
         data: &data,
         saes,
+        table,
         started,
         rows_per_s: Some(rows_per_s),
     };
-    seen.write(&gathered?, &options, &folder, args.common.json)
+    seen.write(&gathered?, &options, &args.common)
 }
 
 /// Put the shards of one analysis together: the result is that of one pass, to the last digit.
@@ -167,6 +185,7 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let data = read_data(&args.run, &model, &args.data, DataArgs::default())?;
     let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
+    let table = args.common.table(&data, &originals)?;
     let own = belonging(&args.run, &data, &rows)?;
     let mut whole: Option<Gathered> = None;
     for path in &args.shards {
@@ -195,10 +214,11 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
         split: args.common.split,
         data: &data,
         saes,
+        table,
         started,
         rows_per_s: None,
     };
-    seen.write(&whole, &options, &args.common.folder(&args.run), args.common.json)
+    seen.write(&whole, &options, &args.common)
 }
 
 /// What was analysed.
@@ -208,6 +228,8 @@ struct Seen<'a> {
     split: Part,
     data: &'a Dataset,
     saes: Vec<&'a Sae>,
+    /// What `--metadata` says of the rows.
+    table: Option<Table>,
     started: Instant,
     rows_per_s: Option<f64>,
 }
@@ -234,20 +256,26 @@ impl Seen<'_> {
         Ok(moments.iter().enumerate().map(|(s, m)| history(columns, s, m)).collect())
     }
 
-    fn write(&self, gathered: &Gathered, options: &Options, folder: &Path, as_json: bool) -> Result<ExitCode> {
+    fn write(&self, gathered: &Gathered, options: &Options, common: &Common) -> Result<ExitCode> {
+        let folder = common.folder(self.run);
         let spinner = show::spinner("comparing features");
         let (mut record, mut columns) = finish(&self.saes, self.data, gathered, options);
         spinner.finish_and_clear();
         let rows: Vec<usize> = gathered.saes[0].rows.iter().map(|r| r.row as usize).collect();
         let histories = self.history(&rows, options, &mut columns)?;
+        if let Some(table) = &self.table {
+            let spinner = show::spinner("relating features to what is known of the rows");
+            add_metadata(&mut record, &mut columns, &self.saes, self.data, &rows, table);
+            spinner.finish_and_clear();
+        }
         record.saes.iter_mut().zip(histories).for_each(|(sae, history)| sae.history = history);
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
         record.split = self.split.name().into();
         record.rows_per_s = Number(self.rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
-        write(folder, &record, &columns)?;
-        if as_json {
+        write(&folder, &record, &columns)?;
+        if common.json {
             println!("{}", serde_json::to_string(&record).expect("plain data"));
         } else {
             print!("{}", summary(&record, &columns));
@@ -266,6 +294,12 @@ pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Resul
     // The record goes last: where it is, the rest is too.
     format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
     write_atomically(&folder.join("features.csv"), |out| csv(out, record, columns))?;
+    let known = folder.join("features-metadata.csv");
+    if record.metadata.is_empty() {
+        let _ = std::fs::remove_file(&known);
+    } else {
+        write_atomically(&known, |out| metadata_csv(out, record, columns))?;
+    }
     let json = serde_json::to_string_pretty(record).expect("plain data");
     write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
 }
@@ -315,6 +349,22 @@ fn csv(out: &mut dyn Write, record: &AnalysisRecord, columns: &Columns) -> std::
                 }
             }
             writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// One row for each latent that is ever active and each column.
+fn metadata_csv(out: &mut dyn Write, record: &AnalysisRecord, columns: &Columns) -> std::io::Result<()> {
+    writeln!(out, "sae,latent,column,kind,effect,q")?;
+    for s in 0..record.saes.len() {
+        for (j, known) in record.metadata.iter().enumerate().filter(|m| !m.1.kind.is_empty()) {
+            let figures = |name: &str| columns.get_figures(&format!("{s}.metadata.{j}.{name}"));
+            let (name, kind) = (quoted(&known.column), &known.kind);
+            for (h, (effect, q)) in figures("effect").iter().zip(figures("q")).enumerate().filter(|v| v.1.1.is_finite())
+            {
+                writeln!(out, "{s},{h},{name},{kind},{},{}", cell(*effect), cell(*q))?;
+            }
         }
     }
     Ok(())
@@ -372,5 +422,21 @@ fn summary(record: &AnalysisRecord, columns: &Columns) -> String {
         ]);
     }
     out += &show::table(&rows);
-    out
+    for known in &record.metadata {
+        out += &match (&known.left_out[..], known.saes.first()) {
+            ("", Some(own)) => {
+                let best = own.top.first().map_or(String::new(), |t| format!(", most feature {} ({:+.3})", t.0, t.1));
+                let same = known.with_classes.get().filter(|v| *v > 0.5);
+                let same =
+                    same.map_or(String::new(), |v| format!("; beware: says much the same as the classes ({v:.2})"));
+                format!(
+                    "\n{}: {} related (q < 0.05){best}{same}",
+                    known.column,
+                    show::plural(own.significant as usize, "feature")
+                )
+            }
+            (why, _) => format!("\n{}: left out, {why}", known.column),
+        };
+    }
+    out + if record.metadata.is_empty() { "" } else { "\n" }
 }

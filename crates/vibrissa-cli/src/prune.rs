@@ -10,7 +10,7 @@ use vibrissa::analysis::usage::descending;
 use vibrissa::format::{self, ModelConfig, write_atomically};
 use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
-use vibrissa::record::analysis::ANALYSIS_SCHEMA;
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, PRUNE_SCHEMA, PrunePoint, PruneRecord};
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
@@ -93,16 +93,29 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
         let (pearson, fvu) = (mean(brief.iter().filter_map(|b| b.0)), mean(brief.iter().filter_map(|b| b.1)));
         let mark = if n == args.top { " ←" } else { "" };
         table.push(vec![format!("{}{mark}", show::count(n)), show::figure(pearson), show::figure(fvu)]);
-        curve.push(serde_json::json!({"features": n, "pearson": pearson, "fvu": fvu}));
+        curve.push(PrunePoint { features: n as u64, pearson: pearson.into(), fvu: fvu.into() });
         bar.set(i + 1, sizes.len());
     }
     bar.finish();
     folder.create()?;
     let saes = kept(args.top)?;
     let config = ModelConfig { sae: *saes[0].config(), ..model.config.clone() };
-    let record = serde_json::json!({"schema": "vibrissa.prune/1", "by": args.by, "top": args.top, "data": spec,
-        "rows": part, "curve": curve, "kept": orders.iter().map(|o| &o[..args.top]).collect::<Vec<_>>()});
-    write_atomically(&folder.0.join("prune.json"), |out| writeln!(out, "{record:#}"))?;
+    let mut record = PruneRecord {
+        schema: PRUNE_SCHEMA.into(),
+        by: args.by.clone(),
+        top: args.top as u64,
+        data: spec.clone(),
+        rows: part.into(),
+        curve,
+        kept: orders.iter().map(|o| o[..args.top].to_vec()).collect(),
+    };
+    let json = |record: &PruneRecord| serde_json::to_string_pretty(record).expect("plain data");
+    let text = json(&record);
+    write_atomically(&folder.0.join("prune.json"), |out| writeln!(out, "{text}"))?;
+    // The curve alone stays with the analysis, for the report.
+    record.kept.clear();
+    let text = json(&record);
+    write_atomically(&args.run.join(format!("prune-{}.json", args.by)), |out| writeln!(out, "{text}"))?;
     format::write_model(&folder.model(), &config, &saes.iter().collect::<Vec<_>>(), &model.mean, 1.0)?;
     println!("{part} of {spec}, features kept by {}:", args.by);
     print!("{}", show::table(&table));

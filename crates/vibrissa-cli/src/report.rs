@@ -2,15 +2,21 @@
 
 use crate::show;
 use clap::Args;
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::format::{self, write_atomically};
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord};
+use vibrissa::plot::chart::Paper;
+use vibrissa::plot::raster;
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, PRUNE_SCHEMA, PruneRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, MetricsLine};
-use vibrissa::report::{Language, Report, html};
+use vibrissa::report::figures::figures;
+use vibrissa::report::words::Words;
+use vibrissa::report::{Language, Report, html, markdown};
 use vibrissa::{Error, Result};
 
-/// Write one HTML page about the features of a run, from what analyze left there; it needs neither data nor network.
+/// Write one HTML page about the features of a run, from what analyze left there, and beside it the text as Markdown and
+/// every figure as SVG and PNG; neither data nor network is needed.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// A folder that analyze has written to
@@ -47,10 +53,30 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let size = write(&args.run, &out, args.lang);
     spinner.finish_and_clear();
     eprintln!("{} · {:.1} MB; open it in a browser", out.display(), size? as f64 / 1e6);
+    eprintln!("{} · {}/*.svg, *.png", out.with_extension("md").display(), folder_of(&out).display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page of a folder's analysis; gives its length, bytes.
+/// Where the figures of a page go: `report-figures` beside `report.html`.
+fn folder_of(page: &Path) -> PathBuf {
+    let name = page.file_stem().map_or_else(|| "report".into(), |n| n.to_string_lossy());
+    page.with_file_name(format!("{name}-figures"))
+}
+
+/// Curves that prune left with the analysis, by the name of the measure.
+fn curves(run: &Path) -> Result<Vec<PruneRecord>> {
+    let entries = std::fs::read_dir(run).into_iter().flatten().flatten().map(|e| e.path());
+    let curve = |p: &PathBuf| {
+        let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("prune-") && name.ends_with(".json")
+    };
+    let mut paths: Vec<PathBuf> = entries.filter(curve).collect();
+    paths.sort();
+    let again = "remove it, or run vibrissa prune again";
+    paths.iter().filter_map(|p| read(p, PRUNE_SCHEMA, again).transpose()).collect()
+}
+
+/// The page of a folder's analysis, the text and the figures; gives the length of the page, bytes.
 pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let again = "make it again with vibrissa analyze RUN DATA";
     let path = run.join("analysis.json");
@@ -61,7 +87,28 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let eval: Option<EvalRecord> = read(&run.join("eval.json"), EVAL_SCHEMA, "remove it, or make it again")?;
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let metrics: Vec<MetricsLine> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let report = Report { analysis: &analysis, columns: &columns, eval: eval.as_ref(), metrics: &metrics, language };
+    let pruning = curves(run)?;
+    let report = Report {
+        analysis: &analysis,
+        columns: &columns,
+        eval: eval.as_ref(),
+        metrics: &metrics,
+        pruning: &pruning,
+        language,
+    };
+    let folder = folder_of(out);
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
+    let drawn = figures(&report, &Words::of(language), Paper::File);
+    drawn.par_iter().try_for_each(|figure| {
+        let path = |kind: &str| folder.join(format!("{}.{kind}", figure.name));
+        write_atomically(&path("svg"), |file| file.write_all(figure.svg.as_bytes()))?;
+        let png =
+            raster::png(&figure.svg, 2.0).map_err(|e| Error::file(path("png"), e, "this is an error of vibrissa"))?;
+        write_atomically(&path("png"), |file| file.write_all(&png))
+    })?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let text = markdown(&report, &drawn, &name);
+    write_atomically(&out.with_extension("md"), |file| file.write_all(text.as_bytes()))?;
     let page = html(&report);
     write_atomically(out, |file| file.write_all(page.as_bytes()))?;
     Ok(page.len())

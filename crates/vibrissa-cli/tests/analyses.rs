@@ -161,3 +161,101 @@ fn weights_and_rows_of_numbers() {
     assert!(!head.iter().any(|h| h.starts_with("auc")), "there are no classes: {head:?}");
     vibrissa(&["report", s(&run)]).ok();
 }
+
+#[test]
+fn features_are_related_to_what_a_table_says_of_the_rows() {
+    let r = ready();
+    let csv = r.dir.path().join("known.csv");
+    // What the class says, what nothing says, a number, a column of names; two rows are not named, one name is unknown.
+    let mut text = String::from("file,batch,constant,weight,animal\n");
+    let names: Vec<String> = ["a", "b"].iter().flat_map(|c| list(&Path::new(&r.data).join(c), c)).collect();
+    for (i, name) in names.iter().enumerate().skip(2) {
+        text += &format!("{name},{},1,{},m{i}\n", if name.starts_with('a') { "x" } else { "y" }, i * 37 % 11);
+    }
+    text += "no/such.png,x,1,3,m\n";
+    std::fs::write(&csv, &text).expect("a table");
+    let ran = vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv), "--json"]).ok();
+    assert!(ran.stderr.contains("58 of 60 rows named") && ran.stderr.contains("no/such.png"), "{}", ran.stderr);
+    let json = ran.json();
+    let known = json["metadata"].as_array().expect("columns");
+    let kinds: Vec<&str> = known.iter().map(|k| k["kind"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["levels", "", "number", ""]);
+    assert!((known[0]["with_classes"].as_f64().expect("a figure") - 1.0).abs() < 1e-9, "batch is the class");
+    assert_eq!(known[0]["saes"].as_array().map(Vec::len), Some(2));
+    assert!(known[3]["left_out"].as_str().expect("why").contains("58 different values"));
+    let (head, rows) = table(&r.run.join("features-metadata.csv"));
+    assert_eq!(head.join(","), "sae,latent,column,kind,effect,q");
+    assert!(rows.iter().all(|r| r[2] == "batch" || r[2] == "weight"));
+    vibrissa(&["report", s(&r.run)]).ok();
+    let text = String::from_utf8(read(&r.run.join("report.md"))).expect("UTF-8");
+    assert!(text.contains("Beware: batch says much the same as the classes"), "{text}");
+    // What cannot be used is refused with the reason.
+    std::fs::write(&csv, "file,batch\nother.png,x\n").expect("a table");
+    vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["names none of the rows", "other.png"]);
+    std::fs::write(&csv, format!("file,batch\n{0},x\n{0},y\n", names[0])).expect("a table");
+    vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["twice"]);
+    std::fs::write(&csv, "file,batch\na,b,c\n").expect("a table");
+    vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["is no table"]);
+    // Without a table the file of the one before does not stay.
+    vibrissa(&["analyze", s(&r.run), &r.data]).ok();
+    assert!(!r.run.join("features-metadata.csv").exists());
+}
+
+fn list(folder: &Path, class: &str) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|e| format!("{class}/{}", e.expect("an entry").file_name().to_string_lossy()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Every figure as SVG and PNG, each named in the Markdown; both languages.
+#[test]
+fn a_report_leaves_its_figures_and_its_text() {
+    let r = ready();
+    vibrissa(&["analyze", s(&r.run), &r.data]).ok();
+    for by in ["score", "delta_sse"] {
+        let out = r.dir.path().join(by);
+        vibrissa(&["prune", s(&r.run), "--top", "10", "--by", by, "--out", s(&out)]).ok();
+    }
+    for (lang, word) in [("en", "Pruning"), ("zh", "剪枝")] {
+        let page = r.dir.path().join(lang).join("page.html");
+        std::fs::create_dir_all(page.parent().expect("a folder")).expect("a folder");
+        vibrissa(&["report", s(&r.run), "-o", s(&page), "--lang", lang]).ok();
+        let text = String::from_utf8(read(&page.with_extension("md"))).expect("UTF-8");
+        assert!(text.contains(&format!("## {word}\n")), "{text}");
+        let figures = page.with_file_name("page-figures");
+        let mut names: Vec<String> = std::fs::read_dir(&figures)
+            .expect("a folder")
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        let of = |kind: &str| -> Vec<String> {
+            names.iter().filter_map(|n| n.strip_suffix(kind)).map(str::to_owned).collect()
+        };
+        assert_eq!(of(".svg"), of(".png"));
+        for name in [
+            "density",
+            "delta_pearson",
+            "delta_sse",
+            "features",
+            "heat",
+            "mmcs",
+            "pearson_by_class",
+            "profile",
+            "prune_fvu",
+            "prune_pearson",
+            "rank_plot",
+            "reconstructions",
+            "score",
+            "strength",
+            "usage_curve",
+            "values",
+        ] {
+            assert!(of(".svg").contains(&name.to_owned()), "no figure {name} in {names:?}");
+            assert!(text.contains(&format!("(page-figures/{name}.png)")), "{name} is not in the text");
+            assert_eq!(&read(&figures.join(format!("{name}.png")))[1..4], b"PNG");
+        }
+    }
+}

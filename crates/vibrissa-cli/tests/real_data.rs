@@ -13,6 +13,13 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
+use vibrissa::data::Dataset;
+use vibrissa::data::rows::LoadOptions;
+use vibrissa::format;
+use vibrissa::kernels::Isa;
+use vibrissa::matrix::{Latents, Mat};
+use vibrissa::model::Work;
+use vibrissa::record::analysis::ANALYSIS_SCHEMA;
 
 /// "The seeds' recipe": what the figures of the first project were made with.
 const SEEDS: [&str; 13] = [
@@ -159,12 +166,82 @@ fn activations_load_from_both_shards() -> Result<(), Failed> {
     at_most("fvu", number(&json["saes"][0], "fvu"), 0.9)
 }
 
+/// `zero the latent, decode again, measure` for some latents and pairs on all test rows, in f64.
+fn importance_equals_brute_force() -> Result<(), Failed> {
+    let (run, out) = (seeds_mnist(), runs().join("importance"));
+    let record =
+        vibrissa(&["analyze", s(run), &data("mnist"), "--split", "test", "--out", s(&out), "--json"]).ok().json();
+    let columns = format::read_columns(&out.join("analysis.safetensors"), ANALYSIS_SCHEMA).expect("columns");
+    let sae = format::read_model(run).expect("a model").saes.remove(0);
+    let set = Dataset::open(&data("mnist"), &LoadOptions::default(), &|_, _| ()).expect("MNIST");
+    let rows: Vec<usize> = (60_000..70_000).collect();
+    let (mut work, mut latents, mut x) = (Work::default(), Latents::default(), Mat::zeros(rows.len(), 784));
+    set.fill(&rows, 0, x.view_mut());
+    sae.encode(Isa::current(), x.view(), &mut work, &mut latents).expect("finite rows");
+    let features: Vec<Vec<f64>> = (0..1024).map(|h| sae.feature(h).into_iter().map(f64::from).collect()).collect();
+    // (squared error, Pearson r) of a row whose active latents are all but these.
+    let measured = |r: usize, without: &[u64]| -> (f64, f64) {
+        let mut recon = vec![0.0f64; 784];
+        let (index, value) = latents.row(r);
+        for (&h, &v) in index.iter().zip(value).filter(|l| !without.contains(&u64::from(*l.0))) {
+            recon.iter_mut().zip(&features[h as usize]).for_each(|(y, w)| *y += f64::from(v) * w);
+        }
+        let row: Vec<f64> = x.row(r).iter().map(|&v| f64::from(v)).collect();
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / 784.0;
+        let (mx, my) = (mean(&row), mean(&recon));
+        let sum = |f: &dyn Fn(f64, f64) -> f64| row.iter().zip(&recon).map(|(&x, &y)| f(x, y)).sum::<f64>();
+        let (xx, yy) = (sum(&|x, _| (x - mx).powi(2)), sum(&|_, y| (y - my).powi(2)));
+        (sum(&|x, y| (x - y).powi(2)), sum(&|x, y| (x - mx) * (y - my)) / (xx * yy).sqrt())
+    };
+    let active = |r: usize, h: u64| latents.row(r).0.binary_search(&(h as u32)).is_ok();
+    let order = columns.get_counts("0.pictured");
+    let some: Vec<u64> = (0..12).map(|i| u64::from(order[i * (order.len() - 1) / 11])).collect();
+    let mut worst = [0.0f64; 2];
+    for &h in &some {
+        let (mut sse, mut pearson) = (0.0, 0.0);
+        for r in (0..rows.len()).filter(|&r| active(r, h)) {
+            let (with, less) = (measured(r, &[]), measured(r, &[h]));
+            sse += less.0 - with.0;
+            pearson += with.1 - less.1;
+        }
+        let n = rows.len() as f64;
+        let error = |name: &str, want: f64| (columns.get_figures(name)[h as usize] - want).abs() / want.abs();
+        worst[0] = worst[0].max(error("0.delta_sse", sse / n)).max(error("0.delta_pearson", pearson / n));
+    }
+    let pairs: Vec<&Value> = ["overlap", "correct"]
+        .iter()
+        .flat_map(|kind| record["saes"][0]["pairs"][kind].as_array().expect("pairs").iter().take(4))
+        .collect();
+    for pair in &pairs {
+        let (a, b) = (pair["a"].as_u64().expect("a latent"), pair["b"].as_u64().expect("a latent"));
+        let (mut brute, mut together) = (0.0, 0);
+        for r in (0..rows.len()).filter(|&r| active(r, a) && active(r, b)) {
+            let sse = |without: &[u64]| measured(r, without).0;
+            brute += sse(&[a, b]) - sse(&[a]) - sse(&[b]) + sse(&[]);
+            together += 1;
+        }
+        assert_eq!(number(pair, "count"), f64::from(together));
+        worst[1] =
+            worst[1].max((number(pair, "synergy") - brute / rows.len() as f64).abs() / brute.abs() * rows.len() as f64);
+    }
+    println!(
+        "\n    {} latents, {} pairs; relative errors up to {:.1e} and {:.1e}",
+        some.len(),
+        pairs.len(),
+        worst[0],
+        worst[1]
+    );
+    at_most("largest relative error of an ablation", worst[0], 1e-5)?;
+    at_most("largest relative error of a synergy", worst[1], 1e-5)
+}
+
 type Test = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>);
 
 /// Each with the data it needs.
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 8] = [
     ("mnist_with_the_seeds_recipe", &["mnist"], mnist_with_the_seeds_recipe),
     ("mnist_with_the_own_rule", &["mnist"], mnist_with_the_own_rule),
+    ("importance_equals_brute_force", &["mnist"], importance_equals_brute_force),
     (
         "photographs_start_well_and_do_not_get_worse",
         &["photos", "photos.test.txt"],

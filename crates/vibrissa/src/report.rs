@@ -1,13 +1,21 @@
 //! Records → one HTML page that opens from disk. Never computes: what it shows was found by others, and what needs a
-//! model or data is not here. The page draws itself (`report/page.js`) from the record and its columns, which it holds.
+//! model or data is not here. Figures are drawn once (`report/figures.rs`), for the page and for files beside it; tiles,
+//! tables and the pages of features the page draws itself (`report/page.js`) from the record and its columns, which it holds.
 
+pub mod figures;
+mod text;
+pub mod words;
+
+use crate::plot::chart::Paper;
 use crate::plot::sheet::sheet;
-use crate::record::analysis::AnalysisRecord;
+use crate::record::analysis::{AnalysisRecord, PruneRecord};
 use crate::record::columns::{Columns, Values};
 use crate::record::{EvalRecord, MetricsLine};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use figures::{Figure, figures};
 use serde_json::{Value, json};
+use words::Words;
 
 /// Language of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +25,15 @@ pub enum Language {
     En,
     /// Chinese.
     Zh,
+}
+
+impl Language {
+    fn code(self) -> &'static str {
+        match self {
+            Language::En => "en",
+            Language::Zh => "zh",
+        }
+    }
 }
 
 /// All that a report shows.
@@ -30,6 +47,8 @@ pub struct Report<'a> {
     pub eval: Option<&'a EvalRecord>,
     /// The log of its training; empty where there is none.
     pub metrics: &'a [MetricsLine],
+    /// What `prune` measured, a curve a measure.
+    pub pruning: &'a [PruneRecord],
     /// Language of all words.
     pub language: Language,
 }
@@ -37,7 +56,6 @@ pub struct Report<'a> {
 const PAGE: &str = include_str!("report/page.html");
 const STYLE: &str = include_str!("report/page.css");
 const SCRIPT: &str = include_str!("report/page.js");
-const WORDS: &str = include_str!("report/words.json");
 
 /// Columns that are pictures go on sheets; figures go as f32, counts as u32, all in base64.
 fn columns(columns: &Columns) -> Value {
@@ -81,19 +99,33 @@ fn trimmed(report: &Report) -> Columns {
 
 /// The page: one file, no network.
 pub fn html(report: &Report) -> String {
+    let words = Words::of(report.language);
+    let figures: Vec<Value> = figures(report, &words, Paper::Page)
+        .iter()
+        .map(|f| json!({"name": f.name, "section": f.section, "note": f.note, "svg": f.svg}))
+        .collect();
     let data = json!({
         "analysis": report.analysis,
         "eval": report.eval,
-        "metrics": report.metrics,
         "columns": columns(&trimmed(report)),
-        "language": match report.language { Language::En => "en", Language::Zh => "zh" },
+        "figures": figures,
+        "subtitle": text::subtitle(report, &words),
+        "cards": text::cards(report, &words),
+        "facts": text::facts(report, &words),
+        "method": text::method(report, &words),
+        "language": report.language.code(),
     });
     // Nothing in the data may end the script element.
     let data = data.to_string().replace("</", "<\\/").replace("<!--", "<\\!--");
     let language = if report.language == Language::Zh { "zh-CN" } else { "en" };
     PAGE.replace("{{language}}", language)
         .replace("{{style}}", STYLE)
-        .replace("{{words}}", WORDS.trim())
+        .replace("{{words}}", words::WORDS.trim())
         .replace("{{script}}", SCRIPT)
         .replace("{{data}}", &data)
+}
+
+/// The report as Markdown; these figures lie as PNG in `folder`.
+pub fn markdown(report: &Report, figures: &[Figure], folder: &str) -> String {
+    text::markdown(report, &Words::of(report.language), figures, folder)
 }

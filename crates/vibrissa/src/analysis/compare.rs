@@ -3,6 +3,7 @@
 use crate::kernels::{Isa, spill_len};
 use crate::matrix::{Mat, MatRef, Panels};
 use crate::model::Sae;
+use lapjv::{Matrix, lapjv};
 use rayon::prelude::*;
 
 /// Directions of some latents.
@@ -105,6 +106,26 @@ pub fn most_alike(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
     all
 }
 
+/// Most rows that [`matched`] takes: its time grows with their cube.
+pub const MOST_MATCHED: usize = 4096;
+
+/// Mean |product| of rows of `a` and `b` matched one to one so that it is largest (MCC; Jonker & Volgenant 1987), over the
+/// shorter of the two; NaN for none, or for more than [`MOST_MATCHED`].
+pub fn matched(a: MatRef, b: MatRef) -> f64 {
+    let (n, least) = (a.rows().max(b.rows()), a.rows().min(b.rows()));
+    if least == 0 || n > MOST_MATCHED {
+        return f64::NAN;
+    }
+    // Costs are whole multiples of 2⁻³⁰, so that the method's sums and differences are exact and it always ends.
+    const UNIT: f64 = 1_073_741_824.0;
+    let cost = |v: f32| ((1.0 - f64::from(v.abs()).min(1.0)) * UNIT).round() / UNIT;
+    let mut costs = Matrix::<f64>::ones((n, n));
+    let rows = products(a, b, |_| Vec::new(), |own: &mut Vec<(usize, usize, f64)>, i, j, v| own.push((i, j, cost(v))));
+    rows.into_iter().flatten().for_each(|(i, j, v)| costs[[i, j]] = v);
+    let Ok((of, _)) = lapjv(&costs) else { return f64::NAN };
+    (0..a.rows()).map(|i| 1.0 - costs[[i, of[i]]]).sum::<f64>() / least as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +152,37 @@ mod tests {
             .collect();
         all.sort_by(|a, b| b.2.total_cmp(&a.2));
         assert_eq!(most_alike(a.view(), 10), all[..10]);
+    }
+
+    #[test]
+    fn matching_takes_the_best_of_all_orders() {
+        let (a, b) = (noise(5, 3), noise(6, 3));
+        let unit = |m: Mat| {
+            let rows = m.data().chunks(3).flat_map(|r| {
+                let norm = r.iter().map(|v| v * v).sum::<f32>().sqrt();
+                r.iter().map(move |v| v / norm).collect::<Vec<_>>()
+            });
+            Mat::from_vec(m.rows(), 3, rows.collect())
+        };
+        let (a, b) = (unit(a), unit(b));
+        fn best(a: &Mat, b: &Mat, row: usize, free: &mut Vec<usize>) -> f64 {
+            if row == a.rows() {
+                return 0.0;
+            }
+            (0..free.len())
+                .map(|f| {
+                    let j = free.remove(f);
+                    let own = f64::from(crate::kernels::scalar::dot(a.row(row), b.row(j)).abs());
+                    let all = own + best(a, b, row + 1, free);
+                    free.insert(f, j);
+                    all
+                })
+                .fold(f64::NEG_INFINITY, f64::max)
+        }
+        let want = best(&a, &b, 0, &mut (0..6).collect()) / 5.0;
+        assert!((matched(a.view(), b.view()) - want).abs() < 1e-6);
+        assert!((matched(b.view(), a.view()) - want).abs() < 1e-6);
+        assert!((matched(a.view(), a.view()) - 1.0).abs() < 1e-6);
+        assert!(matched(a.view(), Mat::zeros(0, 3).view()).is_nan());
     }
 }

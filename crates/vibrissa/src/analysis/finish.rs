@@ -1,21 +1,24 @@
 //! From what a pass gathered to a record and its columns. Looks at rows again only to picture those that it cites.
 
 use super::classes::{benjamini_hochberg, relevance};
-use super::compare::{Directions, best_partners, live_directions, most_alike};
+use super::compare::{Directions, best_partners, live_directions, matched, most_alike};
+use super::groups::groups;
+use super::metadata::{self, relate};
 use super::pairs::Pair;
 use super::separate::separation;
 use super::stream::{Gathered, RowQuality, SaeSums};
 use super::sums::{BINS, EXAMPLES, Example, LatentSums, Smallest};
 use super::usage::{descending, shares, spearman, usage};
 use crate::data::Dataset;
+use crate::data::table::{Cells, Table};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::mean;
 use crate::model::{Sae, Work};
 use crate::random::mix;
 use crate::record::analysis::{
-    ANALYSIS_SCHEMA, AnalysisRecord, Cited, ClassesRecord, EnsembleAnalysis, OrderRecord, PairRecord, PairsRecord,
-    ReconstructionRecord, SaeAnalysis, UsageRecord,
+    ANALYSIS_SCHEMA, AnalysisRecord, Cited, ClassesRecord, EnsembleAnalysis, GroupRecord, MetadataOf, MetadataRecord,
+    OrderRecord, PairRecord, PairsRecord, ReconstructionRecord, SaeAnalysis, UsageRecord,
 };
 use crate::record::columns::Columns;
 use crate::record::{Number, Ordered};
@@ -40,6 +43,8 @@ impl Default for Options {
 /// Latents compared by order, and pairs in a list.
 const TOP: usize = 100;
 const PAIRS: usize = 20;
+/// Latents that groups are sought among: the first so many by score.
+const GROUPED: usize = 1000;
 /// Two directions are one feature from this cosine on.
 const SAME: f32 = 0.7;
 /// Rows of the separation, and rows of a class in the sample of latents.
@@ -168,11 +173,62 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         k: saes[0].config().k,
         saes: out,
         ensemble: (saes.len() > 1).then(|| ensemble(&mut columns, &directions, saes[0].config().latents)),
+        metadata: Vec::new(),
         cited: cited.rows.iter().map(|&row| cited_row(data, row)).collect(),
         seconds: Number(None),
         rows_per_s: Number(None),
     };
     (record, columns)
+}
+
+/// Relates the latents of every SAE to the columns of a table; `rows` are those the table was matched with.
+pub fn add_metadata(
+    record: &mut AnalysisRecord,
+    columns: &mut Columns,
+    saes: &[&Sae],
+    data: &Dataset,
+    rows: &[usize],
+    table: &Table,
+) {
+    let class: Vec<Option<u16>> = rows.iter().map(|&r| data.label(r)).collect();
+    let mut out: Vec<MetadataRecord> = table
+        .columns
+        .iter()
+        .map(|known| {
+            let (kind, levels, left_out) = match &known.cells {
+                Cells::Numbers(_) => ("number", Vec::new(), String::new()),
+                Cells::Levels(names, _) => ("levels", names.clone(), String::new()),
+                Cells::Useless(why) => ("", Vec::new(), why.clone()),
+            };
+            MetadataRecord {
+                column: known.name.clone(),
+                kind: kind.into(),
+                levels,
+                left_out,
+                with_classes: match data.classes().len() {
+                    0 | 1 => Number(None),
+                    classes => metadata::with_classes(&known.cells, &class, classes).into(),
+                },
+                ..MetadataRecord::default()
+            }
+        })
+        .collect();
+    for (s, sae) in saes.iter().enumerate() {
+        let latents = metadata::ByLatent::of(sae, data, rows);
+        for (j, (known, out)) in table.columns.iter().zip(&mut out).enumerate() {
+            let Some(found) = relate(&latents, &known.cells) else { continue };
+            out.rows = found.rows as u64;
+            let mut top: Vec<usize> = (0..found.q.len()).filter(|&h| found.q[h] < 0.05).collect();
+            let significant = top.len() as u64;
+            top.sort_by(|&a, &b| found.effect[b].abs().total_cmp(&found.effect[a].abs()).then(a.cmp(&b)));
+            let top = top.iter().take(10).map(|&h| (h as u64, found.effect[h], found.q[h])).collect();
+            out.saes.push(MetadataOf { significant, top });
+            let shape = [found.q.len()];
+            columns.figures(format!("{s}.metadata.{j}.effect"), &shape, found.effect);
+            columns.figures(format!("{s}.metadata.{j}.q"), &shape, found.q);
+        }
+    }
+    record.metadata = out;
 }
 
 fn cited_row(data: &Dataset, row: u64) -> Cited {
@@ -284,7 +340,18 @@ fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> Pai
             PairRecord { a: u64::from(i), b: u64::from(j), cosine: f64::from(cosine).into(), ..met }
         })
         .collect();
-    PairsRecord { pairs: all.len() as u64, overlap, correct, together, redundant }
+    let grouped: Vec<usize> = own.used().take(GROUPED).collect();
+    let found = sums.partners.as_ref().map_or(Vec::new(), |p| groups(&grouped, p, &own.count, n));
+    let groups = found.iter().take(PAIRS).map(|g| {
+        let pairs = g.latents.iter().enumerate().flat_map(|(i, &a)| g.latents[i + 1..].iter().map(move |&b| (a, b)));
+        GroupRecord {
+            latents: g.latents.iter().map(|&h| h as u64).collect(),
+            npmi: g.together.into(),
+            cosine: mean(pairs.map(|(a, b)| cosine(a as u32, b as u32).abs())).into(),
+            share: g.latents.iter().map(|&h| own.share[h]).sum::<f64>().into(),
+        }
+    });
+    PairsRecord { pairs: all.len() as u64, overlap, correct, together, redundant, groups: groups.collect() }
 }
 
 fn class_columns(
@@ -603,6 +670,11 @@ fn ensemble(columns: &mut Columns, directions: &[Directions], latents: usize) ->
         record.shared.push(partners.iter().filter(|&&p| p == m - 1).count() as u64);
         record.own.push(partners.iter().filter(|&&p| p == 0).count() as u64);
         columns.figures(format!("{i}.best_partner"), &[best.len()], best);
+    }
+    for (i, own) in directions.iter().enumerate() {
+        for (j, other) in directions.iter().enumerate().skip(i + 1) {
+            record.mcc.push((i, j, matched(own.rows.view(), other.rows.view()).into()));
+        }
     }
     record
 }

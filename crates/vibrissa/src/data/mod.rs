@@ -9,6 +9,7 @@ pub mod images;
 pub mod rows;
 pub mod split;
 pub mod synthetic;
+pub mod table;
 
 use crate::error::{Error, Result};
 use crate::matrix::MatMut;

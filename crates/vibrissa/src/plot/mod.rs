@@ -4,10 +4,12 @@
 //! where rows are pictures, and profiles where they are plain vectors. The same numbers give the same bytes.
 
 mod canvas;
+pub mod chart;
 mod colour;
 mod features;
 mod font;
 mod profiles;
+pub mod raster;
 mod recons;
 pub mod sheet;
 

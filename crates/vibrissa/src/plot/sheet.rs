@@ -1,5 +1,7 @@
 //! Many small pictures on one sheet, as bytes of a PNG: what a page cuts its tiles from.
 
+use super::chart::series_rgb;
+use super::colour::diverging;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
@@ -48,6 +50,42 @@ pub fn sheet(pictures: &[u8], shape: &[usize]) -> Sheet {
         .write_image(&out, across.max(1) as u32, (rows * height).max(1) as u32, colour)
         .expect("a non-empty buffer in memory always encodes");
     Sheet { png, n, columns, width, height, channels: shown }
+}
+
+/// One picture `[channels, height, width]` as PNG; `signed` grey goes through the diverging map, 128 its middle.
+pub fn coloured(bytes: &[u8], channels: usize, height: usize, width: usize, signed: bool) -> Vec<u8> {
+    let plane = height * width;
+    let pixels: Vec<u8> = (0..plane)
+        .flat_map(|i| match channels {
+            3 => [bytes[i], bytes[plane + i], bytes[2 * plane + i]],
+            _ if signed => diverging((f32::from(bytes[i]) - 128.0) / 127.0),
+            _ => [bytes[i]; 3],
+        })
+        .collect();
+    encode(&pixels, width, height, ExtendedColorType::Rgb8)
+}
+
+/// Pixels of a series' colour and strength in [0, 1], `width` a line; none is clear.
+pub fn translucent(pixels: &[Option<(usize, f64)>], width: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = pixels
+        .iter()
+        .flat_map(|p| match p {
+            Some((series, strength)) => {
+                let [r, g, b] = series_rgb(*series);
+                [r, g, b, (255.0 * strength.clamp(0.0, 1.0)).round() as u8]
+            }
+            None => [0; 4],
+        })
+        .collect();
+    encode(&bytes, width, pixels.len() / width.max(1), ExtendedColorType::Rgba8)
+}
+
+fn encode(pixels: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> Vec<u8> {
+    let mut png = Vec::new();
+    PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
+        .write_image(pixels, width as u32, height as u32, colour)
+        .expect("memory takes all");
+    png
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub struct AnalysisRecord {
     pub saes: Vec<SaeAnalysis>,
     /// Between SAEs; none with a single one.
     pub ensemble: Option<EnsembleAnalysis>,
+    /// Columns of `--metadata`.
+    #[serde(default)]
+    pub metadata: Vec<MetadataRecord>,
     /// Rows that are cited, in the order of the pictures.
     pub cited: Vec<Cited>,
     /// Wall time, seconds.
@@ -174,6 +177,52 @@ pub struct PairsRecord {
     pub together: Vec<PairRecord>,
     /// Largest cosines of decoder rows.
     pub redundant: Vec<PairRecord>,
+    /// Groups of latents that act in the same rows, the largest first, of the 1,000 first by score.
+    pub groups: Vec<GroupRecord>,
+}
+
+/// Latents that act in the same rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupRecord {
+    /// Its latents, the most frequent first.
+    pub latents: Vec<u64>,
+    /// Mean normalised pointwise mutual information of its pairs, in [-1, 1].
+    pub npmi: Number,
+    /// Mean |cosine| of the decoder rows of its pairs: near 0 they complete each other, near 1 they repeat each other.
+    pub cosine: Number,
+    /// Σ of their shares of the effect.
+    pub share: Number,
+}
+
+/// What is known of the rows beside the latents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetadataRecord {
+    /// Heading of the column.
+    pub column: String,
+    /// `number`, `levels`, or empty for a column that tells nothing.
+    pub kind: String,
+    /// Names of the levels.
+    pub levels: Vec<String>,
+    /// Why it was left out.
+    pub left_out: String,
+    /// Rows that have a value.
+    pub rows: u64,
+    /// How far it says the same as the classes: Cramér's V, or √ε² of numbers.
+    pub with_classes: Number,
+    /// By SAE.
+    pub saes: Vec<MetadataOf>,
+}
+
+/// One column and the latents of one SAE; effects and q of all are in the columns `S.metadata.J.effect` and `.q`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetadataOf {
+    /// Latents with q < 0.05.
+    pub significant: u64,
+    /// The ten with the largest |effect| of these: `(latent, effect, q)`.
+    pub top: Vec<(u64, f64, f64)>,
 }
 
 /// Two latents.
@@ -220,4 +269,38 @@ pub struct EnsembleAnalysis {
     pub shared: Vec<u64>,
     /// By SAE: live latents with no partner of cosine ≥ 0.7 in any other.
     pub own: Vec<u64>,
+}
+
+/// Version of [`PruneRecord`].
+pub const PRUNE_SCHEMA: &str = "vibrissa.prune/1";
+
+/// How fidelity falls as a model keeps fewer features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PruneRecord {
+    /// [`PRUNE_SCHEMA`].
+    pub schema: String,
+    /// The measure that features were ordered by.
+    pub by: String,
+    /// Features of the model that was written.
+    pub top: u64,
+    /// The rows it was measured on.
+    pub data: String,
+    /// Which of them.
+    pub rows: String,
+    /// The most features first.
+    pub curve: Vec<PrunePoint>,
+    /// By SAE: the latents that were kept, by their old numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Vec<usize>>,
+}
+
+/// Fidelity with so many features, mean over the SAEs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrunePoint {
+    /// Features kept.
+    pub features: u64,
+    /// Mean Pearson r.
+    pub pearson: Number,
+    /// Fraction of variance unexplained.
+    pub fvu: Number,
 }

@@ -74,8 +74,9 @@
   const sheets = new Map();
   // A sheet as a canvas; signed grey ones go through the diverging map.
   const sheet = (name, signed) => {
-    if (!sheets.has(name)) {
-      sheets.set(name, (async () => {
+    const key = `${name} ${signed}`;
+    if (!sheets.has(key)) {
+      sheets.set(key, (async () => {
         const c = C[name];
         if (!c?.png) return null;
         const bitmap = await createImageBitmap(new Blob([bytes(c.png)], { type: "image/png" }));
@@ -94,7 +95,7 @@
         return canvas;
       })());
     }
-    return sheets.get(name);
+    return sheets.get(key);
   };
   const picture = (name, i, signed, label) => {
     const c = C[name];
@@ -107,11 +108,38 @@
     return canvas;
   };
 
+  // A row with what the feature sees in it: the product of the two, pixel by pixel, warm where it speaks for the feature and
+  // cold where it speaks against.
+  const overlaid = (s, at, i, label) => {
+    const c = C.cited, canvas = el("canvas", { class: "pic", width: c.width, height: c.height, role: "img", "aria-label": label });
+    Promise.all([sheet("cited", false), sheet(`${s}.wall`, false)]).then(([rows, wall]) => {
+      const w = C[`${s}.wall`], cut = (from, f, k) => from.getContext("2d").getImageData((k % f.columns) * f.width, Math.floor(k / f.columns) * f.height, f.width, f.height).data;
+      const row = cut(rows, c, i), feature = cut(wall, w, at), n = c.width * c.height, product = new Float32Array(n);
+      let most = 1e-9;
+      for (let p = 0; p < n; p++) {
+        for (let k = 0; k < (w.channels === 3 ? 3 : 1); k++) product[p] += (feature[4 * p + k] - 128) * row[4 * p + k];
+        most = Math.max(most, Math.abs(product[p]));
+      }
+      const image = new ImageData(c.width, c.height);
+      for (let p = 0; p < n; p++) {
+        const grey = 0.3 * row[4 * p] + 0.59 * row[4 * p + 1] + 0.11 * row[4 * p + 2], a = Math.min(1, Math.abs(product[p]) / most) ** 0.7 * 0.85;
+        const tone = product[p] > 0 ? [214, 64, 42] : [58, 122, 190];
+        for (let k = 0; k < 3; k++) image.data[4 * p + k] = (1 - a) * (40 + 0.7 * grey) + a * tone[k];
+        image.data[4 * p + 3] = 255;
+      }
+      canvas.getContext("2d").putImageData(image, 0, 0);
+    });
+    return canvas;
+  };
+
   // The picture of a feature; those that are never used have none.
   const places = new Map();
-  const featurePicture = (s, h) => {
+  const wallPlace = (s, h) => {
     if (!places.has(s)) places.set(s, new Map(Array.from(col(`${s}.wall_of`), (latent, i) => [latent, i])));
-    const at = places.get(s).get(h), label = t("feature", { h });
+    return places.get(s).get(h);
+  };
+  const featurePicture = (s, h) => {
+    const at = wallPlace(s, h), label = t("feature", { h });
     if (at !== undefined) return picture(`${s}.wall`, at, true, label);
     return C[`${s}.wall`]?.png ? el("canvas", { class: "pic none", width: 8, height: 8, role: "img", "aria-label": label }) : null;
   };
@@ -125,10 +153,9 @@
     for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-6; v += step) out.push(Math.abs(v) < step / 1e6 ? 0 : v);
     return out;
   };
-  const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
-  const short = (v) => (Math.abs(v) >= 1e4 ? compact.format(v) : v !== 0 && Math.abs(v) < 1e-3 ? v.toExponential(0) : String(+v.toPrecision(4)));
+  const short = (v) => (v !== 0 && Math.abs(v) < 1e-3 ? v.toExponential(0) : String(+v.toPrecision(4)));
   const frame = (title, x, y, { xLabel, yLabel, xTick = short, yTick = short, width = W, height = H }) => {
-    const svg = svgEl("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
+    const svg = svgEl("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
     const px = (v) => M.l + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - M.l - M.r);
     const py = (v) => height - M.b - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - M.t - M.b);
     for (const v of ticks(y[0], y[1])) {
@@ -153,16 +180,6 @@
     });
     return svg;
   };
-  const histogram = (title, values, labels, n = 40) => {
-    const v = Array.from(values).filter(Number.isFinite);
-    if (!v.length) return null;
-    let low = Infinity, high = -Infinity;
-    for (const x of v) [low, high] = [Math.min(low, x), Math.max(high, x)];
-    if (low === high) [low, high] = [low - 0.5, high + 0.5];
-    const counts = Array(n).fill(0);
-    v.forEach((x) => counts[Math.min(n - 1, Math.floor(((x - low) / (high - low)) * n))]++);
-    return bars(title, Array.from({ length: n + 1 }, (_, i) => low + ((high - low) * i) / n), counts, labels);
-  };
   const lines = (title, series, labels, xRange, yRange) => {
     const all = series.flatMap((s) => s.points).filter((p) => p.every(Number.isFinite));
     if (!all.length) return null;
@@ -181,42 +198,31 @@
     main.append(el("section", { id, "aria-labelledby": `${id}-h` }, el("h2", { id: `${id}-h` }, title),
       note ? el("p", { class: "note" }, note) : null, ...content));
   };
+  // Figures are drawn by the program: the same as in the files beside this page.
+  const figuresOf = (id) => data.figures.filter((f) => f.section === id).map((f) => {
+    const box = el("div", { class: "svg" });
+    box.innerHTML = f.svg;
+    return el("figure", { id: `figure-${f.name}` }, box, f.note ? el("figcaption", {}, f.note) : null);
+  });
   const table = (head, rows, kind) => el("div", { class: "scroll" }, el("table", { class: kind }, el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
     el("tbody", {}, rows.map((r) => el("tr", {}, r.map((c) => el("td", {}, c)))))));
   const featureButton = (s, h) => el("button", { class: "chip", onclick: () => open(s, h) }, String(h));
   const S = A.saes;
 
   document.title = t("title", { run: A.run });
-  document.getElementById("title").textContent = t("title", { run: A.run });
+  document.getElementById("title").textContent = document.title;
   document.getElementById("skip").textContent = t("skip");
-  document.getElementById("subtitle").textContent = t("subtitle", { rows: int(A.rows), data: A.data, split: A.split, version: A.tool_version,
-    latents: int(S[0].latents), saes: S.length > 1 ? t("saes", { n: S.length }) : t("one_sae") });
+  document.getElementById("subtitle").textContent = data.subtitle;
 
   const summary = () => {
-    const s = S[0], o = s.order;
-    const cards = [[fmt(s.pearson, 3), t("pearson_long")], [fmt(s.l0, 1), t("l0")], [pct(s.usage.carry_80), t("carry")], [int(s.dead), t("unused")], [int(s.usage.negative), t("harmful")]];
-    if (s.classes?.probe) cards.push([pct(s.classes.probe), t("probe")]);
-    const order = col("0.rank"), first = Array.from(order).indexOf(1);
-    let most = 0;
-    col("0.frequency").forEach((f, h, all) => { if (f > all[most]) most = h; });
-    const facts = [];
-    if (A.rows < 200) facts.push(t("fact_few", { n: int(A.rows) }));
-    if (A.split !== "test") facts.push(t("fact_split"));
-    if (first >= 0) facts.push(t("fact_top", { h: most, f: pct(o.top_frequency), n: o.top, least: pct(o.top_least_frequency, 2) }));
-    facts.push(t("fact_order", { n: o.top, a: pct(o.share[0], 3), b: pct(o.share[1], 3) }));
-    facts.push(t("fact_rank", { how: Math.abs(o.rank_index ?? 0) < 0.1 ? t("unrelated") : t("related"), r: fmt(o.rank_index, 3) }));
-    facts.push(t("fact_dense", { n: int(s.dense), rare: int(s.rare) }));
-    if (s.usage.tail !== null) facts.push(t("fact_tail", { a: fmt(s.usage.tail, 2), r: fmt(s.usage.tail_r2, 2) }));
-    if (s.classes) facts.push(t("fact_class", { n: int(s.classes.significant), major: pct(s.classes.majority), probe: pct(s.classes.probe) }));
-    const parts = [el("div", { class: "cards" }, cards.map(([b, l]) => el("div", { class: "card" }, el("b", {}, b), el("span", {}, l)))),
-      el("ul", { class: "facts" }, facts.map((f) => el("li", {}, f)))];
+    const parts = [el("div", { class: "cards" }, data.cards.map(([b, l]) => el("div", { class: "card" }, el("b", {}, b), el("span", {}, l)))),
+      el("ul", { class: "facts" }, data.facts.map((f) => el("li", {}, f)))];
     if (data.eval) {
       const row = (name, rows, v) => [name, int(rows), fixed(v.pearson), fixed(v.mse, 5), fixed(v.fvu), fixed(v.ssim), fixed(v.psnr, 2)];
       const best = data.eval.saes.length > 1 ? data.eval.ensemble : data.eval.saes[0];
       parts.push(el("h3", {}, `${t("held_out")} (${data.eval.split ?? ""})`), table(["", t("rows"), t("pearson"), "mse", "fvu", "SSIM", "PSNR dB"],
         [...data.eval.saes.map((v, i) => row(`${t("sae")} ${i}`, data.eval.rows, v)),
-          ...Object.entries(best.by_class).map(([n, v]) => row(`${t("class")} ${n}`, v.rows, v)), row("–", data.eval.rows, data.eval.mean_image)]));
-      parts[parts.length - 1].querySelector("tr:last-child td").textContent = data.language === "zh" ? "平均图像" : "mean image";
+          ...Object.entries(best.by_class).map(([n, v]) => row(`${t("class")} ${n}`, v.rows, v)), row(t("mean_image"), data.eval.rows, data.eval.mean_image)]));
     }
     section("summary", t("summary"), null, ...parts);
   };
@@ -291,63 +297,14 @@
     fill();
   };
 
-  const alive = (s, name) => { const c = col(`${s}.count`); return Array.from(col(`${s}.${name}`)).filter((_, h) => c[h]); };
-  const dist = () => {
-    const figures = [];
-    const r = col("0.pearson_histogram"), buckets = C["0.pearson_histogram"].shape[1], groups = Math.min(10, C["0.pearson_histogram"].shape[0]);
-    const used = Array.from({ length: buckets }, (_, i) => i).filter((i) => Array.from({ length: groups }, (_, c) => r[c * buckets + i]).some((x) => x));
-    const from = Math.max(0, Math.min(...used) - 1), to = Math.min(buckets, Math.max(...used) + 2);
-    const curves = Array.from({ length: groups }, (_, c) => {
-      const own = r.slice(c * buckets, (c + 1) * buckets), total = own.reduce((a, b) => a + b, 0) || 1;
-      return { colour: colour(c), points: Array.from({ length: to - from }, (_, i) => [(from + i + 0.5) / 50 - 1, (100 * own[from + i]) / total]) };
-    });
-    figures.push(figure(t("pearson_by_class"), lines(t("pearson_by_class"), curves, { xLabel: t("pearson"), yLabel: `${t("rows")} (%)` }), null, classes.length ? classes.slice(0, 10).map(([name], c) => [name, colour(c)]) : undefined));
-    const density = S[0].density, edges = [...density.map((d) => d[0]), 0], low = Math.max(0, density.findIndex((d) => d[1]));
-    figures.push(figure(t("density"), bars(t("density"), edges.slice(low), density.slice(low).map((d) => d[1]), { xLabel: t("log10") + t("frequency"), yLabel: t("features") })));
-    for (const [name, log] of [["strength", false], ["score", false], ["delta_sse", true], ["delta_pearson", true]]) {
-      const v = alive(0, name).filter((x) => !log || x > 0).map((x) => (log ? Math.log10(x) : x));
-      figures.push(figure(t(name), histogram(t(name), v, { xLabel: (log ? t("log10") : "") + t(name), yLabel: t("features") })));
-    }
-    const h = col("0.histogram"), bins = C["0.histogram"]?.shape[1] ?? 0;
-    if (bins) {
-      const sum = Array(28).fill(0);
-      for (let i = 0; i < h.length; i++) { const b = i % bins; if (b >= 32) sum[Math.floor((b - 32) / 8)] += h[i]; }
-      const first = Math.max(0, sum.findIndex((x) => x)), last = sum.length - [...sum].reverse().findIndex((x) => x);
-      figures.push(figure(t("values"), bars(t("values"), Array.from({ length: last - first + 1 }, (_, i) => first + i - 16), sum.slice(first, last), { xLabel: `log2 ${t("value")}`, yLabel: t("rows"), yTick: short })));
-    }
-    section("dist", t("dist"), t("dist_note"), el("div", { class: "figures" }, figures));
-  };
-
-  const usage = () => {
-    const curves = S.map((s, i) => ({ points: s.usage.curve.map((v, p) => [p, 100 * v]), colour: colour(i) }));
-    const a = lines(t("usage_curve"), [...curves, { points: [[0, 0], [100, 100]], colour: "var(--muted)", dash: "4 4" }], { xLabel: `${t("top_features")} (%)`, yLabel: `${t("effect")} (%)` }, [0, 100], [0, 100]);
-    const ranked = S.map((_, i) => alive(i, "delta_sse").filter((v) => v > 0).sort((x, y) => y - x)).map((v, i) => ({ colour: colour(i), points: v.map((x, r) => [Math.log10(r + 1), Math.log10(x)]) }));
-    const b = lines(t("rank_plot"), ranked, { xLabel: t("log10") + t("rank"), yLabel: t("log10") + t("delta_sse") });
-    const legend = S.map((s, i) => [`${t("sae")} ${i} · ${t("gini")} ${fmt(s.usage.gini, 3)}`, colour(i)]);
-    section("usage", t("usage"), t("usage_note"), el("div", { class: "figures" }, figure(t("usage_curve"), a, null, [...legend, [t("equal"), "var(--muted)"]]), b ? figure(t("rank_plot"), b, null, legend) : null));
-  };
+  const dist = () => section("dist", t("dist"), t("dist_note"), el("div", { class: "figures" }, figuresOf("dist")));
+  const usage = () => section("usage", t("usage"), t("usage_note"), el("div", { class: "figures" }, figuresOf("usage")));
 
   const classSection = () => {
     const s = S[0];
     if (!s.classes) return;
-    const n = classes.length, auc = col("0.class_auc"), q = col("0.q"), mean = col("0.class_mean"), rank = col("0.rank");
-    const parts = [];
-    const top = Array.from(rank.keys()).sort((a, b) => rank[a] - rank[b]).slice(0, 40);
-    // A matrix: classes down, features across, each feature against its largest mean.
-    const size = [26, 24], left = 120, names = classes.slice(0, 20).map(([name]) => name);
-    const svg = svgEl("svg", { viewBox: `0 0 ${left + top.length * size[0] + 4} ${names.length * size[1] + 46}`, role: "img", "aria-label": t("profile") });
-    top.forEach((h, i) => {
-      const most = Math.max(...names.map((_, c) => Math.abs(mean[h * n + c]) || 0)) || 1;
-      names.forEach((name, c) => {
-        const r = svgEl("rect", { x: left + i * size[0], y: c * size[1], width: size[0] - 1, height: size[1] - 1, fill: mean[h * n + c] < 0 ? "var(--c0)" : "var(--warm)", "fill-opacity": Math.min(1, Math.abs(mean[h * n + c]) / most || 0) });
-        r.append(svgEl("title", {}, `${t("feature", { h })}, ${t("class")} ${name}: ${fmt(mean[h * n + c])}`));
-        svg.append(r);
-      });
-      const y = names.length * size[1] + 12, label = svgEl("text", { x: left + i * size[0] + size[0] / 2, y, "text-anchor": "end", transform: `rotate(-60 ${left + i * size[0] + size[0] / 2} ${y})` }, String(h));
-      svg.append(label);
-    });
-    names.forEach((name, c) => svg.append(svgEl("text", { x: left - 8, y: c * size[1] + size[1] / 2 + 4, "text-anchor": "end" }, name.length > 16 ? `${name.slice(0, 15)}…` : name)));
-    parts.push(figure(t("profile"), svg, t("profile_note")));
+    const n = classes.length, auc = col("0.class_auc"), q = col("0.q");
+    const parts = [el("div", { class: "figures one" }, figuresOf("classes"))];
     parts.push(el("h3", {}, t("by_class")), table([t("class"), t("rows"), t("pearson"), t("selective")], classes.map(([name, rows], c) => {
       const list = s.classes.selective[c] ?? [];
       return [name, int(rows), fixed(s.class_pearson[c], 3), list.length ? el("span", { class: "chips" }, list.map((h) => el("button", { class: "chip", onclick: () => open(0, h, list), title: `AUC ${fmt(auc[h * n + c], 3)}, q ${fmt(q[h], 3)}` }, `${h} · ${auc[h * n + c].toFixed(2)}`))) : el("span", { class: "empty" }, t("none_selective"))];
@@ -357,75 +314,61 @@
   };
 
   const heat = () => {
-    const rows = col("sample.row"), start = col("0.sample_start"), latent = col("0.sample_latent"), value = col("0.sample_value"), rank = col("0.rank");
-    if (!rows.length) return;
-    const across = Math.min(160, S[0].latents), place = new Map();
-    rank.forEach((r, h) => { if (r <= across) place.set(h, r - 1); });
-    const high = new Float32Array(across);
-    latent.forEach((h, i) => { const p = place.get(h); if (p !== undefined) high[p] = Math.max(high[p], Math.abs(value[i])); });
-    const cell = [6, rows.length > 200 ? 2 : 4];
-    const canvas = el("canvas", { width: across * cell[0], height: rows.length * cell[1], role: "img", "aria-label": t("heat") }), x = canvas.getContext("2d");
-    for (let b = 0; b < rows.length; b++) {
-      const c = A.cited[rows[b]].class ?? 0;
-      for (let i = start[b]; i < start[b + 1]; i++) {
-        const p = place.get(latent[i]);
-        if (p === undefined || !high[p]) continue;
-        const v = Math.sqrt(Math.abs(value[i]) / high[p]);
-        x.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--c${c % 10}`);
-        x.globalAlpha = 0.12 + 0.88 * v;
-        x.fillRect(p * cell[0], b * cell[1], cell[0] - 1, cell[1]);
-      }
-    }
-    const legend = classes.length ? el("div", { class: "legend" }, classes.map(([n], c) => el("span", {}, el("i", { style: `background:${colour(c)}` }), n))) : null;
-    section("heat", t("heat"), t("heat_note"), el("div", { class: "heat" }, canvas), legend);
+    const figures = figuresOf("heat");
+    if (figures.length) section("heat", t("heat"), null, el("div", { class: "figures one" }, figures));
   };
 
   const pairTable = (s, list) => table(["", t("count"), t("pmi"), t("synergy"), t("cosine")], list.map((p) => [el("span", { class: "chips pair" }, featureButton(s, p.a), featureButton(s, p.b)), int(p.count), fixed(p.pmi, 2), fixed(p.synergy, 4), fixed(p.cosine, 3)]));
   const pairs = () => {
     const p = S[0].pairs;
     const content = p ? el("div", { class: "figures wide" }, ["overlap", "correct", "together", "redundant"].filter((k) => p[k].length).map((k) => el("div", {}, el("h3", {}, t(k)), pairTable(0, p[k].slice(0, 10))))) : el("p", { class: "empty" }, t("no_pairs"));
-    section("pairs", t("pairs"), t("pairs_note"), content);
+    const groups = p?.groups ?? [];
+    section("pairs", t("pairs"), t("pairs_note"), content, groups.length ? el("div", {}, el("h3", {}, t("groups")), el("p", { class: "note" }, t("groups_note")),
+      el("div", { class: "groups" }, groups.map((g) => el("div", { class: "group" },
+        el("div", { class: "t" }, `${t("n_features", { n: int(g.latents.length) })} · ${t("npmi")} ${fixed(g.npmi, 2)} · ${t("cosine_size")} ${fixed(g.cosine, 2)} · ${t("share")} ${pct(g.share, 2)}`),
+        el("div", { class: "members" }, g.latents.slice(0, 12).map((h) => el("button", { class: "tile", onclick: () => open(0, h, g.latents) }, featurePicture(0, h), el("span", { class: "n" }, String(h))))),
+        g.latents.length > 12 ? el("div", { class: "note" }, t("and_more", { n: int(g.latents.length - 12) })) : null)))) : null);
   };
 
   const ensemble = () => {
     const e = A.ensemble;
     if (!e) return;
-    section("ensemble", t("ensemble"), t("ensemble_note"), table(["MMCS", ...S.map((_, j) => `${t("sae")} ${j}`), t("shared"), t("own")],
-      S.map((_, i) => [`${t("sae")} ${i}`, ...e.mmcs[i].map((v) => fmt(v, 3)), int(e.shared[i]), int(e.own[i])])));
+    const mcc = (i, j) => fixed(e.mcc.find((m) => m[0] === Math.min(i, j) && m[1] === Math.max(i, j))?.[2], 3);
+    section("ensemble", t("ensemble"), t("ensemble_note"), el("div", { class: "figures one" }, figuresOf("ensemble"),
+      el("div", {}, table(["MCC", ...S.map((_, j) => `${t("sae")} ${j}`), t("shared"), t("own")],
+        S.map((_, i) => [`${t("sae")} ${i}`, ...S.map((__, j) => (i === j ? "" : mcc(i, j))), int(e.shared[i]), int(e.own[i])])))));
   };
 
-  const training = () => {
-    const m = data.metrics;
-    if (m.length < 2 && !S.some((s) => s.history.length > 1)) return;
-    const by = (f) => (m[0]?.saes ?? []).map((_, i) => ({ colour: colour(i), points: m.map((l) => [l.step, f(l.saes[i]) ?? NaN]) }));
-    const legend = S.length > 1 ? S.map((_, i) => [`${t("sae")} ${i}`, colour(i)]) : undefined;
-    const charts = [["loss", (s) => s.loss.total], ["held_pearson", (s) => s.pearson], ["dead", (s) => s.dead_latents]].map(([name, f]) => {
-      const svg = lines(t(name), by(f), { xLabel: t("step"), yLabel: t(name) });
-      return svg ? figure(t(name), svg, null, legend) : null;
-    });
-    const moments = S.map((s) => s.history).filter((h) => h.length > 1);
-    if (moments.length) {
-      const over = (f) => moments.map((h, i) => ({ colour: colour(i), points: h.map((m) => [m.step, f(m) ?? NaN]) }));
-      charts.push(figure(t("alive"), lines(t("alive"), over((m) => m.alive), { xLabel: t("step"), yLabel: t("features") }), t("alive_note", { born: int(moments[0].slice(1).reduce((a, m) => a + m.born, 0)), died: int(moments[0].reduce((a, m) => a + m.died, 0)) }), legend));
-      const stable = lines(t("stability"), over((m) => m.stability), { xLabel: t("step"), yLabel: "Spearman" });
-      if (stable) charts.push(figure(t("stability"), stable, t("stability_note"), legend));
-    }
-    section("training", t("training"), null, el("div", { class: "figures" }, charts));
+  const metadata = () => {
+    const known = A.metadata ?? [];
+    if (!known.length) return;
+    section("metadata", t("metadata"), t("metadata_note"), table([t("column"), t("rows"), t("related_features"), t("strongest"), t("with_classes")], known.map((m) => {
+      const own = m.saes[0];
+      if (!own) return [m.column, "–", "–", el("span", { class: "empty" }, `${t("left_out")} ${m.left_out}`), "–"];
+      const chips = own.top.length ? el("span", { class: "chips" }, own.top.map(([h, effect, q]) => el("button", { class: "chip", onclick: () => open(0, h, own.top.map((x) => x[0])), title: `q ${fmt(q, 4)}` }, `${h} · ${effect > 0 ? "+" : "−"}${Math.abs(effect).toFixed(2)}`))) : el("span", { class: "empty" }, t("none_related"));
+      const same = el("span", { class: m.with_classes > 0.5 ? "warn" : "" }, fixed(m.with_classes, 2));
+      return [m.levels.length ? el("span", { title: m.levels.join(", ") }, m.column) : m.column, int(m.rows), int(own.significant), chips, same];
+    }), "left"));
+  };
+
+  const plain = (id, note) => {
+    const figures = figuresOf(id);
+    if (figures.length) section(id, t(id), note, el("div", { class: "figures" }, figures));
   };
 
   const method = () => {
-    const entries = [[t("m_latent"), t("m_latent_t")], [t("frequency"), t("m_frequency_t")], [t("strength"), t("m_strength_t")], [t("score"), t("m_score_t", { a: A.weights[0], b: A.weights[1] })],
-      [t("delta_sse"), t("m_sse_t")], [t("delta_pearson"), t("m_pearson_t")], [t("share"), t("m_share_t")], [t("auc"), t("m_auc_t")], ["q", t("m_q_t")], [t("m_probe"), t("m_probe_t")], [t("m_files"), t("m_files_t")]];
-    section("method", t("method"), null, el("dl", { class: "method" }, entries.flatMap(([a, b]) => [el("dt", {}, a), el("dd", {}, b)])));
+    section("method", t("method"), null, el("dl", { class: "method" }, data.method.flatMap(([a, b]) => [el("dt", {}, a), el("dd", {}, b)])));
   };
 
   // ---- the page of a feature --------------------------------------------------------------------------------------
   const dialog = document.getElementById("feature");
-  const examples = (s, kind, at) => {
+  let overlay = true;
+  const examples = (s, kind, at, tile) => {
     const rows = col(`${s}.${kind}_row`), value = col(`${s}.${kind}_value`), n = C[`${s}.${kind}_row`].shape[1];
     return Array.from({ length: n }, (_, e) => at * n + e).filter((i) => rows[i] !== 0xffffffff).map((i) => {
       const cited = A.cited[rows[i]], label = cited.class === null || cited.class === undefined ? cited.name : classes[cited.class][0];
-      return el("figure", { title: cited.name }, picture("cited", rows[i], false, cited.name), el("div", {}, `${label} · ${fmt(value[i], 3)}`));
+      const shown = overlay && tile !== undefined ? overlaid(s, tile, rows[i], cited.name) : picture("cited", rows[i], false, cited.name);
+      return el("figure", { title: cited.name }, shown, el("div", {}, `${label} · ${fmt(value[i], 3)}`));
     });
   };
   function open(s, h, list) {
@@ -440,7 +383,9 @@
     el("div", { class: "dialog-buttons" }, el("button", { onclick: () => go(-1), disabled: here <= 0 }, t("previous")), el("button", { onclick: () => go(1), disabled: here < 0 || here + 1 >= order.length }, t("next")), el("button", { onclick: () => dialog.close(), autofocus: true }, t("close"))))];
     if (at < 0) parts.push(el("p", { class: "empty" }, t("no_page", { n: int(pictured.length) })));
     else {
-      for (const kind of ["top", "random", "near"]) parts.push(el("h3", {}, t(`${kind}_rows`)), el("div", { class: "rows" }, examples(s, kind, at)));
+      const tile = C.cited?.png ? wallPlace(s, h) : undefined;
+      if (tile !== undefined) parts.push(el("label", { class: "overlay" }, el("input", { type: "checkbox", id: "overlay", checked: overlay, onchange: (e) => { overlay = e.target.checked; open(s, h, list); } }), t("overlay")));
+      for (const kind of ["top", "random", "near"]) parts.push(el("h3", {}, t(`${kind}_rows`)), el("div", { class: "rows" }, examples(s, kind, at, tile)));
       const bins = C[`${s}.histogram`].shape[1], own = Array.from(col(`${s}.histogram`).slice(at * bins, (at + 1) * bins)).slice(32);
       const first = own.findIndex((x) => x), last = own.length - [...own].reverse().findIndex((x) => x);
       const charts = [];
@@ -450,6 +395,8 @@
       if (steps.length > 1) charts.push(figure(t("past"), lines(t("past"), [{ points: Array.from(steps, (x, i) => [x, 100 * past[i * width + h]]) }], { xLabel: t("step"), yLabel: `${t("frequency")} (%)` })));
       parts.push(el("div", { class: "figures" }, charts));
     }
+    const told = (A.metadata ?? []).map((m, j) => [m.column, col(`${s}.metadata.${j}.effect`)[h], col(`${s}.metadata.${j}.q`)[h]]).filter((m) => Number.isFinite(m[2]));
+    if (told.length) parts.push(el("h3", {}, t("metadata")), table([t("column"), t("effect_size"), "q"], told.map(([name, effect, q]) => [name, fixed(effect, 3), fmt(q, 4)])));
     const company = Object.values(S[s].pairs ?? {}).filter(Array.isArray).flat().filter((p) => p.a === h || p.b === h);
     if (company.length) parts.push(el("h3", {}, t("partners")), pairTable(s, company.slice(0, 8)));
     dialog.replaceChildren(...parts);
@@ -467,8 +414,10 @@
   classSection();
   heat();
   pairs();
+  metadata();
   ensemble();
-  training();
+  plain("pruning", t("pruning_note"));
+  plain("training", null);
   method();
   document.body.dataset.ready = "true";
 })();

@@ -1,0 +1,269 @@
+//! Latents beside what is known of each row: numbers by Spearman's rank correlation, values of a few kinds by the test of
+//! Kruskal and Wallis. One value a row, never one an augmented copy.
+
+use super::classes::benjamini_hochberg;
+use super::usage::ranks;
+use crate::data::Dataset;
+use crate::data::table::Cells;
+use crate::kernels::Isa;
+use crate::matrix::{Latents, Mat};
+use crate::model::{Sae, Work};
+use rayon::prelude::*;
+use statrs::function::beta::beta_reg;
+use statrs::function::gamma::gamma_ur;
+
+/// The values ≠ 0 of every latent: `(place of the row, value)`.
+#[derive(Clone, Debug)]
+pub struct ByLatent {
+    rows: usize,
+    values: Vec<Vec<(u32, f32)>>,
+}
+
+impl ByLatent {
+    /// Encodes these rows.
+    pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> ByLatent {
+        let mut values = vec![Vec::new(); sae.config().latents];
+        let (mut work, mut latents) = (Work::default(), Latents::default());
+        let size = data.batch_rows(rows.len());
+        let mut x = Mat::zeros(size, data.dim());
+        for (b, batch) in rows.chunks(size).enumerate() {
+            data.fill(batch, 0, x.top_mut(batch.len()));
+            // Rows that overflow were refused by the pass.
+            let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
+            for r in 0..batch.len() {
+                let (index, value) = latents.row(r);
+                let place = (b * size + r) as u32;
+                index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place, v)));
+            }
+        }
+        ByLatent { rows: rows.len(), values }
+    }
+}
+
+/// One column against every latent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relation {
+    /// Spearman's ρ; of two values the rank-biserial correlation towards the second; of more ε² = H/(n - 1). NaN where
+    /// the latent is never active.
+    pub effect: Vec<f64>,
+    /// Two-sided p of that effect.
+    pub p: Vec<f64>,
+    /// Benjamini and Hochberg's q over the latents.
+    pub q: Vec<f64>,
+    /// Rows that have a value.
+    pub rows: usize,
+}
+
+/// Ranks of a latent on some of the rows.
+struct Ranks {
+    /// `(place, rank)` where it is active.
+    active: Vec<(u32, f64)>,
+    /// Rank of all others.
+    zero: f64,
+    /// Σ (t³ - t) over ties.
+    ties: f64,
+    n: f64,
+}
+
+/// Mean ranks from 1 over the `n` rows for which `known` holds; those where the latent is not active tie at 0.
+fn rank(values: &[(u32, f32)], known: &[bool], n: usize) -> Ranks {
+    let mut active: Vec<(u32, f32)> = values.iter().copied().filter(|v| known[v.0 as usize] && v.1 != 0.0).collect();
+    active.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    let zeros = (n - active.len()) as f64;
+    let below = active.iter().take_while(|v| v.1 < 0.0).count() as f64;
+    let mut ties = zeros * zeros * zeros - zeros;
+    let (mut out, mut at) = (Vec::with_capacity(active.len()), 0);
+    while at < active.len() {
+        let end = at + active[at..].iter().take_while(|v| v.1 == active[at].1).count();
+        let shift = if active[at].1 > 0.0 { zeros } else { 0.0 };
+        let mean = (at + end + 1) as f64 / 2.0 + shift;
+        out.extend(active[at..end].iter().map(|v| (v.0, mean)));
+        let t = (end - at) as f64;
+        ties += t * t * t - t;
+        at = end;
+    }
+    Ranks { active: out, zero: below + (zeros + 1.0) / 2.0, ties, n: n as f64 }
+}
+
+/// Effect and p of one latent.
+type Measure<'a> = dyn Fn(&Ranks) -> (f64, f64) + Sync + 'a;
+
+/// Relates every latent to a column; `None` for a column that tells nothing.
+pub fn relate(latents: &ByLatent, cells: &Cells) -> Option<Relation> {
+    let known: Vec<bool> = match cells {
+        Cells::Numbers(v) => v.iter().map(|v| v.is_finite()).collect(),
+        Cells::Levels(_, of) => of.iter().map(Option::is_some).collect(),
+        Cells::Useless(_) => return None,
+    };
+    assert_eq!(known.len(), latents.rows, "a cell for each row");
+    let n = known.iter().filter(|k| **k).count();
+    let measure: Box<Measure> = match cells {
+        Cells::Numbers(v) => {
+            let present: Vec<f64> = v.iter().copied().filter(|v| v.is_finite()).collect();
+            let (own, mean) = (ranks(&present), (n + 1) as f64 / 2.0);
+            let mut places = own.iter();
+            let centred: Vec<f64> =
+                known.iter().map(|&k| if k { places.next().expect("a rank each") - mean } else { 0.0 }).collect();
+            let spread: f64 = centred.iter().map(|c| c * c).sum();
+            Box::new(move |r| spearman(r, &centred, spread))
+        }
+        Cells::Levels(names, of) => {
+            let mut sizes = vec![0.0; names.len()];
+            of.iter().flatten().for_each(|&l| sizes[l as usize] += 1.0);
+            Box::new(move |r| by_levels(r, of, &sizes))
+        }
+        Cells::Useless(_) => return None,
+    };
+    let found: Vec<(f64, f64)> = latents
+        .values
+        .par_iter()
+        .map(|values| {
+            let own = rank(values, &known, n);
+            if own.active.is_empty() { (f64::NAN, f64::NAN) } else { measure(&own) }
+        })
+        .collect();
+    let (effect, p): (Vec<f64>, Vec<f64>) = found.into_iter().unzip();
+    Some(Relation { q: benjamini_hochberg(&p), effect, p, rows: n })
+}
+
+/// ρ and its p by Student's t with n - 2 degrees of freedom.
+fn spearman(r: &Ranks, centred: &[f64], spread: f64) -> (f64, f64) {
+    let mean = (r.n + 1.0) / 2.0;
+    let own_spread = (r.n * r.n * r.n - r.n - r.ties) / 12.0;
+    if own_spread <= 0.0 || spread <= 0.0 || r.n < 4.0 {
+        return (f64::NAN, f64::NAN);
+    }
+    let (mut both, mut active) = (0.0, 0.0);
+    for &(place, rank) in &r.active {
+        both += (rank - mean) * centred[place as usize];
+        active += centred[place as usize];
+    }
+    // All centred ranks add up to 0, so the inactive rows have what the active ones lack.
+    let rho = ((both - (r.zero - mean) * active) / (own_spread * spread).sqrt()).clamp(-1.0, 1.0);
+    let freedom = r.n - 2.0;
+    let rest = 1.0 - rho * rho;
+    (rho, if rest <= 0.0 { 0.0 } else { beta_reg(freedom / 2.0, 0.5, rest) })
+}
+
+/// ε² or, of two levels, the rank-biserial correlation, with the p of Kruskal and Wallis.
+fn by_levels(r: &Ranks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64) {
+    let spread = 1.0 - r.ties / (r.n * r.n * r.n - r.n);
+    if spread <= 1e-12 {
+        return (f64::NAN, f64::NAN);
+    }
+    let mut sums: Vec<f64> = sizes.iter().map(|s| s * r.zero).collect();
+    for &(place, rank) in &r.active {
+        if let Some(level) = of[place as usize] {
+            sums[level as usize] += rank - r.zero;
+        }
+    }
+    let squares: f64 = sums.iter().zip(sizes).filter(|s| *s.1 > 0.0).map(|(sum, n)| sum * sum / n).sum();
+    let h = ((12.0 / (r.n * (r.n + 1.0)) * squares - 3.0 * (r.n + 1.0)) / spread).max(0.0);
+    let p = if h > 0.0 { gamma_ur((sizes.len() - 1) as f64 / 2.0, h / 2.0) } else { 1.0 };
+    let effect = match sizes {
+        [a, b] => 2.0 * (sums[1] - b * (b + 1.0) / 2.0) / (a * b) - 1.0,
+        _ => h / (r.n - 1.0),
+    };
+    (effect, p)
+}
+
+/// How far a column and the classes say the same, from 0 to 1: Cramér's V of levels, √ε² of numbers.
+pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64 {
+    match cells {
+        Cells::Useless(_) => f64::NAN,
+        Cells::Numbers(v) => {
+            let both: Vec<(f64, u16)> =
+                v.iter().zip(class).filter(|(v, _)| v.is_finite()).filter_map(|(&v, c)| Some((v, (*c)?))).collect();
+            let own = ranks(&both.iter().map(|b| b.0).collect::<Vec<_>>());
+            let (mut sums, mut sizes) = (vec![0.0; classes], vec![0.0; classes]);
+            both.iter().zip(&own).for_each(|(b, r)| {
+                sums[b.1 as usize] += r;
+                sizes[b.1 as usize] += 1.0;
+            });
+            let n = own.len() as f64;
+            let mean = (n + 1.0) / 2.0;
+            let total: f64 = own.iter().map(|r| (r - mean).powi(2)).sum();
+            let between: f64 = (0..classes).filter(|&c| sizes[c] > 0.0).map(|c| sums[c].powi(2) / sizes[c]).sum();
+            ((between - n * mean * mean) / total).max(0.0).sqrt()
+        }
+        Cells::Levels(names, of) => {
+            let mut counts = vec![vec![0.0; classes]; names.len()];
+            for (level, class) in of.iter().zip(class) {
+                if let (Some(l), Some(c)) = (level, class) {
+                    counts[*l as usize][*c as usize] += 1.0;
+                }
+            }
+            let by_level: Vec<f64> = counts.iter().map(|c| c.iter().sum()).collect();
+            let by_class: Vec<f64> = (0..classes).map(|c| counts.iter().map(|l| l[c]).sum()).collect();
+            let n: f64 = by_level.iter().sum();
+            let mut chi = 0.0;
+            for (l, row) in counts.iter().enumerate() {
+                for (c, &seen) in row.iter().enumerate() {
+                    let expected = by_level[l] * by_class[c] / n;
+                    chi += if expected > 0.0 { (seen - expected).powi(2) / expected } else { 0.0 };
+                }
+            }
+            let present = |sizes: &[f64]| sizes.iter().filter(|s| **s > 0.0).count();
+            let least = present(&by_level).min(present(&by_class));
+            if least < 2 { f64::NAN } else { (chi / (n * (least - 1) as f64)).sqrt() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::usage;
+
+    /// Twelve rows of one latent, with zeros, ties and a negative value.
+    const VALUES: [f32; 12] = [0.0, 1.5, 0.0, -2.0, 3.0, 1.5, 0.0, 0.5, 0.0, 7.0, 0.0, 2.0];
+    const AGE: [f64; 12] = [3.0, 9.0, 1.0, 2.0, 8.0, f64::NAN, 4.0, 4.0, 5.0, 12.0, 0.5, 3.0];
+
+    /// Statistic and p of SciPy 1.17.1.
+    const SPEARMAN: (f64, f64) = (0.689_634_925_359_229, 0.018_873_017_979_434_11);
+    const KRUSKAL: (f64, f64) = (0.944_339_622_641_509_4, 0.623_647_601_502_631_3);
+    const MANN_WHITNEY: (f64, f64) = (32.0, 0.014_432_342_726_169_91);
+
+    fn latent() -> ByLatent {
+        let values = (0..).zip(VALUES).filter(|v| v.1 != 0.0).collect();
+        ByLatent { rows: VALUES.len(), values: vec![values, Vec::new()] }
+    }
+
+    /// `scipy.stats.spearmanr(values, age)` without the row that has no age (SciPy 1.17.1).
+    #[test]
+    fn numbers_equal_scipy() {
+        let got = relate(&latent(), &Cells::Numbers(AGE.to_vec())).expect("a relation");
+        let (v, a): (Vec<f64>, Vec<f64>) =
+            VALUES.iter().zip(AGE).filter(|v| v.1.is_finite()).map(|(&v, a)| (f64::from(v), a)).unzip();
+        assert!((got.effect[0] - usage::spearman(&v, &a)).abs() < 1e-12);
+        assert!((got.effect[0] - SPEARMAN.0).abs() < 1e-9, "{}", got.effect[0]);
+        assert!((got.p[0] - SPEARMAN.1).abs() < 1e-9, "{}", got.p[0]);
+        assert!(got.p[1].is_nan() && got.rows == 11);
+    }
+
+    /// `scipy.stats.kruskal` of three groups; `mannwhitneyu(b, a, use_continuity=False, method='asymptotic')`, 2 U/(n m) - 1.
+    #[test]
+    fn levels_equal_scipy() {
+        let levels = |of: &[u32]| {
+            let n = *of.iter().max().expect("some") as usize + 1;
+            Cells::Levels((0..n).map(|l| l.to_string()).collect(), of.iter().map(|&l| Some(l)).collect())
+        };
+        let got = relate(&latent(), &levels(&[0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])).expect("a relation");
+        assert!((got.p[0] - KRUSKAL.1).abs() < 1e-9, "{}", got.p[0]);
+        assert!((got.effect[0] - KRUSKAL.0 / 11.0).abs() < 1e-9, "{}", got.effect[0]);
+        let got = relate(&latent(), &levels(&[0, 1, 0, 0, 1, 1, 0, 1, 0, 1, 0, 0])).expect("a relation");
+        assert!((got.p[0] - MANN_WHITNEY.1).abs() < 1e-9, "{}", got.p[0]);
+        assert!((got.effect[0] - (2.0 * MANN_WHITNEY.0 / 35.0 - 1.0)).abs() < 1e-9, "{}", got.effect[0]);
+    }
+
+    #[test]
+    fn a_column_that_is_the_class_is_seen() {
+        let class: Vec<Option<u16>> = [0, 0, 0, 1, 1, 1].map(Some).to_vec();
+        let same = Cells::Levels(vec!["a".into(), "b".into()], [1, 1, 1, 0, 0, 0].map(Some).to_vec());
+        assert!((with_classes(&same, &class, 2) - 1.0).abs() < 1e-12);
+        let blind = Cells::Levels(vec!["a".into(), "b".into()], [0, 1, 0, 1, 0, 1].map(Some).to_vec());
+        assert!(with_classes(&blind, &class, 2) < 0.4);
+        let number = Cells::Numbers(vec![1.0, 2.0, 3.0, 10.0, 11.0, 12.0]);
+        assert!(with_classes(&number, &class, 2) > 0.85);
+    }
+}

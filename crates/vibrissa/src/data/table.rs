@@ -1,0 +1,150 @@
+//! What is known of the rows: a CSV file with a column of names, then any columns.
+
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One column, a cell for each row of the data that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Its heading.
+    pub name: String,
+    /// What its cells are.
+    pub cells: Cells,
+}
+
+/// Cells of one column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cells {
+    /// Numbers; NaN where there is none.
+    Numbers(Vec<f64>),
+    /// One of a few values: their names in order, and which one each row has.
+    Levels(Vec<String>, Vec<Option<u32>>),
+    /// Nothing to compare rows by, and why.
+    Useless(String),
+}
+
+/// A table matched with rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Its columns but the first.
+    pub columns: Vec<Known>,
+    /// Rows that it names.
+    pub matched: usize,
+    /// Names in it that no row has, at most ten, and how many there are.
+    pub strangers: (Vec<String>, usize),
+}
+
+/// Most values a column of levels may have.
+const MOST_LEVELS: usize = 50;
+
+fn is_missing(cell: &str) -> bool {
+    matches!(cell.trim().to_ascii_lowercase().as_str(), "" | "na" | "n/a" | "nan" | "null" | "none")
+}
+
+impl Table {
+    /// Reads a CSV file whose first column names rows of `data` by their path, or by their file name where only one row has
+    /// it; `originals` are the rows asked for.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that is no table, names a row twice, or names none of these rows.
+    pub fn read(path: &Path, data: &Dataset, originals: &[usize]) -> Result<Table> {
+        let broken = |found: String| Error::file(path, found, "give a CSV file: names of files, then any columns");
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read", "name a file that exists"))?;
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(bytes.as_slice());
+        let heads: Vec<String> = reader
+            .headers()
+            .map_err(|e| broken(format!("is no table: {e}")))?
+            .iter()
+            .map(|h| h.trim_start_matches('\u{feff}').trim().to_owned())
+            .collect();
+        if heads.len() < 2 {
+            return Err(broken("has fewer than two columns".into()));
+        }
+        let names: Vec<String> = originals.iter().map(|&o| data.name(o)).collect();
+        let mut places: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        for (i, name) in names.iter().enumerate() {
+            let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+            if file != name {
+                places.entry(file).and_modify(|p| *p = None).or_insert(Some(i));
+            }
+        }
+        for (i, name) in names.iter().enumerate() {
+            places.insert(name, Some(i));
+        }
+        let mut text: Vec<Vec<String>> = vec![vec![String::new(); originals.len()]; heads.len() - 1];
+        let mut seen = vec![false; originals.len()];
+        let (mut strangers, mut unknown) = (Vec::new(), 0);
+        for record in reader.records() {
+            let record = record.map_err(|e| broken(format!("is no table: {e}")))?;
+            let name = record[0].trim().replace('\\', "/");
+            let Some(&Some(row)) = places.get(name.trim_start_matches("./")) else {
+                unknown += 1;
+                if strangers.len() < 10 {
+                    strangers.push(name);
+                }
+                continue;
+            };
+            if std::mem::replace(&mut seen[row], true) {
+                return Err(broken(format!("names {name} twice")));
+            }
+            text.iter_mut().zip(record.iter().skip(1)).for_each(|(column, cell)| column[row] = cell.trim().to_owned());
+        }
+        let matched = seen.iter().filter(|s| **s).count();
+        if matched == 0 {
+            let example = names.first().map_or(String::new(), |n| format!("; the first row is called {n}"));
+            let stranger = strangers.first().cloned().unwrap_or_default();
+            return Err(broken(format!("names none of the rows ({stranger} is its first name{example})")));
+        }
+        let columns =
+            heads[1..].iter().zip(&text).map(|(name, cells)| Known { name: name.clone(), cells: cells_of(cells) });
+        Ok(Table { columns: columns.collect(), matched, strangers: (strangers, unknown) })
+    }
+}
+
+fn cells_of(text: &[String]) -> Cells {
+    let present: Vec<&String> = text.iter().filter(|c| !is_missing(c)).collect();
+    let mut names: Vec<String> = present.iter().map(|c| (*c).clone()).collect();
+    names.sort();
+    names.dedup();
+    if names.len() < 2 {
+        return Cells::Useless("all rows have the same value".into());
+    }
+    let number = |c: &String| c.parse::<f64>().ok().filter(|v| v.is_finite());
+    if names.len() > 2 && present.iter().all(|c| number(c).is_some()) {
+        return Cells::Numbers(text.iter().map(|c| number(c).unwrap_or(f64::NAN)).collect());
+    }
+    if names.len() > MOST_LEVELS || 2 * names.len() > present.len() {
+        return Cells::Useless(format!("{} different values in {} rows", names.len(), present.len()));
+    }
+    let level = |c: &String| if is_missing(c) { None } else { names.binary_search(c).ok().map(|l| l as u32) };
+    let of = text.iter().map(level).collect();
+    Cells::Levels(names, of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(cells: &[&str]) -> Vec<String> {
+        cells.iter().map(|c| (*c).to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_are_what_their_cells_are() {
+        assert!(matches!(cells_of(&text(&["1", "x", "1"])), Cells::Useless(_)), "two values in three rows");
+        let Cells::Numbers(v) = cells_of(&text(&["1", "2.5", "", "-3e2"])) else { panic!() };
+        assert!(v[2].is_nan() && v[3] == -300.0);
+        assert_eq!(
+            cells_of(&text(&["b", "a", "NA", "b", "a"])),
+            Cells::Levels(text(&["a", "b"]), vec![Some(1), Some(0), None, Some(1), Some(0)])
+        );
+        assert_eq!(
+            cells_of(&text(&["0", "1", "1", "0"])),
+            Cells::Levels(text(&["0", "1"]), vec![Some(0), Some(1), Some(1), Some(0)])
+        );
+        assert!(matches!(cells_of(&text(&["q", "q", ""])), Cells::Useless(_)));
+        assert!(matches!(cells_of(&text(&["a", "b", "c", "d"])), Cells::Useless(_)));
+    }
+}

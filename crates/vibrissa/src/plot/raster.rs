@@ -1,0 +1,74 @@
+//! SVG → PNG, with a font of our own: the same picture on every machine, also one without fonts.
+
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{Options, Tree, fontdb};
+use std::sync::{Arc, OnceLock};
+
+/// Noto Sans SC (SIL Open Font License 1.1, see `font/OFL.txt`): Latin, Greek, signs, and the Chinese characters of GB 2312.
+static FONT: &[u8] = include_bytes!("font/NotoSansSC-subset.otf");
+
+fn options() -> Options<'static> {
+    static ALL: OnceLock<(Arc<fontdb::Database>, String)> = OnceLock::new();
+    let (fonts, family) = ALL.get_or_init(|| {
+        let mut all = fontdb::Database::new();
+        all.load_font_source(fontdb::Source::Binary(Arc::new(FONT)));
+        let family = all.faces().next().map(|f| f.families[0].0.clone()).expect("a font");
+        all.set_sans_serif_family(family.clone());
+        (Arc::new(all), family)
+    });
+    Options { fontdb: fonts.clone(), font_family: family.clone(), ..Options::default() }
+}
+
+/// Draws a figure at `scale` pixels a unit, as PNG.
+///
+/// # Errors
+/// What is wrong with the SVG.
+pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, String> {
+    let tree = Tree::from_str(svg, &options()).map_err(|e| e.to_string())?;
+    let size = tree.size();
+    let side = |s: f32| ((s * scale).ceil() as u32).max(1);
+    let mut pixels = Pixmap::new(side(size.width()), side(size.height())).ok_or("a figure without size")?;
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    pixels.encode_png().map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(text: &str) -> Vec<u8> {
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"20\" height=\"20\"><text y=\"15\" font-size=\"16\">{text}</text></svg>"
+        );
+        png(&svg, 1.0).expect("a figure")
+    }
+
+    /// Every letter of a report, in every language, on a machine without fonts.
+    #[test]
+    fn the_font_has_every_letter_of_a_report() {
+        let unknown = drawn("\u{10fff0}");
+        let words: std::collections::BTreeSet<char> = include_str!("../report/words.json").chars().collect();
+        assert!(words.len() > 400, "{}", words.len());
+        for letter in words.iter().filter(|c| !c.is_whitespace() && !matches!(c, '<' | '&' | '>')) {
+            assert_ne!(drawn(&letter.to_string()), unknown, "{letter} is not in the font");
+        }
+        assert_ne!(drawn("类"), drawn("别"));
+    }
+
+    #[test]
+    fn pictures_within_a_figure_are_drawn() {
+        use base64::Engine;
+        let red = crate::plot::sheet::coloured(&[255, 0, 0], 3, 1, 1, false);
+        let red = base64::engine::general_purpose::STANDARD.encode(red);
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"4\" height=\"4\"><image width=\"4\" height=\"4\" href=\"data:image/png;base64,{red}\"/></svg>"
+        );
+        let picture = image::load_from_memory(&png(&svg, 2.0).expect("a figure")).expect("a PNG").to_rgb8();
+        assert_eq!((picture.dimensions(), picture.get_pixel(4, 4).0), ((8, 8), [255, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_no_svg_is_an_error() {
+        assert!(png("<svg", 1.0).is_err());
+    }
+}

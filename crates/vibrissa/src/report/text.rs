@@ -1,0 +1,297 @@
+//! What a report says in words, all of it put together from figures of the record; and the report as Markdown.
+
+use super::Report;
+use super::figures::Figure;
+use super::words::{Words, count, fixed, percent};
+use crate::record::analysis::{GroupRecord, PairRecord};
+use crate::record::{Number, Scores};
+use std::fmt::Write;
+
+/// The figures of the summary: what, and what it is called.
+pub fn cards(report: &Report, words: &Words) -> Vec<[String; 2]> {
+    let s = &report.analysis.saes[0];
+    let mut out = vec![
+        [fixed(s.pearson, 3), words.get("pearson_long")],
+        [fixed(s.l0, 1), words.get("l0")],
+        [percent(s.usage.carry_80, 1), words.get("carry")],
+        [count(s.dead), words.get("unused")],
+        [count(s.usage.negative), words.get("harmful")],
+    ];
+    if let Some(probe) = s.classes.as_ref().map(|c| c.probe).filter(|p| p.get().is_some()) {
+        out.push([percent(probe, 1), words.get("probe")]);
+    }
+    out
+}
+
+/// What stands out, a sentence each.
+pub fn facts(report: &Report, words: &Words) -> Vec<String> {
+    let a = report.analysis;
+    let (s, order) = (&a.saes[0], &a.saes[0].order);
+    let mut out = Vec::new();
+    if a.rows < 200 {
+        out.push(words.with("fact_few", &[("n", count(a.rows))]));
+    }
+    if a.split != "test" {
+        out.push(words.get("fact_split"));
+    }
+    let frequency = report.columns.get_figures("0.frequency");
+    let most = (0..frequency.len()).fold(0, |most, h| if frequency[h] > frequency[most] { h } else { most });
+    out.push(words.with(
+        "fact_top",
+        &[
+            ("h", most.to_string()),
+            ("f", percent(order.top_frequency, 1)),
+            ("n", count(order.top)),
+            ("least", percent(order.top_least_frequency, 2)),
+        ],
+    ));
+    out.push(words.with(
+        "fact_order",
+        &[("n", count(order.top)), ("a", percent(order.share[0], 3)), ("b", percent(order.share[1], 3))],
+    ));
+    let related = if order.rank_index.get().unwrap_or(0.0).abs() < 0.1 { "unrelated" } else { "related" };
+    out.push(words.with("fact_rank", &[("how", words.get(related)), ("r", fixed(order.rank_index, 3))]));
+    out.push(words.with("fact_dense", &[("n", count(s.dense)), ("rare", count(s.rare))]));
+    if s.usage.tail.get().is_some() {
+        out.push(words.with("fact_tail", &[("a", fixed(s.usage.tail, 2)), ("r", fixed(s.usage.tail_r2, 2))]));
+    }
+    if let Some(c) = &s.classes {
+        out.push(words.with(
+            "fact_class",
+            &[("n", count(c.significant)), ("major", percent(c.majority, 1)), ("probe", percent(c.probe, 1))],
+        ));
+    }
+    for known in a.metadata.iter().filter(|m| m.left_out.is_empty()) {
+        let n = known.saes.first().map_or(0, |s| s.significant);
+        out.push(words.with("fact_metadata", &[("column", known.column.clone()), ("n", count(n))]));
+        if known.with_classes.get().is_some_and(|v| v > 0.5) {
+            let v = fixed(known.with_classes, 2);
+            out.push(words.with("fact_confounded", &[("column", known.column.clone()), ("v", v)]));
+        }
+    }
+    out
+}
+
+/// A table in Markdown; the first column is text, all others figures.
+fn table(head: &[String], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|").replace('\n', " ")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let rule: Vec<&str> = (0..head.len()).map(|i| if i == 0 { "---" } else { "---:" }).collect();
+    let body: String = rows.iter().map(|r| line(r)).collect();
+    format!("{}| {} |\n{body}\n", line(head), rule.join(" | "))
+}
+
+/// The report as Markdown, its figures in `folder` beside it.
+pub fn markdown(report: &Report, words: &Words, figures: &[Figure], folder: &str) -> String {
+    let a = report.analysis;
+    let mut out = format!("# {}\n\n", words.with("title", &[("run", a.run.clone())]));
+    let _ = writeln!(out, "{}\n", subtitle(report, words));
+    let _ = writeln!(out, "## {}\n", words.get("summary"));
+    for [value, name] in cards(report, words) {
+        let _ = writeln!(out, "- **{value}** {name}");
+    }
+    out.push('\n');
+    for fact in facts(report, words) {
+        let _ = writeln!(out, "- {fact}");
+    }
+    out.push('\n');
+    out += &held_out(report, words);
+    let drawn = |out: &mut String, section: &str| {
+        for f in figures.iter().filter(|f| f.section == section) {
+            let _ = writeln!(out, "![{}]({folder}/{}.png)\n", f.title, f.name);
+            if !f.note.is_empty() {
+                let _ = writeln!(out, "{}\n", f.note);
+            }
+        }
+    };
+    for section in
+        ["recons", "wall", "dist", "usage", "classes", "heat", "pairs", "metadata", "ensemble", "pruning", "training"]
+    {
+        let mut body = String::new();
+        drawn(&mut body, section);
+        body += &match section {
+            "wall" => top_features(report, words),
+            "pairs" => company(report, words),
+            "metadata" => metadata(report, words),
+            "ensemble" => ensemble(report, words),
+            _ => String::new(),
+        };
+        if !body.is_empty() {
+            let _ = write!(out, "## {}\n\n{body}", words.get(section));
+        }
+    }
+    let _ = writeln!(out, "## {}\n", words.get("method"));
+    for (name, text) in method(report, words) {
+        let _ = writeln!(out, "- **{name}**: {text}");
+    }
+    out
+}
+
+/// One line on what was looked at.
+pub fn subtitle(report: &Report, words: &Words) -> String {
+    let a = report.analysis;
+    let saes = match a.saes.len() {
+        1 => words.get("one_sae"),
+        n => words.with("saes", &[("n", n.to_string())]),
+    };
+    words.with(
+        "subtitle",
+        &[
+            ("rows", count(a.rows)),
+            ("data", a.data.clone()),
+            ("split", a.split.clone()),
+            ("version", a.tool_version.clone()),
+            ("latents", count(a.saes[0].latents)),
+            ("saes", saes),
+        ],
+    )
+}
+
+/// What every figure means.
+pub fn method(report: &Report, words: &Words) -> Vec<(String, String)> {
+    let [a, b] = report.analysis.weights;
+    let score = words.with("m_score_t", &[("a", a.to_string()), ("b", b.to_string())]);
+    let mut out: Vec<(String, String)> = [
+        ("m_latent", "m_latent_t"),
+        ("frequency", "m_frequency_t"),
+        ("strength", "m_strength_t"),
+        ("score", ""),
+        ("delta_sse", "m_sse_t"),
+        ("delta_pearson", "m_pearson_t"),
+        ("share", "m_share_t"),
+        ("auc", "m_auc_t"),
+        ("q", "m_q_t"),
+        ("m_probe", "m_probe_t"),
+        ("m_npmi", "m_npmi_t"),
+        ("m_overlay", "m_overlay_t"),
+    ]
+    .iter()
+    .map(|(name, text)| (words.get(name), if text.is_empty() { score.clone() } else { words.get(text) }))
+    .collect();
+    if report.analysis.ensemble.is_some() {
+        out.push(("MMCS, MCC".into(), words.get("ensemble_note")));
+    }
+    if !report.analysis.metadata.is_empty() {
+        out.push((words.get("metadata"), words.get("m_metadata_t")));
+    }
+    out.push((words.get("m_files"), words.get("m_files_t")));
+    out
+}
+
+fn held_out(report: &Report, words: &Words) -> String {
+    let Some(eval) = report.eval else { return String::new() };
+    let row = |name: String, rows: u64, s: &Scores| {
+        let figures = [s.pearson, s.mse, s.fvu, s.ssim, s.psnr].into_iter().zip([4, 5, 4, 4, 2]);
+        let figures = figures.map(|(v, digits)| fixed(Number(v), digits));
+        [name, count(rows)].into_iter().chain(figures).collect::<Vec<String>>()
+    };
+    let mut rows: Vec<Vec<String>> = eval
+        .saes
+        .iter()
+        .enumerate()
+        .map(|(i, s)| row(format!("{} {i}", words.get("sae")), eval.rows, &s.scores))
+        .collect();
+    let best = &eval.saes[0];
+    for (name, c) in &best.by_class.0 {
+        rows.push(row(format!("{} {name}", words.get("class")), c.rows, &c.scores));
+    }
+    let head: Vec<String> = ["", &words.get("rows"), &words.get("pearson"), "mse", "fvu", "SSIM", "PSNR dB"]
+        .iter()
+        .map(|h| (*h).to_owned())
+        .collect();
+    format!("### {}\n\n{}", words.get("held_out"), table(&head, &rows))
+}
+
+fn top_features(report: &Report, words: &Words) -> String {
+    const FIGURES: [(&str, usize); 6] =
+        [("frequency", 2), ("strength", 4), ("score", 4), ("delta_sse", 5), ("delta_pearson", 6), ("share", 3)];
+    let rank = report.columns.get_counts("0.rank");
+    let mut order: Vec<usize> = (0..rank.len()).collect();
+    order.sort_by_key(|&h| rank[h]);
+    let head: Vec<String> =
+        [words.get("rank"), words.get("index")].into_iter().chain(FIGURES.iter().map(|f| words.get(f.0))).collect();
+    let rows: Vec<Vec<String>> = order
+        .iter()
+        .take(20)
+        .map(|&h| {
+            let cells = FIGURES.iter().map(|(name, digits)| {
+                let v = Number::from(report.columns.get_figures(&format!("0.{name}"))[h]);
+                if matches!(*name, "frequency" | "share") { percent(v, *digits) } else { fixed(v, *digits) }
+            });
+            [rank[h].to_string(), h.to_string()].into_iter().chain(cells).collect()
+        })
+        .collect();
+    table(&head, &rows)
+}
+
+fn company(report: &Report, words: &Words) -> String {
+    let Some(pairs) = &report.analysis.saes[0].pairs else { return String::new() };
+    let head: Vec<String> = ["features", "count", "pmi", "synergy", "cosine"].iter().map(|k| words.get(k)).collect();
+    let row = |p: &PairRecord| {
+        vec![format!("{}, {}", p.a, p.b), count(p.count), fixed(p.pmi, 2), fixed(p.synergy, 4), fixed(p.cosine, 3)]
+    };
+    let mut out = String::new();
+    for (key, list) in [
+        ("overlap", &pairs.overlap),
+        ("correct", &pairs.correct),
+        ("together", &pairs.together),
+        ("redundant", &pairs.redundant),
+    ] {
+        if !list.is_empty() {
+            let rows: Vec<Vec<String>> = list.iter().take(10).map(row).collect();
+            let _ = write!(out, "### {}\n\n{}", words.get(key), table(&head, &rows));
+        }
+    }
+    if !pairs.groups.is_empty() {
+        let head: Vec<String> = ["features", "npmi", "cosine_size", "share"].iter().map(|k| words.get(k)).collect();
+        let row = |g: &GroupRecord| {
+            let names: Vec<String> = g.latents.iter().take(24).map(u64::to_string).collect();
+            let more = if g.latents.len() > 24 { ", …" } else { "" };
+            vec![format!("{}{more}", names.join(", ")), fixed(g.npmi, 2), fixed(g.cosine, 2), percent(g.share, 2)]
+        };
+        let rows: Vec<Vec<String>> = pairs.groups.iter().map(row).collect();
+        let _ = write!(out, "### {}\n\n{}\n\n{}", words.get("groups"), words.get("groups_note"), table(&head, &rows));
+    }
+    out
+}
+
+fn metadata(report: &Report, words: &Words) -> String {
+    if report.analysis.metadata.is_empty() {
+        return String::new();
+    }
+    let head: Vec<String> =
+        ["column", "rows", "related_features", "strongest", "with_classes"].iter().map(|k| words.get(k)).collect();
+    let rows: Vec<Vec<String>> = report
+        .analysis
+        .metadata
+        .iter()
+        .map(|m| {
+            let Some(own) = m.saes.first() else {
+                return vec![m.column.clone(), "–".into(), "–".into(), m.left_out.clone(), "–".into()];
+            };
+            let top: Vec<String> = own.top.iter().take(5).map(|(h, e, _)| format!("{h} ({e:+.2})")).collect();
+            vec![m.column.clone(), count(m.rows), count(own.significant), top.join(", "), fixed(m.with_classes, 2)]
+        })
+        .collect();
+    format!("{}\n\n{}", words.get("metadata_note"), table(&head, &rows))
+}
+
+fn ensemble(report: &Report, words: &Words) -> String {
+    let Some(e) = &report.analysis.ensemble else { return String::new() };
+    let n = e.mmcs.len();
+    let mcc = |i: usize, j: usize| {
+        e.mcc.iter().find(|m| (m.0, m.1) == (i.min(j), i.max(j))).map_or("–".into(), |m| fixed(m.2, 3))
+    };
+    let sae = |i: usize| format!("{} {i}", words.get("sae"));
+    let head: Vec<String> =
+        ["MCC".to_owned()].into_iter().chain((0..n).map(sae)).chain([words.get("shared"), words.get("own")]).collect();
+    let rows: Vec<Vec<String>> = (0..n)
+        .map(|i| {
+            let cells = (0..n).map(|j| if i == j { String::new() } else { mcc(i, j) });
+            [sae(i)].into_iter().chain(cells).chain([count(e.shared[i]), count(e.own[i])]).collect()
+        })
+        .collect();
+    table(&head, &rows)
+}
