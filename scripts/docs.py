@@ -62,6 +62,10 @@ def seconds(s):
     return f"{s:.1f} s" if s < 120 else f"{int(s // 60)} min {int(s % 60)} s"
 
 
+def percent(value, digits=1):
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
 def mib(n):
     return f"{n / (1 << 20):,.0f} MiB"
 
@@ -248,7 +252,34 @@ def mice():
     return table(head, rows) + f"\nChosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice)}
+def features_of_mice():
+    f = figures("features_of_mice")
+    rows = []
+    for i, s in enumerate(f["saes"]):
+        o = s["order"]
+        rows.append([i, text(s["pearson"]), f"{s['latents'] - s['dead']:,}", percent(o["top_frequency"]), percent(o["top_least_frequency"]), f"{o['rank_index']:+.3f}", percent(o["share"][0], 3), percent(o["share"][1], 3), text(o["sharpness"][0], 2), text(o["sharpness"][1], 2)])
+    head = ["SAE", "Pearson", "features in use", "frequency of the top feature", "least frequency of the top 100", "rank and index (Spearman)", "share of the effect: top 100 by score, mean", "first 100 by index", "sharpness: top 100", "first 100"]
+    pairs = [m[2] for m in f["ensemble"]["mcc"]]
+    words = f"\nTrain {seconds(f['train_s'])}, analyze {seconds(f['analyze_s'])}, report {seconds(f['report_s'])} ({f['report_bytes'] / 1e6:.1f} MB). Between the SAEs: MCC {min(pairs):.3f} to {max(pairs):.3f}; {sum(f['ensemble']['shared'])} features have a partner of cosine 0.7 in every other SAE.\n"
+    return table(head, rows) + words + made("features_of_mice")
+
+
+def page():
+    f = figures("page")
+    opens = f"opens in {f['opens_ms'] / 1e3:.2f} s in headless Chromium (median of {len(f['opens_ms_each'])}), " if "opens_ms" in f else ""
+    return f"A report on {f['latents']:,} features and {f['rows']:,} rows of MNIST has {f['bytes'] / 1e6:.1f} MB, {opens}and is written in {seconds(f['report_s'])} after {seconds(f['analyze_s'])} of analyze.\n" + made("page")
+
+
+def reinforce():
+    f = figures("reinforce")
+    rows = []
+    for name, kinds in f.items():
+        a, b = kinds["without"], kinds["with"]
+        rows.append([name, text(a["fvu"]), text(b["fvu"]), text(a["pearson"]), text(b["pearson"]), a["dead_latents"], b["dead_latents"], f"{b['reborn']:,}"])
+    return table(["training", "fvu without", "with", "Pearson without", "with", "dead without", "with", "began again"], rows) + made("reinforce")
+
+
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice, features_of_mice, page, reinforce)}
 
 
 def fill(match):

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import statistics
@@ -316,6 +317,56 @@ def analysis(b):
     b.write("analysis", figures)
 
 
+def features_of_mice(b):
+    """The seeds' model of mice, from pictures to a report: five SAEs, 4,096 to 8,192, k 100."""
+    data, options = b.data / "mice", "--size 64 --gray --augment 5 --latents 8192 -k 100 --saes 5 --batch 16 --lr 1e-3 --epochs 5".split()
+    run, train_s, _ = b.train("mice-features", data, *SEEDS, *options)
+    out, analyze_s, _ = b.run(b.binary, "analyze", run, data, "--json")
+    _, report_s, _ = b.run(b.binary, "report", run)
+    record = json.loads(out)
+    figures = {"train_s": train_s, "analyze_s": analyze_s, "report_s": report_s, "report_bytes": (run / "report.html").stat().st_size, "rows": record["rows"]}
+    figures["saes"] = [{k: s[k] for k in ("latents", "dead", "pearson", "class_pearson", "order")} | {"gini": s["usage"]["gini"]} for s in record["saes"]]
+    figures["ensemble"] = {k: record["ensemble"][k] for k in ("mmcs", "mcc", "shared", "own")}
+    b.write("features_of_mice", figures)
+
+
+def page(b):
+    """A report on 8,192 features and 60,000 rows; opened in Chromium where NODE_PATH knows playwright-core."""
+    data = b.data / "mnist"
+    run, _, _ = b.train("page", data, *"--latents 8192 -k 50 --epochs 1".split())
+    _, analyze_s, _ = b.run(b.binary, "analyze", run, data, "--split", "train")
+    _, report_s, _ = b.run(b.binary, "report", run)
+    figures = {"latents": 8192, "rows": 60000, "bytes": (run / "report.html").stat().st_size, "analyze_s": analyze_s, "report_s": report_s}
+    if "NODE_PATH" in os.environ:
+        opened = [b.run("node", ROOT / "scripts" / "check_report.js", run / "report.html")[0] for _ in range(1 if b.quick else 5)]
+        figures["opens_ms_each"] = [int(re.search(r"opens in (\d+) ms", o)[1]) for o in opened]
+        figures["opens_ms"] = statistics.median(figures["opens_ms_each"])
+    b.write("page", figures)
+
+
+def reinforce(b):
+    """What it changes at equal steps."""
+    mnist, activations = b.data / "mnist", b.data / "activations"
+    digits = "--latents 1024 -k 50 --batch 128 --epochs 5".split()
+    rows = "--latents 6144 -k 32 --batch 1024 --steps 200".split()
+    settings = {
+        "MNIST, the seeds' recipe": (mnist, [*SEEDS, *digits, "--lr", "1e-3"]),
+        "MNIST, own rule": (mnist, digits),
+        "MNIST, own rule without AuxK": (mnist, [*digits, "--auxk", 0]),
+        "activations, own rule": (activations, rows),
+        "activations, own rule without AuxK": (activations, [*rows, "--auxk", 0]),
+    }
+    figures = {}
+    for name, (data, options) in settings.items():
+        for kind, more in (("without", []), ("with", ["--reinforce"])):
+            run, _, _ = b.train("reinforce", data, *options, *more)
+            log = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+            sae = held_out(b, run, data)["saes"][0]
+            reborn = sum(l["saes"][0].get("reborn") or 0 for l in log)
+            figures.setdefault(name, {})[kind] = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"reborn": reborn}
+    b.write("reinforce", figures)
+
+
 def bench(b):
     path = b.work / "bench.json"
     b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []))
@@ -392,7 +443,7 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench, analysis]
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce]
 
 
 def main():

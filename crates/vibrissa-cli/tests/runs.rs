@@ -141,7 +141,7 @@ fn seeds_change_the_model() {
 }
 
 /// Long enough to be killed, with everything on that a checkpoint has to keep.
-const LONG: [&str; 26] = [
+const LONG: [&str; 27] = [
     "--lr",
     "0.001",
     "--latents",
@@ -168,6 +168,7 @@ const LONG: [&str; 26] = [
     "100",
     "--keep",
     "2",
+    "--reinforce",
 ];
 
 fn long(dir: &TempDir) -> String {

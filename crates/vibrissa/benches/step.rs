@@ -197,7 +197,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     encode();
     let encode_ms = median(&effort.time(encode));
 
-    let options = StepOptions { optimizer: Optimizer::Adam, adam: AdamOptions::default(), auxk };
+    let options = StepOptions { optimizer: Optimizer::Adam, adam: AdamOptions::default(), auxk, reinforce: false };
     let (mut engine, mut next) = (Engine::new(isa, sae, state, options), 0);
     let mut step = || {
         next += 1;

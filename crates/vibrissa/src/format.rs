@@ -249,6 +249,10 @@ pub fn write_checkpoint(
             dtype: "U64",
             bytes: Cow::Borrowed(silent),
         });
+        if !state.effect.is_empty() {
+            let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.effect[..]));
+            out.push(Out { name: format!("state.{i}.effect"), shape: vec![state.effect.len()], dtype: "F64", bytes });
+        }
         let bytes = Cow::Borrowed(&moved[i][..]);
         out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes });
     }
@@ -455,6 +459,10 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
         state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
         let moved: Vec<u8> = file.read(&format!("state.{i}.moved"), Dtype::U8, &[config.sae.latents])?;
         state.moved = moved.into_iter().map(|b| b != 0).collect();
+        let effect = format!("state.{i}.effect");
+        if file.metadata.info(&effect).is_some() {
+            state.effect = file.read(&effect, Dtype::F64, &[config.sae.latents])?;
+        }
         states.push(state);
     }
     let mean = file.mean(&config)?;

@@ -349,6 +349,9 @@ pub struct SaeLine {
     pub l0: Option<f64>,
     /// Latents counted as dead at this step.
     pub dead_latents: Option<u64>,
+    /// Latents that began again since the line before, with `--reinforce`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reborn: Option<u64>,
 }
 
 /// One line of the training log (JSON lines).

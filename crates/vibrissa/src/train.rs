@@ -40,6 +40,9 @@ pub struct TrainOptions {
     pub saes: usize,
     /// λ of the ensemble's consistency, 0 = off.
     pub consistency: f64,
+    /// Latents that contribute nothing begin again where the residual is largest.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub reinforce: bool,
     /// How the weights begin.
     pub init: Init,
     /// Learning rate.
@@ -113,6 +116,7 @@ impl TrainOptions {
             optimizer: self.optimizer,
             adam: AdamOptions { beta2: self.beta2, weight_decay: self.weight_decay, ..AdamOptions::default() },
             auxk: AuxK { coef: self.auxk, k_aux: self.k_aux, dead_after: self.dead_after },
+            reinforce: self.reinforce,
         }
     }
 
@@ -168,6 +172,8 @@ pub struct StepReport {
     pub rows: usize,
     /// Losses by SAE, in the units of the data.
     pub losses: Vec<Losses>,
+    /// Latents that began again after it, by SAE; empty but every twentieth part of a run with `reinforce`.
+    pub reborn: Vec<usize>,
     /// Seconds in the step alone, without reading the rows.
     pub step_s: f64,
 }
@@ -396,7 +402,19 @@ impl<'a> Trainer<'a> {
             (l.recon, l.auxk, l.consistency) = (l.recon * units, l.auxk * units, l.consistency * units);
         }
         self.step += 1;
-        Ok(Some(StepReport { step: self.step - 1, rows: n, losses, step_s: started.elapsed().as_secs_f64() }))
+        let reborn = self.reinforce();
+        Ok(Some(StepReport { step: self.step - 1, rows: n, losses, reborn, step_s: started.elapsed().as_secs_f64() }))
+    }
+
+    /// After every twentieth part of training, up to three quarters of it: what begins again needs steps to learn.
+    fn reinforce(&mut self) -> Vec<usize> {
+        let every = (self.steps / 20).max(1);
+        if !self.options.reinforce || !self.step.is_multiple_of(every) || 4 * self.step > 3 * self.steps {
+            return Vec::new();
+        }
+        let (seed, step) = (self.options.seed, self.step);
+        let engines = self.engines.iter_mut().enumerate();
+        engines.map(|(s, e)| e.reinforce(&mut Stream::new(seed, "reinforce", &[s as u64, step]))).collect()
     }
 
     /// Squared errors are so much larger while training than those of rows as loaded.

@@ -79,6 +79,7 @@ impl Golden {
                 k_aux: self.number("auxk") as usize,
                 dead_after: self.number("dead_after") as u64,
             },
+            reinforce: false,
         }
     }
 }

@@ -67,7 +67,12 @@ impl Case {
         let mut state = State::new(sae.config());
         DEAD.iter().for_each(|&h| state.silent[h as usize] = DEAD_AFTER);
         let auxk = AuxK { coef: if self.auxk { COEF } else { 0.0 }, k_aux: K_AUX, dead_after: DEAD_AFTER };
-        Engine::new(isa, sae, state, StepOptions { optimizer: self.optimizer, adam: AdamOptions::default(), auxk })
+        Engine::new(
+            isa,
+            sae,
+            state,
+            StepOptions { optimizer: self.optimizer, adam: AdamOptions::default(), auxk, reinforce: false },
+        )
     }
 }
 
@@ -388,7 +393,7 @@ fn weight_decay_is_decoupled() {
         let run = |weight_decay: f64| {
             let auxk = AuxK { coef: 0.0, k_aux: 0, dead_after: DEAD_AFTER };
             let adam = AdamOptions { weight_decay, ..AdamOptions::default() };
-            let options = StepOptions { optimizer, adam, auxk };
+            let options = StepOptions { optimizer, adam, auxk, reinforce: false };
             let mut engine = Engine::new(Isa::current(), sae.clone(), State::new(sae.config()), options);
             engine.step(x.view(), lr, None).expect("a finite step");
             engine.into_parts()

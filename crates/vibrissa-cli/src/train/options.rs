@@ -161,6 +161,9 @@ pub struct ModelArgs {
     /// Pull the members' features together, with this weight [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = "Model")]
     pub consistency: Option<f64>,
+    /// Features that contribute nothing begin again where the residual is largest, every twentieth part of training
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL", help_heading = "Model", hide_possible_values = true)]
+    pub reinforce: Option<bool>,
     /// Where weights begin: auto, orthogonal, kaiming, pca or data [default: orthogonal, or auto where rows are few]
     #[arg(long, value_name = "NAME", value_parser = parse_named::<Init>, help_heading = "Model")]
     pub init: Option<Init>,
@@ -239,6 +242,7 @@ impl ModelArgs {
             no_decoder_bias: self.no_decoder_bias.or(o.no_decoder_bias),
             saes: self.saes.or(o.saes),
             consistency: self.consistency.or(o.consistency),
+            reinforce: self.reinforce.or(o.reinforce),
             init: self.init.or(o.init),
             from: self.from.or(o.from),
             lr: self.lr.or(o.lr),
@@ -272,6 +276,7 @@ impl ModelArgs {
             no_decoder_bias: self.no_decoder_bias,
             saes: self.saes,
             consistency: self.consistency,
+            reinforce: self.reinforce,
             init: self.init,
             lr: self.lr,
             schedule: self.schedule,
@@ -325,6 +330,7 @@ impl ModelArgs {
             no_decoder_bias: Some(o.no_decoder_bias),
             saes: Some(o.saes),
             consistency: Some(o.consistency),
+            reinforce: Some(o.reinforce),
             init: Some(o.init),
             from: self.from.clone(),
             lr: Some(o.lr),

@@ -4,6 +4,7 @@
 //! The three phases meet in two places only, the candidates after `select` and the reconstruction after `decode`: a
 //! machine that owns a share of the latents could take part by exchanging these two.
 
+mod reinforce;
 mod update;
 
 use super::{Config, Sae, Work, thread};
@@ -26,6 +27,8 @@ pub struct StepOptions {
     pub adam: AdamOptions,
     /// Loss for dead latents.
     pub auxk: AuxK,
+    /// The effect of every latent is summed up, for [`Engine::reinforce`].
+    pub reinforce: bool,
 }
 
 /// First and second moments of one parameter.
@@ -61,6 +64,8 @@ pub struct State {
     pub silent: Vec<u64>,
     /// Whether a latent was ever moved: one that was not has zero moments, and dense Adam leaves it where it is.
     pub moved: Vec<bool>,
+    /// Effect of each latent since [`Engine::reinforce`] was last called; empty where nobody asks.
+    pub effect: Vec<f64>,
 }
 
 impl State {
@@ -75,6 +80,7 @@ impl State {
             b_dec: Moments::zeros(if config.decoder_bias { config.d_in } else { 0 }),
             silent: vec![0; config.latents],
             moved: vec![false; config.latents],
+            effect: Vec::new(),
         }
     }
 }
@@ -111,13 +117,14 @@ impl Engine {
     ///
     /// # Panics
     /// If the state is of another shape than the model.
-    pub fn new(isa: Isa, mut sae: Sae, state: State, options: StepOptions) -> Engine {
+    pub fn new(isa: Isa, mut sae: Sae, mut state: State, options: StepOptions) -> Engine {
         let config = *sae.config();
         let dim = config.d_in;
         assert_eq!(state.W_enc.m.len(), config.latents * dim, "a state of this model");
         if let (Some(w), 0) = (&mut sae.W_dec, state.steps) {
             w.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
         }
+        state.effect.resize(if options.reinforce { config.latents } else { 0 }, 0.0);
         Engine {
             isa,
             state,
@@ -316,6 +323,7 @@ impl Engine {
             bias: [&mut self.sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v],
             inv_norm: &mut self.sae.inv_norm,
             moved: &mut state.moved,
+            effect: &mut state.effect,
             through_input: self.through_input.data_mut(),
         };
         all.for_each_chunk(&context);

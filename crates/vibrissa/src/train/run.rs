@@ -386,6 +386,7 @@ struct Interval {
     rows: usize,
     step_s: f64,
     losses: Vec<Losses>,
+    reborn: Vec<usize>,
 }
 
 impl Interval {
@@ -394,6 +395,8 @@ impl Interval {
         self.rows += report.rows;
         self.step_s += report.step_s;
         self.losses.resize(report.losses.len(), Losses::default());
+        self.reborn.resize(report.losses.len(), 0);
+        self.reborn.iter_mut().zip(&report.reborn).for_each(|(sum, n)| *sum += n);
         for (sum, l) in self.losses.iter_mut().zip(&report.losses) {
             sum.recon += l.recon;
             sum.auxk += l.auxk;
@@ -422,6 +425,7 @@ impl Interval {
                 fvu,
                 l0: (self.steps > 0).then_some(l0),
                 dead_latents: Some(dead as u64),
+                reborn: options.reinforce.then(|| self.reborn.get(s).map_or(0, |&n| n as u64)),
             }
         });
         MetricsLine {

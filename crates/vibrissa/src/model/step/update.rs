@@ -45,6 +45,7 @@ pub struct Rows<'a> {
     pub bias: [&'a mut [f32]; 3],
     pub inv_norm: &'a mut [f32],
     pub moved: &'a mut [bool],
+    pub effect: &'a mut [f64],
     pub through_input: &'a mut [f32],
 }
 
@@ -61,15 +62,16 @@ impl<'a> Rows<'a> {
             let ((a0, a1), (b0, b1), (c0, c1)) = (a.split_at_mut(at), b.split_at_mut(at), c.split_at_mut(at));
             ([a0, b0, c0], [a1, b1, c1])
         }
-        let Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, through_input } = self;
+        let Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, effect, through_input } = self;
         let (enc, enc1) = cut(enc, n * dim);
         let (dec, dec1) = cut(dec, n * dim);
         let (bias, bias1) = cut(bias, n);
         let (inv_norm, inv_norm1) = inv_norm.split_at_mut(n.min(inv_norm.len()));
         let (moved, moved1) = moved.split_at_mut(n);
+        let (effect, effect1) = effect.split_at_mut(n.min(effect.len()));
         let (through_input, through1) = through_input.split_at_mut((n / chunk * dim).min(through_input.len()));
         (
-            Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, through_input },
+            Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, effect, through_input },
             Rows {
                 first: first + n,
                 chunk,
@@ -79,6 +81,7 @@ impl<'a> Rows<'a> {
                 bias: bias1,
                 inv_norm: inv_norm1,
                 moved: moved1,
+                effect: effect1,
                 through_input: through1,
             },
         )
@@ -126,6 +129,7 @@ impl<'a> Rows<'a> {
                 bias,
                 inv_norm: self.inv_norm.get_mut(i),
                 moved: &mut self.moved[i],
+                effect: self.effect.get_mut(i),
             };
             latent.update(context, &mut own, through);
         }
@@ -140,6 +144,7 @@ struct Latent<'a> {
     bias: [&'a mut [f32]; 3],
     inv_norm: Option<&'a mut f32>,
     moved: &'a mut bool,
+    effect: Option<&'a mut f64>,
 }
 
 impl Latent<'_> {
@@ -184,6 +189,13 @@ impl Latent<'_> {
             own.rows.push(if (r as usize) < context.rows { r } else { r - context.rows as u32 });
             d_bias += d;
             along = a.mul_add(d, along);
+        }
+        if let Some(effect) = self.effect {
+            // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d_pre is scale · r·w.
+            let main = rows.iter().zip(values).zip(&own.d_pre).filter(|l| (*l.0.0 as usize) < context.rows);
+            for ((_, &a), &d) in main {
+                *effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
+            }
         }
         // The direction has unit length: the part of its gradient along it is removed.
         if let Some(extra) = context.extra {
