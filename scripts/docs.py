@@ -162,7 +162,7 @@ def analysis():
             ["the seeds' loop in PyTorch: frequency and strength only", f"{loop['ranking_rows_per_s']:,.0f}", f"{f['rows_per_s'] / loop['ranking_rows_per_s']:,.1f}"],
             ["the seeds' loop in PyTorch: ablation, latent by latent", f"{loop['ablation_rows_per_s']:,.1f}", f"{f['rows_per_s'] / loop['ablation_rows_per_s']:,.0f}"]]
     o = f["order"]
-    words = f"\n{f['rows']:,} rows of MNIST, H 1,024, k 50; whole command {seconds(f['wall_s'])}; the page has {f['report_bytes'] / 1e6:.1f} MB. The {o['top']} first by score carry {100 * o['share'][0]:.3f} % of the effect each, the {o['top']} first by index {100 * o['share'][1]:.3f} %; rank and index correlate with {o['rank_index']:+.3f}.\n"
+    words = f"\n{f['rows']:,} rows of MNIST, H 1,024, k 50; whole command {seconds(f['wall_s'])}; the page has {f['report_bytes'] / 1e6:.1f} MB. The {o['top']} first by score carry {100 * o['share'][0]:.3f} % of the effect each, the {o['top']} first by index {100 * o['share'][1]:.3f} %; rank and index correlate with {o['rank_index']:+.3f}. Gradient energy over energy of their pictures (lower: smoother, less like noise): {text(o['sharpness'][0], 2)} against {text(o['sharpness'][1], 2)}.\n"
     return table(["what", "rows/s", "vibrissa is faster by"], rows) + words + made("analysis")
 
 

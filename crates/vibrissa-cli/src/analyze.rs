@@ -3,8 +3,8 @@
 use crate::data::{DataArgs, read_data};
 use crate::part::{Part, names_hash};
 use crate::show;
+use crate::table::{self, Table};
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
-use vibrissa::data::table::Table;
+use vibrissa::data::table::Table as Known;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::Number;
@@ -68,9 +68,9 @@ impl Common {
         Ok(Options { weights: weights(&self.weights)?, pictured: self.pictured })
     }
 
-    fn table(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Table>> {
+    fn table(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Known>> {
         let Some(path) = &self.metadata else { return Ok(None) };
-        let table = Table::read(path, data, originals)?;
+        let table = Known::read(path, data, originals)?;
         let (names, strangers) = &table.strangers;
         eprintln!("{}: {} of {} rows named", path.display(), show::count(table.matched), show::count(originals.len()));
         if *strangers > 0 {
@@ -229,7 +229,7 @@ struct Seen<'a> {
     data: &'a Dataset,
     saes: Vec<&'a Sae>,
     /// What `--metadata` says of the rows.
-    table: Option<Table>,
+    table: Option<Known>,
     started: Instant,
     rows_per_s: Option<f64>,
 }
@@ -293,81 +293,28 @@ pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Resul
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
     // The record goes last: where it is, the rest is too.
     format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
-    write_atomically(&folder.join("features.csv"), |out| csv(out, record, columns))?;
-    let known = folder.join("features-metadata.csv");
-    if record.metadata.is_empty() {
-        let _ = std::fs::remove_file(&known);
-    } else {
-        write_atomically(&known, |out| metadata_csv(out, record, columns))?;
+    let tables = [
+        ("features", Some(table::features(record, columns))),
+        ("features-metadata", (!record.metadata.is_empty()).then(|| table::metadata(record, columns))),
+    ];
+    for (name, table) in tables {
+        type Write = fn(&Table, &mut dyn std::io::Write) -> std::io::Result<()>;
+        let kinds: &[(&str, Write)] = &[
+            ("csv", Table::csv),
+            #[cfg(feature = "parquet")]
+            ("parquet", Table::parquet),
+        ];
+        for (kind, write) in kinds {
+            let path = folder.join(format!("{name}.{kind}"));
+            match &table {
+                Some(table) => write_atomically(&path, |out| write(table, out))?,
+                // One of another analysis would tell of rows that nobody looked at.
+                None => drop(std::fs::remove_file(&path)),
+            }
+        }
     }
     let json = serde_json::to_string_pretty(record).expect("plain data");
     write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
-}
-
-/// A figure of a table for machines: all digits, empty where undefined.
-fn cell(value: f64) -> String {
-    if value.is_finite() { value.to_string() } else { String::new() }
-}
-
-/// A field as RFC 4180 has it.
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-fn csv(out: &mut dyn Write, record: &AnalysisRecord, columns: &Columns) -> std::io::Result<()> {
-    const FIGURES: [&str; 7] =
-        ["frequency", "strength", "score", "score_scaled", "delta_sse", "delta_pearson", "share"];
-    const MORE: [&str; 4] = ["encoder_norm", "decoder_norm", "cosine", "largest"];
-    let classes: Vec<&String> = record.classes.0.iter().map(|c| &c.0).collect();
-    let by_class = record.saes.iter().any(|s| s.classes.is_some());
-    let mut head = format!("sae,latent,rank,count,{},{}", FIGURES.join(","), MORE.join(","));
-    if by_class {
-        head += ",information,p,q";
-        for class in &classes {
-            for kind in ["mean", "frequency", "auc", "q"] {
-                head += &format!(",{}", quoted(&format!("{kind}_{class}")));
-            }
-        }
-    }
-    writeln!(out, "{head}")?;
-    for (s, sae) in record.saes.iter().enumerate() {
-        let figures = |name: &str| columns.get_figures(&format!("{s}.{name}"));
-        let counts = |name: &str| columns.get_counts(&format!("{s}.{name}"));
-        for h in 0..sae.latents as usize {
-            let mut line = format!("{s},{h},{},{}", counts("rank")[h], counts("count")[h]);
-            for name in FIGURES.iter().chain(&MORE) {
-                line += &format!(",{}", cell(figures(name)[h]));
-            }
-            if by_class {
-                let q = cell(figures("q")[h]);
-                line += &format!(",{},{},{q}", cell(figures("information")[h]), cell(figures("p")[h]));
-                for c in 0..classes.len() {
-                    for name in ["class_mean", "class_frequency", "class_auc"] {
-                        line += &format!(",{}", cell(figures(name)[h * classes.len() + c]));
-                    }
-                    line += &format!(",{q}");
-                }
-            }
-            writeln!(out, "{line}")?;
-        }
-    }
-    Ok(())
-}
-
-/// One row for each latent that is ever active and each column.
-fn metadata_csv(out: &mut dyn Write, record: &AnalysisRecord, columns: &Columns) -> std::io::Result<()> {
-    writeln!(out, "sae,latent,column,kind,effect,q")?;
-    for s in 0..record.saes.len() {
-        for (j, known) in record.metadata.iter().enumerate().filter(|m| !m.1.kind.is_empty()) {
-            let figures = |name: &str| columns.get_figures(&format!("{s}.metadata.{j}.{name}"));
-            let (name, kind) = (quoted(&known.column), &known.kind);
-            for (h, (effect, q)) in figures("effect").iter().zip(figures("q")).enumerate().filter(|v| v.1.1.is_finite())
-            {
-                writeln!(out, "{s},{h},{name},{kind},{},{}", cell(*effect), cell(*q))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What stands out, for a person.

@@ -11,6 +11,7 @@ mod pictures;
 mod prune;
 mod report;
 mod show;
+mod table;
 mod train;
 
 use clap::{Parser, Subcommand};

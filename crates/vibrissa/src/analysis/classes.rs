@@ -9,6 +9,8 @@ use statrs::function::gamma::gamma_ur;
 pub struct Relevance {
     /// By class: Σ latent / rows of the class.
     pub mean: Vec<f64>,
+    /// By class: its mean minus that of all other rows.
+    pub difference: Vec<f64>,
     /// By class: rows active / rows of the class.
     pub frequency: Vec<f64>,
     /// By class: chance that a row of the class has a larger value than one of the others (half of the ties count), as a
@@ -65,7 +67,13 @@ pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
             }
         })
         .collect();
+    let sum: f64 = sums.class_sum.iter().map(|s| s.value()).sum();
+    let difference = |c: usize| {
+        let own = sums.class_sum[c].value();
+        of(c, own) - (sum - own) / (n - class_rows[c] as f64)
+    };
     Relevance {
+        difference: (0..classes).map(difference).collect(),
         mean: (0..classes).map(|c| of(c, sums.class_sum[c].value())).collect(),
         frequency: (0..classes).map(|c| of(c, sums.class_count(c) as f64)).collect(),
         auc,
@@ -177,6 +185,9 @@ mod tests {
             }
             assert!((got.auc[c] - wins / pairs).abs() < 1e-12, "{c}: {} {}", got.auc[c], wins / pairs);
             let own: Vec<f32> = values.iter().filter(|v| v.0 == c).map(|v| v.1).collect();
+            let others: Vec<f32> = values.iter().filter(|v| v.0 != c).map(|v| v.1).collect();
+            let mean = |v: &[f32]| v.iter().map(|&v| f64::from(v)).sum::<f64>() / v.len() as f64;
+            assert!((got.difference[c] - (mean(&own) - mean(&others))).abs() < 1e-9);
             assert!((got.mean[c] - own.iter().map(|&v| f64::from(v)).sum::<f64>() / own.len() as f64).abs() < 1e-9);
         }
     }

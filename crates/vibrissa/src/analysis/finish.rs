@@ -368,6 +368,7 @@ fn class_columns(
     let flat = |f: fn(&super::classes::Relevance) -> &Vec<f64>| all.iter().flat_map(|r| f(r).clone()).collect();
     let shape = [all.len(), classes];
     columns.figures(format!("{s}.class_mean"), &shape, flat(|r| &r.mean));
+    columns.figures(format!("{s}.class_difference"), &shape, flat(|r| &r.difference));
     columns.figures(format!("{s}.class_frequency"), &shape, flat(|r| &r.frequency));
     columns.figures(format!("{s}.class_auc"), &shape, flat(|r| &r.auc));
     columns.figures(format!("{s}.information"), &shape[..1], all.iter().map(|r| r.information).collect());

@@ -128,8 +128,8 @@ impl Canvas {
                 for x in (a.0.min(b.0) - reach).floor() as i64..=(a.0.max(b.0) + reach).ceil() as i64 {
                     let p = (x as f32, y as f32);
                     let cover = |d: f32| (0.5 + thickness / 2.0 - d).clamp(0.0, 1.0);
-                    let here = cover(font::distance(p, a, b));
-                    let painted = before.map_or(0.0, |z| cover(font::distance(p, z, a)));
+                    let here = cover(distance(p, a, b));
+                    let painted = before.map_or(0.0, |z| cover(distance(p, z, a)));
                     if here > painted {
                         self.blend(x, y, colour, (here - painted) / (1.0 - painted));
                     }
@@ -148,4 +148,12 @@ impl Canvas {
         };
         font::draw(text, scale, |dx, dy, coverage| self.blend(left + dx, baseline as i64 + dy, colour, coverage));
     }
+}
+
+/// Distance of a point from a segment.
+fn distance(p: (f32, f32), a: (f32, f32), b: (f32, f32)) -> f32 {
+    let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+    let length = dx * dx + dy * dy;
+    let t = if length > 0.0 { (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
+    (p.0 - a.0 - t * dx).hypot(p.1 - a.1 - t * dy)
 }

@@ -1,11 +1,9 @@
 //! SVG → PNG, with a font of our own: the same picture on every machine, also one without fonts.
 
+use super::font::FONT;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 use std::sync::{Arc, OnceLock};
-
-/// Noto Sans SC (SIL Open Font License 1.1, see `font/OFL.txt`): Latin, Greek, signs, and the Chinese characters of GB 2312.
-static FONT: &[u8] = include_bytes!("font/NotoSansSC-subset.otf");
 
 fn options() -> Options<'static> {
     static ALL: OnceLock<(Arc<fontdb::Database>, String)> = OnceLock::new();

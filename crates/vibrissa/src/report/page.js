@@ -390,7 +390,7 @@
       const first = own.findIndex((x) => x), last = own.length - [...own].reverse().findIndex((x) => x);
       const charts = [];
       if (first >= 0) charts.push(figure(t("histogram"), bars(t("histogram"), Array.from({ length: last - first + 1 }, (_, i) => { const k = first + i; return 2 ** (Math.floor(k / 8) - 16) * (1 + (k % 8) / 8); }), own.slice(first, last), { xLabel: t("value").split(/[(（]/)[0], yLabel: t("rows") })));
-      if (S[s].classes) charts.push(el("div", {}, el("h3", {}, t("by_class")), table([t("class"), t("mean"), t("frequency"), t("auc")], classes.map(([name], c) => { const i = h * classes.length + c; return [name, fmt(col(`${s}.class_mean`)[i], 4), pct(col(`${s}.class_frequency`)[i], 2), fmt(col(`${s}.class_auc`)[i], 3)]; })), el("p", { class: "note" }, `q ${fmt(col(`${s}.q`)[h], 4)}`)));
+      if (S[s].classes) charts.push(el("div", {}, el("h3", {}, t("by_class")), table([t("class"), t("mean"), t("difference"), t("frequency"), t("auc")], classes.map(([name], c) => { const i = h * classes.length + c; return [name, fmt(col(`${s}.class_mean`)[i], 4), fmt(col(`${s}.class_difference`)[i], 4), pct(col(`${s}.class_frequency`)[i], 2), fmt(col(`${s}.class_auc`)[i], 3)]; })), el("p", { class: "note" }, `q ${fmt(col(`${s}.q`)[h], 4)}`)));
       const steps = col(`${s}.history_step`), past = col(`${s}.history_frequency`), width = S[s].latents;
       if (steps.length > 1) charts.push(figure(t("past"), lines(t("past"), [{ points: Array.from(steps, (x, i) => [x, 100 * past[i * width + h]]) }], { xLabel: t("step"), yLabel: `${t("frequency")} (%)` })));
       parts.push(el("div", { class: "figures" }, charts));
