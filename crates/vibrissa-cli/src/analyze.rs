@@ -35,9 +35,6 @@ pub struct AnalyzeArgs {
     /// Look at the I-th of N parts of the rows only, and write DIR/shard-I-of-N.safetensors for merge (I from 1)
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Leave out files that cannot be read, and list them
-    #[arg(long)]
-    skip_bad: bool,
 }
 
 /// What analyze and merge share.
@@ -58,6 +55,9 @@ struct Common {
     /// Features whose example rows are pictured, the first so many by score
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pictured: usize,
+    /// Leave out files that cannot be read, and list them
+    #[arg(long)]
+    skip_bad: bool,
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
@@ -124,9 +124,13 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let options = args.common.options()?;
     let shard = args.shard.as_deref().map(part).transpose()?;
+    if shard.is_some() && args.common.metadata.is_some() {
+        let remedy = "give it to vibrissa merge";
+        return Err(Error::option("--metadata", "the whole of the rows", "a shard of them", remedy));
+    }
     let model = format::read_model(&args.run)?;
     let folder = args.common.folder(&args.run);
-    let how = DataArgs { skip_bad: args.skip_bad, ..DataArgs::default() };
+    let how = DataArgs { skip_bad: args.common.skip_bad, ..DataArgs::default() };
     let data = read_data(&args.run, &model, &args.data, how)?;
     let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
@@ -182,7 +186,8 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let options = args.common.options()?;
     let model = format::read_model(&args.run)?;
-    let data = read_data(&args.run, &model, &args.data, DataArgs::default())?;
+    let how = DataArgs { skip_bad: args.common.skip_bad, ..DataArgs::default() };
+    let data = read_data(&args.run, &model, &args.data, how)?;
     let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let table = args.common.table(&data, &originals)?;
@@ -291,7 +296,15 @@ impl Seen<'_> {
 /// Writes the columns, the table and, last, the record.
 pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
-    // The record goes last: where it is, the rest is too.
+    // The record goes first and comes last: where it is, the rest is of the same analysis. Curves of pruning were of another.
+    let old = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let curve = |p: &PathBuf| {
+        p.extension().is_some_and(|e| e == "json")
+            && p.file_stem().is_some_and(|n| n.to_string_lossy().starts_with("prune-"))
+    };
+    for stale in old.filter(curve).chain([folder.join("analysis.json")]) {
+        let _ = std::fs::remove_file(stale);
+    }
     format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
     let tables = [
         ("features", Some(table::features(record, columns))),
@@ -304,6 +317,8 @@ pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Resul
             #[cfg(feature = "parquet")]
             ("parquet", Table::parquet),
         ];
+        #[cfg(not(feature = "parquet"))]
+        let _ = std::fs::remove_file(folder.join(format!("{name}.parquet")));
         for (kind, write) in kinds {
             let path = folder.join(format!("{name}.{kind}"));
             match &table {

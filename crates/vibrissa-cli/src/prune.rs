@@ -29,6 +29,9 @@ pub struct PruneArgs {
     /// Folder for the smaller model
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Where analyze wrote to [default: RUN]
+    #[arg(long, value_name = "DIR")]
+    analysis: Option<PathBuf>,
     /// Rows to measure on [default: the data of the run]
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
@@ -46,7 +49,8 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     if args.top == 0 || args.top > latents {
         return Err(Error::option("--top", format!("1 to {latents}"), args.top, "the model has no more features"));
     }
-    let path = args.run.join("analysis.safetensors");
+    let analysis = args.analysis.as_ref().unwrap_or(&args.run);
+    let path = analysis.join("analysis.safetensors");
     if !path.exists() {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     }
@@ -112,11 +116,11 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     let json = |record: &PruneRecord| serde_json::to_string_pretty(record).expect("plain data");
     let text = json(&record);
     write_atomically(&folder.0.join("prune.json"), |out| writeln!(out, "{text}"))?;
+    format::write_model(&folder.model(), &config, &saes.iter().collect::<Vec<_>>(), &model.mean, 1.0)?;
     // The curve alone stays with the analysis, for the report.
     record.kept.clear();
     let text = json(&record);
-    write_atomically(&args.run.join(format!("prune-{}.json", args.by)), |out| writeln!(out, "{text}"))?;
-    format::write_model(&folder.model(), &config, &saes.iter().collect::<Vec<_>>(), &model.mean, 1.0)?;
+    write_atomically(&analysis.join(format!("prune-{}.json", args.by)), |out| writeln!(out, "{text}"))?;
     println!("{part} of {spec}, features kept by {}:", args.by);
     print!("{}", show::table(&table));
     eprintln!("\nwrote {0}/model.safetensors and prune.json", folder.0.display());

@@ -53,11 +53,11 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let size = write(&args.run, &out, args.lang);
     spinner.finish_and_clear();
     eprintln!("{} · {:.1} MB; open it in a browser", out.display(), size? as f64 / 1e6);
-    eprintln!("{} · {}/*.svg, *.png", out.with_extension("md").display(), folder_of(&out).display());
+    eprintln!("{}/: report.md, and every figure as SVG and PNG", folder_of(&out).display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the figures of a page go: `report-figures` beside `report.html`.
+/// Where the text and the figures of a page go: `report-figures` beside `report.html`.
 fn folder_of(page: &Path) -> PathBuf {
     let name = page.file_stem().map_or_else(|| "report".into(), |n| n.to_string_lossy());
     page.with_file_name(format!("{name}-figures"))
@@ -84,7 +84,12 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     };
     let columns = format::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
-    let eval: Option<EvalRecord> = read(&run.join("eval.json"), EVAL_SCHEMA, "remove it, or make it again")?;
+    let eval = |name: &str| read::<EvalRecord>(&run.join(name), EVAL_SCHEMA, "remove it, or make it again");
+    // Every row held out once says more than rows that were trained on.
+    let eval = match eval("eval-folds.json")? {
+        Some(folds) => Some(folds),
+        None => eval("eval.json")?,
+    };
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let metrics: Vec<MetricsLine> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let pruning = curves(run)?;
@@ -106,9 +111,15 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
             raster::png(&figure.svg, 2.0).map_err(|e| Error::file(path("png"), e, "this is an error of vibrissa"))?;
         write_atomically(&path("png"), |file| file.write_all(&png))
     })?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let text = markdown(&report, &drawn, &name);
-    write_atomically(&out.with_extension("md"), |file| file.write_all(text.as_bytes()))?;
+    let text = markdown(&report, &drawn);
+    write_atomically(&folder.join("report.md"), |file| file.write_all(text.as_bytes()))?;
+    // Figures of an analysis before, which this one has nothing for.
+    for old in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()) {
+        let ours = old.extension().is_some_and(|e| e == "svg" || e == "png");
+        if ours && !drawn.iter().any(|f| old.file_stem().is_some_and(|n| n == f.name)) {
+            let _ = std::fs::remove_file(old);
+        }
+    }
     let page = html(&report);
     write_atomically(out, |file| file.write_all(page.as_bytes()))?;
     Ok(page.len())

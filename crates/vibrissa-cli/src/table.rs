@@ -161,7 +161,7 @@ pub fn features(record: &AnalysisRecord, columns: &Columns) -> Table {
 /// Every latent that is ever active with every column of `--metadata`.
 pub fn metadata(record: &AnalysisRecord, columns: &Columns) -> Table {
     let (mut saes, mut latents, mut names, mut kinds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut effects, mut qs) = (Vec::new(), Vec::new());
+    let (mut effects, mut ps, mut qs) = (Vec::new(), Vec::new(), Vec::new());
     for s in 0..record.saes.len() {
         for (j, known) in record.metadata.iter().enumerate().filter(|m| !m.1.kind.is_empty()) {
             let figures = |name: &str| columns.get_figures(&format!("{s}.metadata.{j}.{name}"));
@@ -172,6 +172,7 @@ pub fn metadata(record: &AnalysisRecord, columns: &Columns) -> Table {
                 names.push(known.column.clone());
                 kinds.push(known.kind.clone());
                 effects.push(*effect);
+                ps.push(figures("p")[h]);
                 qs.push(*q);
             }
         }
@@ -182,6 +183,7 @@ pub fn metadata(record: &AnalysisRecord, columns: &Columns) -> Table {
     out.names("column", names);
     out.names("kind", kinds);
     out.figures("effect", effects);
+    out.figures("p", ps);
     out.figures("q", qs);
     out
 }

@@ -184,11 +184,11 @@ fn features_are_related_to_what_a_table_says_of_the_rows() {
     assert_eq!(known[0]["saes"].as_array().map(Vec::len), Some(2));
     assert!(known[3]["left_out"].as_str().expect("why").contains("58 different values"));
     let (head, rows) = table(&r.run.join("features-metadata.csv"));
-    assert_eq!(head.join(","), "sae,latent,column,kind,effect,q");
+    assert_eq!(head.join(","), "sae,latent,column,kind,effect,p,q");
     assert!(rows.iter().all(|r| r[2] == "batch" || r[2] == "weight"));
     vibrissa(&["report", s(&r.run)]).ok();
-    let text = String::from_utf8(read(&r.run.join("report.md"))).expect("UTF-8");
-    assert!(text.contains("Beware: batch says much the same as the classes"), "{text}");
+    let text = String::from_utf8(read(&r.run.join("report-figures/report.md"))).expect("UTF-8");
+    assert!(text.contains("Beware: batch and the classes go together"), "{text}");
     // What cannot be used is refused with the reason.
     std::fs::write(&csv, "file,batch\nother.png,x\n").expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["names none of the rows", "other.png"]);
@@ -223,7 +223,7 @@ fn a_report_leaves_its_figures_and_its_text() {
         let page = r.dir.path().join(lang).join("page.html");
         std::fs::create_dir_all(page.parent().expect("a folder")).expect("a folder");
         vibrissa(&["report", s(&r.run), "-o", s(&page), "--lang", lang]).ok();
-        let text = String::from_utf8(read(&page.with_extension("md"))).expect("UTF-8");
+        let text = String::from_utf8(read(&page.with_file_name("page-figures/report.md"))).expect("UTF-8");
         assert!(text.contains(&format!("## {word}\n")), "{text}");
         let figures = page.with_file_name("page-figures");
         let mut names: Vec<String> = std::fs::read_dir(&figures)
@@ -254,7 +254,7 @@ fn a_report_leaves_its_figures_and_its_text() {
             "values",
         ] {
             assert!(of(".svg").contains(&name.to_owned()), "no figure {name} in {names:?}");
-            assert!(text.contains(&format!("(page-figures/{name}.png)")), "{name} is not in the text");
+            assert!(text.contains(&format!("({name}.png)")), "{name} is not in the text");
             assert_eq!(&read(&figures.join(format!("{name}.png")))[1..4], b"PNG");
         }
     }

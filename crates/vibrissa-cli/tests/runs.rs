@@ -218,6 +218,38 @@ fn killed_and_resumed_equals_not_killed() {
     assert_eq!(kept, history.into_iter().collect());
 }
 
+/// Checkpoints fall on the steps at which latents begin again, whose lengths a file does not keep.
+#[test]
+fn killed_while_latents_begin_again_and_resumed() {
+    let dir = tempdir();
+    let (data, whole, killed) = (long(&dir), dir.path().join("whole"), dir.path().join("killed"));
+    let options = [
+        "--tied",
+        "--raw-topk",
+        "--no-decoder-bias",
+        "--latents",
+        "128",
+        "-k",
+        "8",
+        "--batch",
+        "16",
+        "--steps",
+        "2000",
+        "--checkpoint-every",
+        "100",
+        "--init",
+        "kaiming",
+        "--reinforce",
+        "--lr",
+        "0.001",
+    ];
+    kill_after_checkpoint(&data, &killed, &options);
+    train(&data, &killed, &[&options[..], &["--resume"]].concat()).ok();
+    train(&data, &whole, &options).ok();
+    assert!(model(&whole) == model(&killed));
+    assert!(metrics(&whole).iter().any(|l| l["saes"][0]["reborn"].as_u64() > Some(0)));
+}
+
 #[test]
 fn killed_with_augmentation_and_early_stop_and_resumed() {
     let dir = tempdir();

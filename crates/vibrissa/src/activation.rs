@@ -26,6 +26,8 @@ pub struct Candidates {
     value: Vec<f32>,
     keys: Vec<u64>,
     sorted: Vec<f32>,
+    /// Exact values that [`top_k_screened`] asked for so far.
+    pub asked: u64,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -38,6 +40,7 @@ impl Default for Candidates {
             value: Vec::new(),
             keys: Vec::new(),
             sorted: Vec::new(),
+            asked: 0,
             guess: f32::NEG_INFINITY,
         }
     }
@@ -75,9 +78,9 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     hand_out(k, scratch, len, index, value)
 }
 
-/// Makes room for what [`candidates`] keeps, and for `more`.
-fn make_room(k: usize, more: usize, scratch: &mut Candidates) {
-    let room = 2 * k + 64 + more + Panels::WIDTH + LANES;
+/// Makes room for what [`candidates`] keeps.
+fn make_room(k: usize, scratch: &mut Candidates) {
+    let room = 2 * k + 64 + Panels::WIDTH + LANES;
     if scratch.index.len() < room {
         scratch.index.resize(room, 0);
         scratch.value.resize(room, 0.0);
@@ -92,7 +95,7 @@ fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     pieces: &impl Fn() -> P,
     scratch: &mut Candidates,
 ) -> (usize, f32) {
-    make_room(k, 0, scratch);
+    make_room(k, scratch);
     let guess = scratch.guess;
     let found = candidates(isa, k, pieces(), guess, scratch);
     if found.0 < k && guess > f32::NEG_INFINITY {
@@ -160,6 +163,7 @@ pub fn top_k_screened<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     sorted.resize(kept, 0.0);
     (row.exact)(&i[..kept], sorted);
     v[..kept].copy_from_slice(sorted);
+    scratch.asked += kept as u64;
     scratch.keys.reserve(kept);
     hand_out(k, scratch, kept, index, value)
 }

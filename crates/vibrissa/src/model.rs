@@ -255,7 +255,8 @@ impl Sae {
         }
         let Work { centred, pre_acts, candidates, screen, spill, .. } = work;
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
-        let screened = Screen::pays(isa, rows, &self.config)
+        let screened = screen
+            .pays(isa, rows, &self.config)
             .then(|| screen.encode(self, isa, input, pre_acts, candidates, latents))
             .flatten();
         work.screened = screened.is_some();

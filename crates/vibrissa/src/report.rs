@@ -1,5 +1,5 @@
-//! Records → one HTML page that opens from disk. Never computes: what it shows was found by others, and what needs a
-//! model or data is not here. Figures are drawn once (`report/figures.rs`), for the page and for files beside it; tiles,
+//! Records → one HTML page that opens from disk. It computes no figure, at most bins those of the record for a histogram;
+//! what needs a model or data is not here. Figures are drawn once (`report/figures.rs`), for the page and for files beside it; tiles,
 //! tables and the pages of features the page draws itself (`report/page.js`) from the record and its columns, which it holds.
 
 pub mod figures;
@@ -81,18 +81,25 @@ fn columns(columns: &Columns) -> Value {
     Value::Object(out)
 }
 
-/// Histograms of all latents would be most of the page: only those with a page of their own keep theirs.
+/// Histograms and metadata of all latents would be most of the page: only those with a page of their own keep theirs.
 fn trimmed(report: &Report) -> Columns {
     let mut out = report.columns.clone();
     for s in 0..report.analysis.saes.len() {
+        let list = out.get_counts(&format!("{s}.pictured")).to_vec();
         let name = format!("{s}.histogram");
-        let Some(column) = out.0.get(&name) else { continue };
-        let bins = column.shape[1];
-        let all = out.get_counts(&name);
-        let list = out.get_counts(&format!("{s}.pictured"));
-        let kept: Vec<u32> = list.iter().flat_map(|&h| all[h as usize * bins..][..bins].to_vec()).collect();
-        let n = list.len();
-        out.counts(name, &[n, bins], kept);
+        if let Some(bins) = out.0.get(&name).map(|c| c.shape[1]) {
+            let all = out.get_counts(&name);
+            let kept: Vec<u32> = list.iter().flat_map(|&h| all[h as usize * bins..][..bins].to_vec()).collect();
+            out.counts(name, &[list.len(), bins], kept);
+        }
+        for j in 0..report.analysis.metadata.len() {
+            for kind in ["effect", "p", "q"] {
+                let name = format!("{s}.metadata.{j}.{kind}");
+                let all = out.get_figures(&name);
+                let kept: Vec<f64> = list.iter().filter_map(|&h| all.get(h as usize).copied()).collect();
+                out.figures(name, &[kept.len()], kept);
+            }
+        }
     }
     out
 }
@@ -106,7 +113,8 @@ pub fn html(report: &Report) -> String {
         .collect();
     let data = json!({
         "analysis": report.analysis,
-        "eval": report.eval,
+        "classes": report.analysis.classes.0,
+        "measured": text::measured(report, &words),
         "columns": columns(&trimmed(report)),
         "figures": figures,
         "subtitle": text::subtitle(report, &words),
@@ -115,8 +123,8 @@ pub fn html(report: &Report) -> String {
         "method": text::method(report, &words),
         "language": report.language.code(),
     });
-    // Nothing in the data may end the script element.
-    let data = data.to_string().replace("</", "<\\/").replace("<!--", "<\\!--");
+    // Nothing in the data may end the script element, or begin a comment in it.
+    let data = data.to_string().replace('<', "\\u003c");
     let language = if report.language == Language::Zh { "zh-CN" } else { "en" };
     PAGE.replace("{{language}}", language)
         .replace("{{style}}", STYLE)
@@ -125,7 +133,7 @@ pub fn html(report: &Report) -> String {
         .replace("{{data}}", &data)
 }
 
-/// The report as Markdown; these figures lie as PNG in `folder`.
-pub fn markdown(report: &Report, figures: &[Figure], folder: &str) -> String {
-    text::markdown(report, &Words::of(report.language), figures, folder)
+/// The report as Markdown; these figures lie beside it as PNG.
+pub fn markdown(report: &Report, figures: &[Figure]) -> String {
+    text::markdown(report, &Words::of(report.language), figures)
 }

@@ -120,8 +120,16 @@ pub fn matched(a: MatRef, b: MatRef) -> f64 {
     const UNIT: f64 = 1_073_741_824.0;
     let cost = |v: f32| ((1.0 - f64::from(v.abs()).min(1.0)) * UNIT).round() / UNIT;
     let mut costs = Matrix::<f64>::ones((n, n));
-    let rows = products(a, b, |_| Vec::new(), |own: &mut Vec<(usize, usize, f64)>, i, j, v| own.push((i, j, cost(v))));
-    rows.into_iter().flatten().for_each(|(i, j, v)| costs[[i, j]] = v);
+    let blocks = products(
+        a,
+        b,
+        |first| vec![0.0f64; ROWS.min(a.rows() - first) * b.rows()],
+        |own: &mut Vec<f64>, i, j, v| own[i % ROWS * b.rows() + j] = cost(v),
+    );
+    for (i, row) in blocks.iter().flat_map(|block| block.chunks_exact(b.rows())).enumerate() {
+        row.iter().enumerate().for_each(|(j, &v)| costs[[i, j]] = v);
+    }
+    drop(blocks);
     let Ok((of, _)) = lapjv(&costs) else { return f64::NAN };
     (0..a.rows()).map(|i| 1.0 - costs[[i, of[i]]]).sum::<f64>() / least as f64
 }

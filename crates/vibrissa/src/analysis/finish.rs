@@ -45,6 +45,8 @@ const TOP: usize = 100;
 const PAIRS: usize = 20;
 /// Latents that groups are sought among: the first so many by score.
 const GROUPED: usize = 1000;
+/// Rows below which two latents that act together say nothing.
+const SUPPORT: u64 = 10;
 /// Two directions are one feature from this cosine on.
 const SAME: f32 = 0.7;
 /// Rows of the separation, and rows of a class in the sample of latents.
@@ -58,7 +60,7 @@ const WALL: usize = 8192;
 const SIDE: usize = 32;
 
 /// Figures of one SAE by latent, in the order of their numbers.
-struct ByLatent {
+struct Measures {
     count: Vec<u64>,
     frequency: Vec<f64>,
     strength: Vec<f64>,
@@ -71,14 +73,14 @@ struct ByLatent {
     order: Vec<usize>,
 }
 
-impl ByLatent {
+impl Measures {
     /// Latents that some row uses, the most important first.
     fn used(&self) -> impl Iterator<Item = usize> {
         self.order.iter().copied().filter(|&h| self.count[h] > 0)
     }
 }
 
-fn by_latent(sums: &SaeSums, rows: f64, weights: [f64; 2]) -> ByLatent {
+fn by_latent(sums: &SaeSums, rows: f64, weights: [f64; 2]) -> Measures {
     let count: Vec<u64> = sums.latents.iter().map(|l| l.count()).collect();
     let frequency: Vec<f64> = count.iter().map(|&c| c as f64 / rows).collect();
     let strength: Vec<f64> =
@@ -89,7 +91,7 @@ fn by_latent(sums: &SaeSums, rows: f64, weights: [f64; 2]) -> ByLatent {
     let scaled = |s: f64| if strongest > 0.0 { s / strongest } else { 0.0 };
     let scaled = frequency.iter().zip(&strength).map(|(&f, &s)| weighted(f, scaled(s))).collect();
     let delta_sse: Vec<f64> = sums.latents.iter().map(|l| l.delta_sse.value() / rows).collect();
-    ByLatent {
+    Measures {
         delta_pearson: sums.latents.iter().map(|l| l.delta_pearson.value() / rows).collect(),
         share: shares(&delta_sse),
         count,
@@ -127,7 +129,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
     let mut columns = Columns::default();
     let mut cited = CitedRows::default();
     let mut out = Vec::new();
-    let all: Vec<ByLatent> = gathered.saes.iter().map(|sums| by_latent(sums, n, options.weights)).collect();
+    let all: Vec<Measures> = gathered.saes.iter().map(|sums| by_latent(sums, n, options.weights)).collect();
     let directions: Vec<Directions> =
         saes.iter().zip(&all).map(|(sae, own)| live_directions(sae, &own.count)).collect();
     for (s, ((sae, sums), own)) in saes.iter().zip(&gathered.saes).zip(&all).enumerate() {
@@ -214,7 +216,7 @@ pub fn add_metadata(
         })
         .collect();
     for (s, sae) in saes.iter().enumerate() {
-        let latents = metadata::ByLatent::of(sae, data, rows);
+        let latents = metadata::Activations::of(sae, data, rows);
         for (j, (known, out)) in table.columns.iter().zip(&mut out).enumerate() {
             let Some(found) = relate(&latents, &known.cells) else { continue };
             out.rows = found.rows as u64;
@@ -225,6 +227,7 @@ pub fn add_metadata(
             out.saes.push(MetadataOf { significant, top });
             let shape = [found.q.len()];
             columns.figures(format!("{s}.metadata.{j}.effect"), &shape, found.effect);
+            columns.figures(format!("{s}.metadata.{j}.p"), &shape, found.p);
             columns.figures(format!("{s}.metadata.{j}.q"), &shape, found.q);
         }
     }
@@ -267,7 +270,7 @@ fn density(frequency: &[f64]) -> Vec<(f64, u64)> {
     counts.iter().enumerate().map(|(i, &c)| (i as f64 / 4.0 - 6.0, c)).collect()
 }
 
-fn order(sae: &Sae, own: &ByLatent, pictures: Option<[usize; 3]>) -> OrderRecord {
+fn order(sae: &Sae, own: &Measures, pictures: Option<[usize; 3]>) -> OrderRecord {
     let top = TOP.min(own.order.len());
     let (best, first): (Vec<usize>, Vec<usize>) = (own.order[..top].to_vec(), (0..top).collect());
     let share = |list: &[usize]| Number::from(mean(list.iter().map(|&h| own.share[h])));
@@ -286,7 +289,7 @@ fn order(sae: &Sae, own: &ByLatent, pictures: Option<[usize; 3]>) -> OrderRecord
     }
 }
 
-fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> PairsRecord {
+fn pairs(sums: &SaeSums, own: &Measures, directions: &Directions, n: f64) -> PairsRecord {
     let isa = Isa::current();
     let mut all: Vec<(u32, u32, Pair)> = Vec::new();
     for (i, partners) in sums.partners.iter().flatten().enumerate() {
@@ -328,7 +331,7 @@ fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> Pai
         list
     };
     let (overlap, correct) = (extreme(1.0), extreme(-1.0));
-    let mut often: Vec<&(u32, u32, Pair)> = all.iter().filter(|p| p.2.count >= 10).collect();
+    let mut often: Vec<&(u32, u32, Pair)> = all.iter().filter(|p| u64::from(p.2.count) >= SUPPORT).collect();
     often.sort_by(|a, b| pmi(b.0, b.1, &b.2).total_cmp(&pmi(a.0, a.1, &a.2)).then((a.0, a.1).cmp(&(b.0, b.1))));
     let together = often.iter().take(PAIRS).map(|(i, j, p)| record(*i, *j, p)).collect();
     let redundant = most_alike(directions.rows.view(), PAIRS)
@@ -340,7 +343,8 @@ fn pairs(sums: &SaeSums, own: &ByLatent, directions: &Directions, n: f64) -> Pai
             PairRecord { a: u64::from(i), b: u64::from(j), cosine: f64::from(cosine).into(), ..met }
         })
         .collect();
-    let grouped: Vec<usize> = own.used().take(GROUPED).collect();
+    // One row that two latents share is no company.
+    let grouped: Vec<usize> = own.used().filter(|&h| own.count[h] >= SUPPORT).take(GROUPED).collect();
     let found = sums.partners.as_ref().map_or(Vec::new(), |p| groups(&grouped, p, &own.count, n));
     let groups = found.iter().take(PAIRS).map(|g| {
         let pairs = g.latents.iter().enumerate().flat_map(|(i, &a)| g.latents[i + 1..].iter().map(move |&b| (a, b)));
@@ -359,7 +363,7 @@ fn class_columns(
     s: usize,
     sums: &SaeSums,
     gathered: &Gathered,
-    own: &ByLatent,
+    own: &Measures,
     classes: usize,
 ) -> ClassesRecord {
     let all: Vec<_> = sums.latents.par_iter().map(|l| relevance(l, &gathered.class_rows)).collect();
@@ -390,7 +394,7 @@ fn class_columns(
     ClassesRecord { significant, selective, shared, ..ClassesRecord::default() }
 }
 
-fn latent_columns(columns: &mut Columns, s: usize, sae: &Sae, own: &ByLatent, sums: &SaeSums) {
+fn latent_columns(columns: &mut Columns, s: usize, sae: &Sae, own: &Measures, sums: &SaeSums) {
     let h = own.count.len();
     let mut figures = |name: &str, values: Vec<f64>| columns.figures(format!("{s}.{name}"), &[h], values);
     figures("frequency", own.frequency.clone());
@@ -447,7 +451,7 @@ fn example_columns(
     columns: &mut Columns,
     s: usize,
     sums: &SaeSums,
-    own: &ByLatent,
+    own: &Measures,
     pictured: usize,
     cited: &mut CitedRows,
 ) {
@@ -619,7 +623,7 @@ fn picture_columns(
     columns: &mut Columns,
     saes: &[&Sae],
     data: &Dataset,
-    all: &[ByLatent],
+    all: &[Measures],
     cited: &CitedRows,
     options: &Options,
 ) {

@@ -12,16 +12,16 @@ use rayon::prelude::*;
 use statrs::function::beta::beta_reg;
 use statrs::function::gamma::gamma_ur;
 
-/// The values ≠ 0 of every latent: `(place of the row, value)`.
+/// The values ≠ 0 of every latent, `(place of the row, value)`: rows × k × 8 bytes.
 #[derive(Clone, Debug)]
-pub struct ByLatent {
+pub struct Activations {
     rows: usize,
     values: Vec<Vec<(u32, f32)>>,
 }
 
-impl ByLatent {
+impl Activations {
     /// Encodes these rows.
-    pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> ByLatent {
+    pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Activations {
         let mut values = vec![Vec::new(); sae.config().latents];
         let (mut work, mut latents) = (Work::default(), Latents::default());
         let size = data.batch_rows(rows.len());
@@ -36,7 +36,7 @@ impl ByLatent {
                 index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place, v)));
             }
         }
-        ByLatent { rows: rows.len(), values }
+        Activations { rows: rows.len(), values }
     }
 }
 
@@ -89,7 +89,7 @@ fn rank(values: &[(u32, f32)], known: &[bool], n: usize) -> Ranks {
 type Measure<'a> = dyn Fn(&Ranks) -> (f64, f64) + Sync + 'a;
 
 /// Relates every latent to a column; `None` for a column that tells nothing.
-pub fn relate(latents: &ByLatent, cells: &Cells) -> Option<Relation> {
+pub fn relate(latents: &Activations, cells: &Cells) -> Option<Relation> {
     let known: Vec<bool> = match cells {
         Cells::Numbers(v) => v.iter().map(|v| v.is_finite()).collect(),
         Cells::Levels(_, of) => of.iter().map(Option::is_some).collect(),
@@ -167,7 +167,8 @@ fn by_levels(r: &Ranks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64) {
     (effect, p)
 }
 
-/// How far a column and the classes say the same, from 0 to 1: Cramér's V of levels, √ε² of numbers.
+/// How far a column and the classes go together, from 0 to 1, corrected for what chance alone gives: Cramér's V of levels
+/// (Bergsma 2013), √ε² of numbers (Kelley 1935); NaN with fewer than two classes or values.
 pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64 {
     match cells {
         Cells::Useless(_) => f64::NAN,
@@ -180,11 +181,15 @@ pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64
                 sums[b.1 as usize] += r;
                 sizes[b.1 as usize] += 1.0;
             });
-            let n = own.len() as f64;
+            let (n, present) = (own.len() as f64, sizes.iter().filter(|s| **s > 0.0).count() as f64);
             let mean = (n + 1.0) / 2.0;
             let total: f64 = own.iter().map(|r| (r - mean).powi(2)).sum();
+            if present < 2.0 || total <= 0.0 || n <= present {
+                return f64::NAN;
+            }
             let between: f64 = (0..classes).filter(|&c| sizes[c] > 0.0).map(|c| sums[c].powi(2) / sizes[c]).sum();
-            ((between - n * mean * mean) / total).max(0.0).sqrt()
+            let within = total - (between - n * mean * mean);
+            (1.0 - within / (n - present) * (n - 1.0) / total).max(0.0).sqrt()
         }
         Cells::Levels(names, of) => {
             let mut counts = vec![vec![0.0; classes]; names.len()];
@@ -203,9 +208,15 @@ pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64
                     chi += if expected > 0.0 { (seen - expected).powi(2) / expected } else { 0.0 };
                 }
             }
-            let present = |sizes: &[f64]| sizes.iter().filter(|s| **s > 0.0).count();
-            let least = present(&by_level).min(present(&by_class));
-            if least < 2 { f64::NAN } else { (chi / (n * (least - 1) as f64)).sqrt() }
+            let present = |sizes: &[f64]| sizes.iter().filter(|s| **s > 0.0).count() as f64;
+            let (rows, columns) = (present(&by_level), present(&by_class));
+            if rows < 2.0 || columns < 2.0 {
+                return f64::NAN;
+            }
+            let corrected = (chi / n - (rows - 1.0) * (columns - 1.0) / (n - 1.0)).max(0.0);
+            let least = |m: f64| m - 1.0 - (m - 1.0).powi(2) / (n - 1.0);
+            let span = least(rows).min(least(columns));
+            if span > 0.0 { (corrected / span).sqrt().min(1.0) } else { f64::NAN }
         }
     }
 }
@@ -214,6 +225,7 @@ pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64
 mod tests {
     use super::*;
     use crate::analysis::usage;
+    use crate::random::Stream;
 
     /// Twelve rows of one latent, with zeros, ties and a negative value.
     const VALUES: [f32; 12] = [0.0, 1.5, 0.0, -2.0, 3.0, 1.5, 0.0, 0.5, 0.0, 7.0, 0.0, 2.0];
@@ -224,9 +236,9 @@ mod tests {
     const KRUSKAL: (f64, f64) = (0.944_339_622_641_509_4, 0.623_647_601_502_631_3);
     const MANN_WHITNEY: (f64, f64) = (32.0, 0.014_432_342_726_169_91);
 
-    fn latent() -> ByLatent {
+    fn latent() -> Activations {
         let values = (0..).zip(VALUES).filter(|v| v.1 != 0.0).collect();
-        ByLatent { rows: VALUES.len(), values: vec![values, Vec::new()] }
+        Activations { rows: VALUES.len(), values: vec![values, Vec::new()] }
     }
 
     /// `scipy.stats.spearmanr(values, age)` without the row that has no age (SciPy 1.17.1).
@@ -257,13 +269,26 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_the_class_is_seen() {
-        let class: Vec<Option<u16>> = [0, 0, 0, 1, 1, 1].map(Some).to_vec();
-        let same = Cells::Levels(vec!["a".into(), "b".into()], [1, 1, 1, 0, 0, 0].map(Some).to_vec());
-        assert!((with_classes(&same, &class, 2) - 1.0).abs() < 1e-12);
-        let blind = Cells::Levels(vec!["a".into(), "b".into()], [0, 1, 0, 1, 0, 1].map(Some).to_vec());
-        assert!(with_classes(&blind, &class, 2) < 0.4);
-        let number = Cells::Numbers(vec![1.0, 2.0, 3.0, 10.0, 11.0, 12.0]);
-        assert!(with_classes(&number, &class, 2) > 0.85);
+    fn a_column_that_is_the_class_is_seen_and_chance_is_not() {
+        let class: Vec<Option<u16>> = (0..60).map(|i| Some(i % 3)).collect();
+        let levels = |n: u32, of: &dyn Fn(u32) -> u32| {
+            Cells::Levels((0..n).map(|l| l.to_string()).collect(), (0..60).map(|i| Some(of(i))).collect())
+        };
+        assert!((with_classes(&levels(3, &|i| 2 - i % 3), &class, 3) - 1.0).abs() < 1e-12);
+        let number = |of: &dyn Fn(u32) -> f64| Cells::Numbers((0..60).map(of).collect());
+        assert!(with_classes(&number(&|i| f64::from(i % 3 * 100 + i)), &class, 3) > 0.9);
+        // What has nothing to do with the class: of fifteen levels V uncorrected is 0.49 on average.
+        let mut stream = Stream::new(7, "test", &[]);
+        let (mut of_levels, mut of_numbers) = (0.0, 0.0);
+        for _ in 0..50 {
+            let drawn: Vec<u32> = (0..60).map(|_| stream.below(15) as u32).collect();
+            of_levels += with_classes(&levels(15, &|i| drawn[i as usize]), &class, 3) / 50.0;
+            of_numbers += with_classes(&number(&|i| f64::from(drawn[i as usize])), &class, 3) / 50.0;
+        }
+        assert!(of_levels < 0.2 && of_numbers < 0.2, "{of_levels} {of_numbers}");
+        // Known for one class alone, or for none.
+        assert!(with_classes(&number(&|i| if i % 3 == 0 { f64::from(i) } else { f64::NAN }), &class, 3).is_nan());
+        assert!(with_classes(&number(&f64::from), &[None; 60], 3).is_nan());
+        assert!(with_classes(&levels(2, &|_| 1), &class, 3).is_nan());
     }
 }

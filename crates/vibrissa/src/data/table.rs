@@ -39,8 +39,9 @@ pub struct Table {
 /// Most values a column of levels may have.
 const MOST_LEVELS: usize = 50;
 
+/// Any other word is a value: `none` may be a control group.
 fn is_missing(cell: &str) -> bool {
-    matches!(cell.trim().to_ascii_lowercase().as_str(), "" | "na" | "n/a" | "nan" | "null" | "none")
+    matches!(cell, "" | "NA" | "NaN" | "nan")
 }
 
 impl Table {
@@ -62,30 +63,40 @@ impl Table {
         if heads.len() < 2 {
             return Err(broken("has fewer than two columns".into()));
         }
-        let names: Vec<String> = originals.iter().map(|&o| data.name(o)).collect();
+        // What a name means does not depend on the rows asked for.
+        let all: Vec<String> = (0..data.originals()).map(|o| data.name(o)).collect();
         let mut places: BTreeMap<&str, Option<usize>> = BTreeMap::new();
-        for (i, name) in names.iter().enumerate() {
+        for (o, name) in all.iter().enumerate() {
             let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
             if file != name {
-                places.entry(file).and_modify(|p| *p = None).or_insert(Some(i));
+                places.entry(file).and_modify(|p| *p = None).or_insert(Some(o));
             }
         }
-        for (i, name) in names.iter().enumerate() {
-            places.insert(name, Some(i));
+        for (o, name) in all.iter().enumerate() {
+            places.insert(name, Some(o));
         }
+        let asked: BTreeMap<usize, usize> = originals.iter().enumerate().map(|(i, &o)| (o, i)).collect();
         let mut text: Vec<Vec<String>> = vec![vec![String::new(); originals.len()]; heads.len() - 1];
         let mut seen = vec![false; originals.len()];
         let (mut strangers, mut unknown) = (Vec::new(), 0);
         for record in reader.records() {
             let record = record.map_err(|e| broken(format!("is no table: {e}")))?;
             let name = record[0].trim().replace('\\', "/");
-            let Some(&Some(row)) = places.get(name.trim_start_matches("./")) else {
-                unknown += 1;
-                if strangers.len() < 10 {
-                    strangers.push(name);
+            let row = match places.get(name.trim_start_matches("./")) {
+                Some(Some(original)) => asked.get(original).copied(),
+                Some(None) => {
+                    return Err(broken(format!("names {name}, which several folders have: name it by its path")));
                 }
-                continue;
+                None => {
+                    unknown += 1;
+                    if strangers.len() < 10 {
+                        strangers.push(name);
+                    }
+                    continue;
+                }
             };
+            // A row of another split.
+            let Some(row) = row else { continue };
             if std::mem::replace(&mut seen[row], true) {
                 return Err(broken(format!("names {name} twice")));
             }
@@ -93,7 +104,7 @@ impl Table {
         }
         let matched = seen.iter().filter(|s| **s).count();
         if matched == 0 {
-            let example = names.first().map_or(String::new(), |n| format!("; the first row is called {n}"));
+            let example = all.first().map_or(String::new(), |n| format!("; the first row is called {n}"));
             let stranger = strangers.first().cloned().unwrap_or_default();
             return Err(broken(format!("names none of the rows ({stranger} is its first name{example})")));
         }
@@ -112,13 +123,16 @@ fn cells_of(text: &[String]) -> Cells {
         return Cells::Useless("all rows have the same value".into());
     }
     let number = |c: &String| c.parse::<f64>().ok().filter(|v| v.is_finite());
+    if names.iter().all(|n| number(n).is_some()) {
+        names.sort_by(|a, b| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)).then(a.cmp(b)));
+    }
     if names.len() > 2 && present.iter().all(|c| number(c).is_some()) {
         return Cells::Numbers(text.iter().map(|c| number(c).unwrap_or(f64::NAN)).collect());
     }
     if names.len() > MOST_LEVELS || 2 * names.len() > present.len() {
         return Cells::Useless(format!("{} different values in {} rows", names.len(), present.len()));
     }
-    let level = |c: &String| if is_missing(c) { None } else { names.binary_search(c).ok().map(|l| l as u32) };
+    let level = |c: &String| if is_missing(c) { None } else { names.iter().position(|n| n == c).map(|l| l as u32) };
     let of = text.iter().map(level).collect();
     Cells::Levels(names, of)
 }
@@ -143,6 +157,11 @@ mod tests {
         assert_eq!(
             cells_of(&text(&["0", "1", "1", "0"])),
             Cells::Levels(text(&["0", "1"]), vec![Some(0), Some(1), Some(1), Some(0)])
+        );
+        // Levels that are numbers go by value, and no word but those named is a missing one.
+        assert!(matches!(cells_of(&text(&["10", "5", "5", "10"])), Cells::Levels(l, _) if l == ["5", "10"]));
+        assert!(
+            matches!(cells_of(&text(&["none", "drug", "none", "drug"])), Cells::Levels(l, _) if l == ["drug", "none"])
         );
         assert!(matches!(cells_of(&text(&["q", "q", ""])), Cells::Useless(_)));
         assert!(matches!(cells_of(&text(&["a", "b", "c", "d"])), Cells::Useless(_)));

@@ -20,7 +20,12 @@ pub struct Screen {
     scratch: Vec<Mutex<Vec<Line>>>,
     /// `[‖w‖², ‖w - ŵ‖²]` of every latent, then their roots from above.
     lengths: Vec<[f32; 2]>,
+    /// The bound told too little on a batch before: rows of this kind are left to the dense product.
+    blunt: bool,
 }
+
+/// A screen that asks for more exact products than one latent in so many (and the k largest) costs more than it spares.
+const MOST_ASKED: usize = 8;
 
 /// Beyond this many columns the sums of f32 are no longer small beside the rounding to bf16.
 const MOST_COLUMNS: usize = 1 << 17;
@@ -34,8 +39,8 @@ fn root(square: f32, dim: usize) -> f32 {
 impl Screen {
     /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
     /// products must be spared.
-    pub fn pays(isa: Isa, rows: usize, config: &Config) -> bool {
-        isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
+    pub fn pays(&self, isa: Isa, rows: usize, config: &Config) -> bool {
+        !self.blunt && isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
     }
 
     /// Encodes `input [B, D]`, leaving approximate pre-activations in `pre_acts`; `None` where no bound can be given
@@ -99,7 +104,11 @@ impl Screen {
                 value,
             )
         };
-        Some(activation::select(sae.config.k, sae.config.relu_after, rows, candidates, latents, select))
+        let asked = || -> u64 { candidates.iter().map(|c| c.lock().expect("no panic while held").asked).sum() };
+        let before = asked();
+        let bad = activation::select(sae.config.k, sae.config.relu_after, rows, candidates, latents, select);
+        self.blunt = (asked() - before) as usize > rows * (sae.config.k + bias.len() / MOST_ASKED);
+        Some(bad)
     }
 }
 

@@ -96,6 +96,8 @@ pub struct Chart {
 
 /// A figure's text for SVG.
 pub fn escape(text: &str) -> String {
+    // XML has no word for most control characters.
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -5,6 +5,7 @@ use resvg::tiny_skia::{FillRule, Mask, Path, PathBuilder, Transform};
 use skrifa::instance::{LocationRef, Size};
 use skrifa::outline::{DrawSettings, OutlinePen};
 use skrifa::{FontRef, GlyphId, MetadataProvider};
+use unicode_normalization::UnicodeNormalization;
 
 /// The font's file (`scripts/make_font.py` makes it).
 pub(super) static FONT: &[u8] = include_bytes!("font/NotoSansSC-subset.otf");
@@ -27,7 +28,8 @@ fn set(text: &str, scale: f32) -> (Vec<(GlyphId, f32)>, f32) {
     let font = font();
     let (characters, metrics) = (font.charmap(), font.glyph_metrics(Size::new(size(scale)), LocationRef::default()));
     let mut x = 0.0;
-    let glyphs = text.chars().map(|c| {
+    // File names of macOS have letters and accents apart, the font has them together.
+    let glyphs = text.nfc().map(|c| {
         let glyph = characters.map(c).unwrap_or(GlyphId::NOTDEF);
         let at = x;
         x += metrics.advance_width(glyph).unwrap_or(0.0);
@@ -109,6 +111,12 @@ mod tests {
                 assert!(!(other.is_ascii() && letter.is_ascii()), "{letter} looks like {other}");
             }
         }
+    }
+
+    #[test]
+    fn accents_apart_are_put_together() {
+        assert_eq!(drawn("e\u{301}"), drawn("é"));
+        assert_ne!(drawn("é"), drawn("e"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The figures of a report, each drawn once: for the page, and for files beside it.
 
 use super::Report;
-use super::words::{Words, fixed};
+use super::text::by_rank;
+use super::words::{Words, count, fixed};
 use crate::plot::chart::{Cell, Chart, Colour, Entry, Label, Mark, Matrix, Paper, Picture};
 use crate::plot::sheet::{coloured, translucent};
+use crate::record::analysis::PruneRecord;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -94,7 +96,7 @@ impl Drawer<'_> {
         names.iter().take(10).enumerate().map(|(i, n)| (n.clone(), Colour::Series(i))).collect()
     }
 
-    fn histogram(&mut self, name: &'static str, values: Vec<f64>, label: String) {
+    fn histogram(&mut self, name: &'static str, values: Vec<f64>, label: String, note: String) {
         const BARS: usize = 40;
         let finite: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
         let (mut low, mut high) =
@@ -117,7 +119,7 @@ impl Drawer<'_> {
             marks: vec![Mark::Bars(edges, heights)],
             ..Chart::default()
         };
-        self.chart("dist", name, chart, String::new());
+        self.chart("dist", name, chart, note);
     }
 
     fn distributions(&mut self) {
@@ -164,11 +166,13 @@ impl Drawer<'_> {
         };
         self.chart("dist", "density", chart, String::new());
         for name in ["strength", "score"] {
-            self.histogram(name, self.used(0, name), self.t(name));
+            self.histogram(name, self.used(0, name), self.t(name), String::new());
         }
         for name in ["delta_sse", "delta_pearson"] {
-            let logarithms = self.used(0, name).into_iter().filter(|v| *v > 0.0).map(f64::log10).collect();
-            self.histogram(name, logarithms, format!("log10 {}", self.t(name)));
+            let all = self.used(0, name);
+            let logarithms: Vec<f64> = all.iter().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
+            let note = self.words.with("not_shown", &[("n", (all.len() - logarithms.len()).to_string())]);
+            self.histogram(name, logarithms, format!("log10 {}", self.t(name)), note);
         }
         self.values();
     }
@@ -181,7 +185,9 @@ impl Drawer<'_> {
         const LEAST: f64 = -16.0;
         let counts = self.report.columns.get_counts("0.histogram");
         let mut sums = vec![0.0; (BINS - NEGATIVE) / A_POWER];
+        let mut negative = 0u64;
         for own in counts.chunks_exact(BINS) {
+            negative += own[..NEGATIVE].iter().map(|&n| u64::from(n)).sum::<u64>();
             own[NEGATIVE..].iter().enumerate().for_each(|(i, &n)| sums[i / A_POWER] += f64::from(n));
         }
         let (Some(first), Some(last)) = (sums.iter().position(|s| *s > 0.0), sums.iter().rposition(|s| *s > 0.0))
@@ -191,14 +197,16 @@ impl Drawer<'_> {
         let chart = Chart {
             title: self.title("values"),
             x: format!("log2 {}", self.t("value")),
-            y: self.t("rows"),
+            y: self.t("activations"),
             marks: vec![Mark::Bars(
                 (first..=last + 1).map(|i| i as f64 + LEAST).collect(),
                 sums[first..=last].to_vec(),
             )],
             ..Chart::default()
         };
-        self.chart("dist", "values", chart, String::new());
+        let note =
+            if negative > 0 { self.words.with("negative_values", &[("n", count(negative))]) } else { String::new() };
+        self.chart("dist", "values", chart, note);
     }
 
     fn usage(&mut self) {
@@ -248,9 +256,7 @@ impl Drawer<'_> {
 
     /// Latents by rank, the first `n`.
     fn top(&self, n: usize) -> Vec<usize> {
-        let rank = self.report.columns.get_counts("0.rank");
-        let mut order: Vec<usize> = (0..rank.len()).collect();
-        order.sort_by_key(|&h| rank[h]);
+        let mut order = by_rank(self.report);
         order.truncate(n);
         order
     }
@@ -446,7 +452,12 @@ impl Drawer<'_> {
                 legend: Self::legend(&names),
                 ..Chart::default()
             };
-            self.chart("pruning", name, chart, String::new());
+            let on = |c: &PruneRecord| {
+                let values = [("by", self.t(&c.by)), ("rows", c.rows.clone()), ("data", c.data.clone())];
+                self.words.with("pruned_on", &values)
+            };
+            let note = curves.iter().map(on).collect::<Vec<_>>().join("; ");
+            self.chart("pruning", name, chart, note);
         }
     }
 

@@ -52,7 +52,7 @@
     return v !== 0 && Math.abs(v) < 0.5 * 10 ** -digits ? v.toExponential(1) : v.toFixed(digits);
   };
   const int = (v) => v.toLocaleString("en-US");
-  const classes = Object.entries(A.classes);
+  const classes = data.classes;
   const colour = (i) => `var(--c${i % 10})`;
 
   // ---- pictures -------------------------------------------------------------------------------------------------
@@ -217,13 +217,8 @@
   const summary = () => {
     const parts = [el("div", { class: "cards" }, data.cards.map(([b, l]) => el("div", { class: "card" }, el("b", {}, b), el("span", {}, l)))),
       el("ul", { class: "facts" }, data.facts.map((f) => el("li", {}, f)))];
-    if (data.eval) {
-      const row = (name, rows, v) => [name, int(rows), fixed(v.pearson), fixed(v.mse, 5), fixed(v.fvu), fixed(v.ssim), fixed(v.psnr, 2)];
-      const best = data.eval.saes.length > 1 ? data.eval.ensemble : data.eval.saes[0];
-      parts.push(el("h3", {}, `${t("held_out")} (${data.eval.split ?? ""})`), table(["", t("rows"), t("pearson"), "mse", "fvu", "SSIM", "PSNR dB"],
-        [...data.eval.saes.map((v, i) => row(`${t("sae")} ${i}`, data.eval.rows, v)),
-          ...Object.entries(best.by_class).map(([n, v]) => row(`${t("class")} ${n}`, v.rows, v)), row(t("mean_image"), data.eval.rows, data.eval.mean_image)]));
-    }
+    const m = data.measured;
+    if (m) parts.push(el("h3", {}, m.title), table(m.head, m.rows));
     section("summary", t("summary"), null, ...parts);
   };
 
@@ -339,6 +334,7 @@
         S.map((_, i) => [`${t("sae")} ${i}`, ...S.map((__, j) => (i === j ? "" : mcc(i, j))), int(e.shared[i]), int(e.own[i])])))));
   };
 
+  const named = (m) => (m.levels.length === 2 ? `${m.column} (${m.levels[0]} → ${m.levels[1]})` : m.column);
   const metadata = () => {
     const known = A.metadata ?? [];
     if (!known.length) return;
@@ -347,7 +343,7 @@
       if (!own) return [m.column, "–", "–", el("span", { class: "empty" }, `${t("left_out")} ${m.left_out}`), "–"];
       const chips = own.top.length ? el("span", { class: "chips" }, own.top.map(([h, effect, q]) => el("button", { class: "chip", onclick: () => open(0, h, own.top.map((x) => x[0])), title: `q ${fmt(q, 4)}` }, `${h} · ${effect > 0 ? "+" : "−"}${Math.abs(effect).toFixed(2)}`))) : el("span", { class: "empty" }, t("none_related"));
       const same = el("span", { class: m.with_classes > 0.5 ? "warn" : "" }, fixed(m.with_classes, 2));
-      return [m.levels.length ? el("span", { title: m.levels.join(", ") }, m.column) : m.column, int(m.rows), int(own.significant), chips, same];
+      return [m.levels.length ? el("span", { title: m.levels.join(", ") }, named(m)) : m.column, int(m.rows), int(own.significant), chips, same];
     }), "left"));
   };
 
@@ -395,7 +391,7 @@
       if (steps.length > 1) charts.push(figure(t("past"), lines(t("past"), [{ points: Array.from(steps, (x, i) => [x, 100 * past[i * width + h]]) }], { xLabel: t("step"), yLabel: `${t("frequency")} (%)` })));
       parts.push(el("div", { class: "figures" }, charts));
     }
-    const told = (A.metadata ?? []).map((m, j) => [m.column, col(`${s}.metadata.${j}.effect`)[h], col(`${s}.metadata.${j}.q`)[h]]).filter((m) => Number.isFinite(m[2]));
+    const told = at < 0 ? [] : (A.metadata ?? []).map((m, j) => [named(m), col(`${s}.metadata.${j}.effect`)[at], col(`${s}.metadata.${j}.q`)[at]]).filter((m) => Number.isFinite(m[2]));
     if (told.length) parts.push(el("h3", {}, t("metadata")), table([t("column"), t("effect_size"), "q"], told.map(([name, effect, q]) => [name, fixed(effect, 3), fmt(q, 4)])));
     const company = Object.values(S[s].pairs ?? {}).filter(Array.isArray).flat().filter((p) => p.a === h || p.b === h);
     if (company.length) parts.push(el("h3", {}, t("partners")), pairTable(s, company.slice(0, 8)));

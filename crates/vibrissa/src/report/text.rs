@@ -3,8 +3,9 @@
 use super::Report;
 use super::figures::Figure;
 use super::words::{Words, count, fixed, percent};
+use crate::record::Number;
 use crate::record::analysis::{GroupRecord, PairRecord};
-use crate::record::{Number, Scores};
+use serde::Serialize;
 use std::fmt::Write;
 
 /// The figures of the summary: what, and what it is called.
@@ -49,8 +50,10 @@ pub fn facts(report: &Report, words: &Words) -> Vec<String> {
         "fact_order",
         &[("n", count(order.top)), ("a", percent(order.share[0], 3)), ("b", percent(order.share[1], 3))],
     ));
-    let related = if order.rank_index.get().unwrap_or(0.0).abs() < 0.1 { "unrelated" } else { "related" };
-    out.push(words.with("fact_rank", &[("how", words.get(related)), ("r", fixed(order.rank_index, 3))]));
+    if let Some(r) = order.rank_index.get() {
+        let related = words.get(if r.abs() < 0.1 { "unrelated" } else { "related" });
+        out.push(words.with("fact_rank", &[("how", related), ("r", fixed(order.rank_index, 3))]));
+    }
     out.push(words.with("fact_dense", &[("n", count(s.dense)), ("rare", count(s.rare))]));
     if s.usage.tail.get().is_some() {
         out.push(words.with("fact_tail", &[("a", fixed(s.usage.tail, 2)), ("r", fixed(s.usage.tail_r2, 2))]));
@@ -83,8 +86,8 @@ fn table(head: &[String], rows: &[Vec<String>]) -> String {
     format!("{}| {} |\n{body}\n", line(head), rule.join(" | "))
 }
 
-/// The report as Markdown, its figures in `folder` beside it.
-pub fn markdown(report: &Report, words: &Words, figures: &[Figure], folder: &str) -> String {
+/// The report as Markdown, its figures beside it.
+pub fn markdown(report: &Report, words: &Words, figures: &[Figure]) -> String {
     let a = report.analysis;
     let mut out = format!("# {}\n\n", words.with("title", &[("run", a.run.clone())]));
     let _ = writeln!(out, "{}\n", subtitle(report, words));
@@ -97,10 +100,12 @@ pub fn markdown(report: &Report, words: &Words, figures: &[Figure], folder: &str
         let _ = writeln!(out, "- {fact}");
     }
     out.push('\n');
-    out += &held_out(report, words);
+    if let Some(t) = measured(report, words) {
+        let _ = write!(out, "### {}\n\n{}", t.title, table(&t.head, &t.rows));
+    }
     let drawn = |out: &mut String, section: &str| {
         for f in figures.iter().filter(|f| f.section == section) {
-            let _ = writeln!(out, "![{}]({folder}/{}.png)\n", f.title, f.name);
+            let _ = writeln!(out, "![{}]({}.png)\n", f.title, f.name);
             if !f.note.is_empty() {
                 let _ = writeln!(out, "{}\n", f.note);
             }
@@ -180,36 +185,64 @@ pub fn method(report: &Report, words: &Words) -> Vec<(String, String)> {
     out
 }
 
-fn held_out(report: &Report, words: &Words) -> String {
-    let Some(eval) = report.eval else { return String::new() };
-    let row = |name: String, rows: u64, s: &Scores| {
-        let figures = [s.pearson, s.mse, s.fvu, s.ssim, s.psnr].into_iter().zip([4, 5, 4, 4, 2]);
+/// A table: its title, its head, its rows.
+#[derive(Debug, Serialize)]
+pub struct Cells {
+    title: String,
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// What the run itself measured: each SAE, by class, and the mean image.
+pub fn measured(report: &Report, words: &Words) -> Option<Cells> {
+    macro_rules! five {
+        ($s:expr) => {
+            [$s.pearson, $s.mse, $s.fvu, $s.ssim, $s.psnr]
+        };
+    }
+    let eval = report.eval?;
+    let row = |name: String, rows: u64, figures: [Option<f64>; 5]| {
+        let figures = figures.into_iter().zip([4, 5, 4, 4, 2]);
         let figures = figures.map(|(v, digits)| fixed(Number(v), digits));
         [name, count(rows)].into_iter().chain(figures).collect::<Vec<String>>()
     };
-    let mut rows: Vec<Vec<String>> = eval
-        .saes
-        .iter()
-        .enumerate()
-        .map(|(i, s)| row(format!("{} {i}", words.get("sae")), eval.rows, &s.scores))
-        .collect();
-    let best = &eval.saes[0];
-    for (name, c) in &best.by_class.0 {
-        rows.push(row(format!("{} {name}", words.get("class")), c.rows, &c.scores));
+    let saes = eval.saes.iter().enumerate();
+    let mut rows: Vec<Vec<String>> =
+        saes.map(|(i, s)| row(format!("{} {i}", words.get("sae")), eval.rows, five!(s.scores))).collect();
+    // By class the mean of all, where there are several.
+    let of = if eval.saes.len() > 1 {
+        rows.push(row(words.get("mean_of_saes"), eval.rows, five!(eval.ensemble.scores)));
+        &eval.ensemble
+    } else {
+        &eval.saes[0]
+    };
+    for (name, c) in &of.by_class.0 {
+        rows.push(row(format!("{} {name}", words.get("class")), c.rows, five!(c.scores)));
     }
-    let head: Vec<String> = ["", &words.get("rows"), &words.get("pearson"), "mse", "fvu", "SSIM", "PSNR dB"]
-        .iter()
-        .map(|h| (*h).to_owned())
-        .collect();
-    format!("### {}\n\n{}", words.get("held_out"), table(&head, &rows))
+    rows.push(row(words.get("mean_image"), eval.rows, five!(eval.mean_image.scores)));
+    let heading = match eval.split.as_deref() {
+        Some("train") => "held_train",
+        Some("folds") => "held_folds",
+        _ => "held_out",
+    };
+    let head = [String::new(), words.get("rows"), words.get("pearson")].into_iter();
+    let head = head.chain(["mse", "fvu", "SSIM", "PSNR dB"].map(str::to_owned)).collect();
+    Some(Cells { title: words.get(heading), head, rows })
+}
+
+/// Latents by rank.
+pub fn by_rank(report: &Report) -> Vec<usize> {
+    let rank = report.columns.get_counts("0.rank");
+    let mut order: Vec<usize> = (0..rank.len()).collect();
+    order.sort_by_key(|&h| rank[h]);
+    order
 }
 
 fn top_features(report: &Report, words: &Words) -> String {
     const FIGURES: [(&str, usize); 6] =
         [("frequency", 2), ("strength", 4), ("score", 4), ("delta_sse", 5), ("delta_pearson", 6), ("share", 3)];
     let rank = report.columns.get_counts("0.rank");
-    let mut order: Vec<usize> = (0..rank.len()).collect();
-    order.sort_by_key(|&h| rank[h]);
+    let order = by_rank(report);
     let head: Vec<String> =
         [words.get("rank"), words.get("index")].into_iter().chain(FIGURES.iter().map(|f| words.get(f.0))).collect();
     let rows: Vec<Vec<String>> = order
@@ -271,8 +304,12 @@ fn metadata(report: &Report, words: &Words) -> String {
             let Some(own) = m.saes.first() else {
                 return vec![m.column.clone(), "–".into(), "–".into(), m.left_out.clone(), "–".into()];
             };
+            let column = match &m.levels[..] {
+                [a, b] => format!("{} ({a} → {b})", m.column),
+                _ => m.column.clone(),
+            };
             let top: Vec<String> = own.top.iter().take(5).map(|(h, e, _)| format!("{h} ({e:+.2})")).collect();
-            vec![m.column.clone(), count(m.rows), count(own.significant), top.join(", "), fixed(m.with_classes, 2)]
+            vec![column, count(m.rows), count(own.significant), top.join(", "), fixed(m.with_classes, 2)]
         })
         .collect();
     format!("{}\n\n{}", words.get("metadata_note"), table(&head, &rows))

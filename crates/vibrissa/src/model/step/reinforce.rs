@@ -1,5 +1,6 @@
 //! Importance steers learning: latents that contribute nothing begin again at what is explained worst.
 
+use super::super::inverse_norm;
 use super::{Engine, Moments};
 use crate::optim::normalise;
 use crate::random::Stream;
@@ -50,7 +51,8 @@ impl Engine {
             self.sae.b_enc[i] = 0.0;
             forget(&mut self.state.b_enc, i..i + 1);
             if config.tied {
-                self.sae.inv_norm[i] = 1.0 / length;
+                // As a model read from a file computes it.
+                self.sae.inv_norm[i] = inverse_norm(isa, self.sae.W_enc.row(i));
             }
             self.state.silent[i] = 0;
             self.state.moved[i] = false;
