@@ -274,9 +274,18 @@ def reinforce():
     f = figures("reinforce")
     rows = []
     for name, kinds in f.items():
-        a, b = kinds["without"], kinds["with"]
-        rows.append([name, text(a["fvu"]), text(b["fvu"]), text(a["pearson"]), text(b["pearson"]), a["dead_latents"], b["dead_latents"], f"{b['reborn']:,}"])
-    return table(["training", "fvu without", "with", "Pearson without", "with", "dead without", "with", "began again"], rows) + made("reinforce")
+        def each(kind, key):
+            return [one[key] for one in kinds[kind]]
+
+        def mean(kind, key):
+            return sum(each(kind, key)) / len(kinds[kind])
+
+        differences = [w - o for o, w in zip(each("without", "fvu"), each("with", "fvu"))]
+        fvu = [text(mean(k, "fvu")) for k in ("without", "with")] + [f"{min(differences):+.4f} to {max(differences):+.4f}"]
+        rows.append([name, *fvu, *(f"{mean(k, 'dead_latents'):,.0f}" for k in ("without", "with")), f"{mean('with', 'reborn'):,.0f}"])
+    seeds = len(kinds["with"])
+    head = ["training", "fvu without", "with", "difference by seed", "dead without", "with", "began again"]
+    return table(head, rows) + f"\nMeans of {seeds} seeds.\n" + made("reinforce")
 
 
 SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice, features_of_mice, page, reinforce)}

@@ -345,7 +345,7 @@ def page(b):
 
 
 def reinforce(b):
-    """What it changes at equal steps."""
+    """What it changes at equal steps, three seeds each."""
     mnist, activations = b.data / "mnist", b.data / "activations"
     digits = "--latents 1024 -k 50 --batch 128 --epochs 5".split()
     rows = "--latents 6144 -k 32 --batch 1024 --steps 200".split()
@@ -359,11 +359,13 @@ def reinforce(b):
     figures = {}
     for name, (data, options) in settings.items():
         for kind, more in (("without", []), ("with", ["--reinforce"])):
-            run, _, _ = b.train("reinforce", data, *options, *more)
-            log = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
-            sae = held_out(b, run, data)["saes"][0]
-            reborn = sum(l["saes"][0].get("reborn") or 0 for l in log)
-            figures.setdefault(name, {})[kind] = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"reborn": reborn}
+            for seed in (42,) if b.quick else (42, 43, 44):
+                run, _, _ = b.train("reinforce", data, *options, *more, "--seed", seed)
+                log = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+                sae = held_out(b, run, data)["saes"][0]
+                reborn = sum(l["saes"][0].get("reborn") or 0 for l in log)
+                one = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"reborn": reborn}
+                figures.setdefault(name, {}).setdefault(kind, []).append(one)
     b.write("reinforce", figures)
 
 
