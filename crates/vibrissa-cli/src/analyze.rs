@@ -285,12 +285,21 @@ impl Seen<'_> {
         } else {
             print!("{}", summary(&record, &columns));
             eprintln!(
-                "\nwrote {0}/analysis.json, analysis.safetensors and features.csv; next: vibrissa report {0}",
-                folder.display()
+                "\nwrote {0}/analysis.json, analysis.safetensors{1} and features.csv; next: vibrissa report {0}",
+                folder.display(),
+                if self.table.is_some() { ", features-metadata.csv" } else { "" }
             );
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// BLAKE3 of a folder's columns, hex.
+pub fn columns_hash(folder: &Path) -> Result<String> {
+    let path = folder.join("analysis.safetensors");
+    let mut hash = blake3::Hasher::new();
+    hash.update_mmap(&path).map_err(Error::io(&path, "read", "run vibrissa analyze RUN DATA again"))?;
+    Ok(hash.finalize().to_hex().to_string())
 }
 
 /// Writes the columns, the table and, last, the record.
@@ -328,7 +337,8 @@ pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Resul
             }
         }
     }
-    let json = serde_json::to_string_pretty(record).expect("plain data");
+    let record = AnalysisRecord { columns_hash: columns_hash(folder)?, ..record.clone() };
+    let json = serde_json::to_string_pretty(&record).expect("plain data");
     write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
 }
 

@@ -1,5 +1,6 @@
 //! `vibrissa report`: what `vibrissa analyze` found as one HTML page.
 
+use crate::analyze::columns_hash;
 use crate::show;
 use clap::Args;
 use rayon::prelude::*;
@@ -84,6 +85,10 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     };
     let columns = format::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
+    if !analysis.columns_hash.is_empty() && analysis.columns_hash != columns_hash(run)? {
+        let found = "is not what was written with the analysis.json beside it";
+        return Err(Error::file(run.join("analysis.safetensors"), found, again));
+    }
     let eval = |name: &str| read::<EvalRecord>(&run.join(name), EVAL_SCHEMA, "remove it, or make it again");
     // Every row held out once says more than rows that were trained on.
     let eval = match eval("eval-folds.json")? {

@@ -187,7 +187,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
     }
     if let Some((with, Some(before), Some(after))) = began {
-        eprintln!("began with {with}: held-out Pearson {before:.4} before training, {after:.4} after");
+        let n = rows.test.len();
+        let on = if n > PROBE { format!(" (of {PROBE} of {} rows)", show::count(n)) } else { String::new() };
+        eprintln!("began with {with}: held-out Pearson{on} {before:.4} before training, {after:.4} after");
         if after - before < 0.1 * (1.0 - before) {
             eprintln!("note: training changed little; most of what the features show was there at the beginning");
         }

@@ -135,8 +135,10 @@ fn the_report_stands_alone() {
     let r = ready();
     vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "vibrissa analyze"]);
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
-    std::fs::remove_dir_all(r.dir.path().join("pictures")).expect("removed");
+    let pictures = r.dir.path().join("pictures");
+    std::fs::rename(&pictures, r.dir.path().join("away")).expect("moved");
     vibrissa(&["report", s(&r.run)]).ok();
+    std::fs::rename(r.dir.path().join("away"), &pictures).expect("moved back");
     let page = String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8");
     let addresses: Vec<&str> = page.match_indices("http").map(|(i, _)| &page[i..(i + 26).min(page.len())]).collect();
     assert!(addresses.iter().all(|a| a.starts_with("http://www.w3.org/2000/svg")), "{addresses:?}");
@@ -144,6 +146,11 @@ fn the_report_stands_alone() {
     vibrissa(&["report", s(&r.run), "--lang", "zh"]).ok();
     assert!(String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8").contains("lang=\"zh-CN\""));
     vibrissa(&["report", s(&r.run), "--lang", "fr"]).refused(&["--lang"]);
+    // Columns of another analysis.
+    let other = r.dir.path().join("other");
+    vibrissa(&["analyze", s(&r.run), &r.data, "--split", "train", "--out", s(&other)]).ok();
+    std::fs::copy(other.join("analysis.json"), r.run.join("analysis.json")).expect("copied");
+    vibrissa(&["report", s(&r.run)]).refused(&["analysis.safetensors", "beside it", "vibrissa analyze"]);
     write(&r.run.join("analysis.json"), "{\"schema\": \"vibrissa.analysis/2\"}");
     vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "newer"]);
 }

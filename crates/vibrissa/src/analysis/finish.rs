@@ -166,6 +166,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         ensemble: (saes.len() > 1).then(|| ensemble(&mut columns, &directions, saes[0].config().latents)),
         metadata: Vec::new(),
         cited: cited.rows.iter().map(|&row| cited_row(data, row)).collect(),
+        columns_hash: String::new(),
         seconds: Number(None),
         rows_per_s: Number(None),
     };

@@ -52,8 +52,18 @@ impl Table {
     /// [`Error::File`] for a file that is no table, names a row twice, or names none of these rows.
     pub fn read(path: &Path, data: &Dataset, originals: &[usize]) -> Result<Table> {
         let broken = |found: String| Error::file(path, found, "give a CSV file: names of files, then any columns");
+        if path.is_dir() {
+            return Err(broken("is a folder".into()));
+        }
         let bytes = std::fs::read(path).map_err(Error::io(path, "read", "name a file that exists"))?;
-        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(bytes.as_slice());
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            return Err(Error::file(path, "is not UTF-8", "save it as \"CSV UTF-8\""));
+        };
+        // Spreadsheets separate by semicolons where the comma is decimal.
+        let head = text.lines().next().unwrap_or("");
+        let separator =
+            *[b',', b';', b'\t'].iter().max_by_key(|&&c| (head.matches(c as char).count(), c == b',')).expect("three");
+        let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(false).from_reader(text.as_bytes());
         let heads: Vec<String> = reader
             .headers()
             .map_err(|e| broken(format!("is no table: {e}")))?
@@ -129,6 +139,14 @@ fn cells_of(text: &[String]) -> Cells {
     if names.len() > 2 && present.iter().all(|c| number(c).is_some()) {
         return Cells::Numbers(text.iter().map(|c| number(c).unwrap_or(f64::NAN)).collect());
     }
+    let others = present.iter().filter(|c| number(c).is_none()).count();
+    if 0 < others && 2 * others < present.len() {
+        let one = present.iter().find(|c| number(c).is_none()).expect("counted");
+        return Cells::Useless(format!(
+            "{others} of {} values are no numbers ({one}): leave such cells empty",
+            present.len()
+        ));
+    }
     if names.len() > MOST_LEVELS || 2 * names.len() > present.len() {
         return Cells::Useless(format!("{} different values in {} rows", names.len(), present.len()));
     }
@@ -158,6 +176,8 @@ mod tests {
             cells_of(&text(&["0", "1", "1", "0"])),
             Cells::Levels(text(&["0", "1"]), vec![Some(0), Some(1), Some(1), Some(0)])
         );
+        let Cells::Useless(why) = cells_of(&text(&["1", "2", "unknown", "4"])) else { panic!() };
+        assert!(why.contains("1 of 4") && why.contains("unknown"), "{why}");
         // Levels that are numbers go by value, and no word but those named is a missing one.
         assert!(matches!(cells_of(&text(&["10", "5", "5", "10"])), Cells::Levels(l, _) if l == ["5", "10"]));
         assert!(

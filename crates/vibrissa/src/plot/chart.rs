@@ -142,7 +142,7 @@ fn trimmed(value: f64) -> String {
 
 const WIDTH: f64 = 440.0;
 const PLOT: f64 = 190.0;
-const LEFT: f64 = 56.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 14.0;
 const TITLE: f64 = 34.0;
 const TEXT: f64 = 12.0;

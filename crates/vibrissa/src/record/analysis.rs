@@ -39,6 +39,9 @@ pub struct AnalysisRecord {
     pub metadata: Vec<MetadataRecord>,
     /// Rows that are cited, in the order of the pictures.
     pub cited: Vec<Cited>,
+    /// BLAKE3 of the columns beside it, hex.
+    #[serde(default)]
+    pub columns_hash: String,
     /// Wall time, seconds.
     pub seconds: Number,
     /// Rows per second of the pass over the rows alone.

@@ -371,7 +371,7 @@ impl Drawer<'_> {
         let metrics = self.report.metrics;
         type Of = fn(&crate::record::SaeLine) -> Option<f64>;
         let kinds: [(&'static str, Of); 3] = [
-            ("loss", |s| s.loss.0.iter().find(|l| l.0 == "total").and_then(|l| l.1.get())),
+            ("loss", |s| s.loss.0.iter().find(|l| l.0 == "recon").and_then(|l| l.1.get())),
             ("held_pearson", |s| s.pearson),
             ("dead", |s| s.dead_latents.map(|d| d as f64)),
         ];

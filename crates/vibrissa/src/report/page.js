@@ -175,7 +175,7 @@
     const { svg, px, py } = frame(title, [edges[0], edges[edges.length - 1]], [0, top], labels);
     counts.forEach((n, i) => {
       const r = svgEl("rect", { class: "bar", x: px(edges[i]) + 0.5, width: Math.max(0.5, px(edges[i + 1]) - px(edges[i]) - 1), y: py(n), height: py(0) - py(n) });
-      r.append(svgEl("title", {}, `${short(edges[i])} – ${short(edges[i + 1])}: ${int(n)}`));
+      r.append(svgEl("title", {}, `${short(edges[i])} – ${short(edges[i + 1])}: ${fmt(n, 1)}`));
       svg.append(r);
     });
     return svg;
@@ -385,7 +385,9 @@
       const bins = C[`${s}.histogram`].shape[1], own = Array.from(col(`${s}.histogram`).slice(at * bins, (at + 1) * bins)).slice(32);
       const first = own.findIndex((x) => x), last = own.length - [...own].reverse().findIndex((x) => x);
       const charts = [];
-      if (first >= 0) charts.push(figure(t("histogram"), bars(t("histogram"), Array.from({ length: last - first + 1 }, (_, i) => { const k = first + i; return 2 ** (Math.floor(k / 8) - 16) * (1 + (k % 8) / 8); }), own.slice(first, last), { xLabel: t("value").split(/[(（]/)[0], yLabel: t("rows") })));
+      // Eight bins an octave, so wider ones further out: heights are by width.
+      const edge = (k, wide) => 2 ** (Math.floor(k / 8) - 16) * (wide ? 1 / 8 : 1 + (k % 8) / 8);
+      if (first >= 0) charts.push(figure(t("histogram"), bars(t("histogram"), Array.from({ length: last - first + 1 }, (_, i) => edge(first + i)), own.slice(first, last).map((n, i) => n / edge(first + i, true)), { xLabel: t("value").split(/[(（]/)[0], yLabel: t("per_unit") })));
       if (S[s].classes) charts.push(el("div", {}, el("h3", {}, t("by_class")), table([t("class"), t("mean"), t("difference"), t("frequency"), t("auc")], classes.map(([name], c) => { const i = h * classes.length + c; return [name, fmt(col(`${s}.class_mean`)[i], 4), fmt(col(`${s}.class_difference`)[i], 4), pct(col(`${s}.class_frequency`)[i], 2), fmt(col(`${s}.class_auc`)[i], 3)]; })), el("p", { class: "note" }, `q ${fmt(col(`${s}.q`)[h], 4)}`)));
       const steps = col(`${s}.history_step`), past = col(`${s}.history_frequency`), width = S[s].latents;
       if (steps.length > 1) charts.push(figure(t("past"), lines(t("past"), [{ points: Array.from(steps, (x, i) => [x, 100 * past[i * width + h]]) }], { xLabel: t("step"), yLabel: `${t("frequency")} (%)` })));

@@ -227,7 +227,8 @@ pub fn measured(report: &Report, words: &Words) -> Option<Cells> {
     };
     let head = [String::new(), words.get("rows"), words.get("pearson")].into_iter();
     let head = head.chain(["mse", "fvu", "SSIM", "PSNR dB"].map(str::to_owned)).collect();
-    Some(Cells { title: words.get(heading), head, rows })
+    let of = eval.data.as_ref().map_or(String::new(), |d| format!(" ({d})"));
+    Some(Cells { title: words.get(heading) + &of, head, rows })
 }
 
 /// Latents by rank.
