@@ -16,9 +16,9 @@ use vibrissa::data::Dataset;
 use vibrissa::data::table::Table as Known;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::model::Sae;
-use vibrissa::record::Number;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
 use vibrissa::record::columns::Columns;
+use vibrissa::record::{self, Number};
 use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
@@ -279,6 +279,12 @@ impl Seen<'_> {
         record.split = self.split.name().into();
         record.rows_per_s = Number(self.rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
+        let before = std::fs::read_to_string(folder.join("analysis.json")).ok();
+        let before = before.and_then(|text| record::parse::<AnalysisRecord>(&text, ANALYSIS_SCHEMA).ok());
+        if let Some(before) = before.filter(|b| b.data != record.data) {
+            let (folder, of) = (folder.display(), before.data);
+            eprintln!("note: this replaces the analysis of {of} in {folder}; --out DIR keeps both");
+        }
         write(&folder, &record, &columns)?;
         if common.json {
             println!("{}", serde_json::to_string(&record).expect("plain data"));

@@ -50,6 +50,10 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path, schema: &str, again: &str) 
 /// Writes the page.
 pub fn run(args: ReportArgs) -> Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
+    if out.is_dir() {
+        let remedy = format!("name a file, for example {}", out.join("report.html").display());
+        return Err(Error::option("--out", "a file", format!("the folder {}", out.display()), remedy));
+    }
     let spinner = show::spinner("drawing");
     let size = write(&args.run, &out, args.lang);
     spinner.finish_and_clear();

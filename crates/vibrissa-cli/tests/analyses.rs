@@ -146,6 +146,7 @@ fn the_report_stands_alone() {
     vibrissa(&["report", s(&r.run), "--lang", "zh"]).ok();
     assert!(String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8").contains("lang=\"zh-CN\""));
     vibrissa(&["report", s(&r.run), "--lang", "fr"]).refused(&["--lang"]);
+    vibrissa(&["report", s(&r.run), "--out", s(r.dir.path())]).refused(&["--out", "report.html"]);
     // Columns of another analysis.
     let other = r.dir.path().join("other");
     vibrissa(&["analyze", s(&r.run), &r.data, "--split", "train", "--out", s(&other)]).ok();
