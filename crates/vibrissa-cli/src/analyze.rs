@@ -2,8 +2,8 @@
 
 use crate::data::{DataArgs, read_data};
 use crate::part::{Part, names_hash};
-use crate::show;
 use crate::table::{self, Table};
+use crate::{prune, show};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,8 +13,8 @@ use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
-use vibrissa::data::table::Table as Known;
-use vibrissa::format::{self, write_atomically};
+use vibrissa::data::table::Table as Metadata;
+use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
 use vibrissa::record::columns::Columns;
@@ -68,9 +68,9 @@ impl Common {
         Ok(Options { weights: weights(&self.weights)?, pictured: self.pictured })
     }
 
-    fn table(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Known>> {
+    fn metadata(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Metadata>> {
         let Some(path) = &self.metadata else { return Ok(None) };
-        let table = Known::read(path, data, originals)?;
+        let table = Metadata::read(path, data, originals)?;
         let (names, strangers) = &table.strangers;
         eprintln!("{}: {} of {} rows named", path.display(), show::count(table.matched), show::count(originals.len()));
         if *strangers > 0 {
@@ -121,50 +121,34 @@ fn belonging(run: &Path, data: &Dataset, rows: &[usize]) -> Result<[u8; 32]> {
 
 /// Analyses.
 pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
-    let started = Instant::now();
     let options = args.common.options()?;
     let shard = args.shard.as_deref().map(part).transpose()?;
     if shard.is_some() && args.common.metadata.is_some() {
         let remedy = "give it to vibrissa merge";
         return Err(Error::option("--metadata", "the whole of the rows", "a shard of them", remedy));
     }
-    let model = format::read_model(&args.run)?;
-    let folder = args.common.folder(&args.run);
-    let how = DataArgs { skip_bad: args.common.skip_bad, ..DataArgs::default() };
-    let data = read_data(&args.run, &model, &args.data, how)?;
-    let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
-    let rows = data.without_variants(&originals);
-    let table = args.common.table(&data, &originals)?;
-    let saes: Vec<&Sae> = model.saes.iter().collect();
-    let own = shard.map_or(&rows[..], |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
+    let opened = Opened::new(&args.run, &args.data, &args.common)?;
+    let (data, rows) = (&opened.data, &opened.rows[..]);
+    let own = shard.map_or(rows, |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
     if own.is_empty() {
         let remedy = "ask for fewer parts";
         return Err(Error::option("--shard", format!("at most {} parts", rows.len()), "a part without rows", remedy));
     }
     let bar = show::Bar::new("analysing");
     let began = Instant::now();
-    let gathered = gather(&saes, &data, own, &mut |done, total| bar.set(done, total));
+    let gathered = gather(&opened.saes(), data, own, &mut |done, total| bar.set(done, total));
     let rows_per_s = own.len() as f64 / began.elapsed().as_secs_f64();
     bar.finish();
     if let Some((i, n)) = shard {
-        let columns = shard::to_columns(&gathered?, &belonging(&args.run, &data, &rows)?);
+        let columns = shard::to_columns(&gathered?, &belonging(&args.run, data, rows)?);
+        let folder = args.common.folder(&args.run);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
         let path = folder.join(format!("shard-{}-of-{n}.safetensors", i + 1));
         format::write_columns(&path, SHARD_SCHEMA, &columns)?;
         eprintln!("{} · {}", path.display(), show::plural(own.len(), "row"));
         return Ok(ExitCode::SUCCESS);
     }
-    let seen = Seen {
-        run: &args.run,
-        spec: &args.data,
-        split: args.common.split,
-        data: &data,
-        saes,
-        table,
-        started,
-        rows_per_s: Some(rows_per_s),
-    };
-    seen.write(&gathered?, &options, &args.common)
+    opened.write(&gathered?, &options, Some(rows_per_s))
 }
 
 /// Put the shards of one analysis together: the result is that of one pass, to the last digit.
@@ -183,15 +167,10 @@ pub struct MergeArgs {
 
 /// Merges.
 pub fn merge(args: MergeArgs) -> Result<ExitCode> {
-    let started = Instant::now();
     let options = args.common.options()?;
-    let model = format::read_model(&args.run)?;
-    let how = DataArgs { skip_bad: args.common.skip_bad, ..DataArgs::default() };
-    let data = read_data(&args.run, &model, &args.data, how)?;
-    let originals = args.common.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
-    let rows = data.without_variants(&originals);
-    let table = args.common.table(&data, &originals)?;
-    let own = belonging(&args.run, &data, &rows)?;
+    let opened = Opened::new(&args.run, &args.data, &args.common)?;
+    let rows = &opened.rows[..];
+    let own = belonging(&args.run, &opened.data, rows)?;
     let mut whole: Option<Gathered> = None;
     for path in &args.shards {
         let columns = format::read_columns(path, SHARD_SCHEMA)?;
@@ -208,76 +187,79 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     }
     let whole = whole.expect("clap saw one");
     let seen: Vec<u64> = whole.saes[0].rows.iter().map(|r| r.row).collect();
-    if seen.len() != rows.len() || !seen.iter().zip(&rows).all(|(&a, &b)| a == b as u64) {
+    if seen.len() != rows.len() || !seen.iter().zip(rows).all(|(&a, &b)| a == b as u64) {
         let found = format!("{} of {} rows, some twice or not at all", seen.len(), rows.len());
         return Err(Error::option("shards", "every row once", found, "give each of the N shards once"));
     }
-    let saes: Vec<&Sae> = model.saes.iter().collect();
-    let seen = Seen {
-        run: &args.run,
-        spec: &args.data,
-        split: args.common.split,
-        data: &data,
-        saes,
-        table,
-        started,
-        rows_per_s: None,
-    };
-    seen.write(&whole, &options, &args.common)
+    opened.write(&whole, &options, None)
 }
 
-/// What was analysed.
-struct Seen<'a> {
+/// A run and the rows to look at.
+struct Opened<'a> {
     run: &'a Path,
     spec: &'a str,
-    split: Part,
-    data: &'a Dataset,
-    saes: Vec<&'a Sae>,
+    common: &'a Common,
+    model: Model,
+    data: Dataset,
+    rows: Vec<usize>,
     /// What `--metadata` says of the rows.
-    table: Option<Known>,
+    metadata: Option<Metadata>,
     started: Instant,
-    rows_per_s: Option<f64>,
 }
 
-impl Seen<'_> {
+impl<'a> Opened<'a> {
+    fn new(run: &'a Path, spec: &'a str, common: &'a Common) -> Result<Opened<'a>> {
+        let started = Instant::now();
+        let model = format::read_model(run)?;
+        let how = DataArgs { skip_bad: common.skip_bad, ..DataArgs::default() };
+        let data = read_data(run, &model, spec, how)?;
+        let originals = common.split.originals(&[run.to_path_buf()], spec, &data)?;
+        let rows = data.without_variants(&originals);
+        let metadata = common.metadata(&data, &originals)?;
+        Ok(Opened { run, spec, common, model, data, rows, metadata, started })
+    }
+
+    fn saes(&self) -> Vec<&Sae> {
+        self.model.saes.iter().collect()
+    }
+
     /// The same latents at the checkpoints that the run kept (`--keep`), and at its end.
-    fn history(&self, rows: &[usize], options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
+    fn history(&self, options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
         let kept = Folder(self.run.to_path_buf()).history();
         if kept.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = history_rows(rows);
-        let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.saes.len()];
+        let rows = history_rows(&self.rows);
+        let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.model.saes.len()];
         for (step, path) in &kept {
             let model = format::read_model(path)?;
             for (own, sae) in moments.iter_mut().zip(&model.saes) {
-                own.push(moment(*step, sae, self.data, &rows, options.weights));
+                own.push(moment(*step, sae, &self.data, &rows, options.weights));
             }
         }
         let last = Folder(self.run.to_path_buf()).last_step();
-        for (own, sae) in moments.iter_mut().zip(&self.saes) {
-            own.push(moment(last, sae, self.data, &rows, options.weights));
+        for (own, sae) in moments.iter_mut().zip(&self.model.saes) {
+            own.push(moment(last, sae, &self.data, &rows, options.weights));
         }
         Ok(moments.iter().enumerate().map(|(s, m)| history(columns, s, m)).collect())
     }
 
-    fn write(&self, gathered: &Gathered, options: &Options, common: &Common) -> Result<ExitCode> {
-        let folder = common.folder(self.run);
+    fn write(&self, gathered: &Gathered, options: &Options, rows_per_s: Option<f64>) -> Result<ExitCode> {
+        let (folder, saes) = (self.common.folder(self.run), self.saes());
         let spinner = show::spinner("comparing features");
-        let (mut record, mut columns) = finish(&self.saes, self.data, gathered, options);
+        let (mut record, mut columns) = finish(&saes, &self.data, gathered, options);
         spinner.finish_and_clear();
-        let rows: Vec<usize> = gathered.saes[0].rows.iter().map(|r| r.row as usize).collect();
-        let histories = self.history(&rows, options, &mut columns)?;
-        if let Some(table) = &self.table {
+        let histories = self.history(options, &mut columns)?;
+        if let Some(table) = &self.metadata {
             let spinner = show::spinner("relating features to what is known of the rows");
-            add_metadata(&mut record, &mut columns, &self.saes, self.data, &rows, table);
+            add_metadata(&mut record, &mut columns, &saes, &self.data, &self.rows, table);
             spinner.finish_and_clear();
         }
         record.saes.iter_mut().zip(histories).for_each(|(sae, history)| sae.history = history);
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
-        record.split = self.split.name().into();
-        record.rows_per_s = Number(self.rows_per_s);
+        record.split = self.common.split.name().into();
+        record.rows_per_s = Number(rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
         let before = std::fs::read_to_string(folder.join("analysis.json")).ok();
         let before = before.and_then(|text| record::parse::<AnalysisRecord>(&text, ANALYSIS_SCHEMA).ok());
@@ -285,15 +267,15 @@ impl Seen<'_> {
             let (folder, of) = (folder.display(), before.data);
             eprintln!("note: this replaces the analysis of {of} in {folder}; --out DIR keeps both");
         }
-        write(&folder, &record, &columns)?;
-        if common.json {
+        write(&folder, &mut record, &columns)?;
+        if self.common.json {
             println!("{}", serde_json::to_string(&record).expect("plain data"));
         } else {
             print!("{}", summary(&record, &columns));
             eprintln!(
                 "\nwrote {0}/analysis.json, analysis.safetensors{1} and features.csv; next: vibrissa report {0}",
                 folder.display(),
-                if self.table.is_some() { ", features-metadata.csv" } else { "" }
+                if self.metadata.is_some() { ", features-metadata.csv" } else { "" }
             );
         }
         Ok(ExitCode::SUCCESS)
@@ -309,15 +291,10 @@ pub fn columns_hash(folder: &Path) -> Result<String> {
 }
 
 /// Writes the columns, the table and, last, the record.
-pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Result<()> {
+pub fn write(folder: &Path, record: &mut AnalysisRecord, columns: &Columns) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
     // The record goes first and comes last: where it is, the rest is of the same analysis. Curves of pruning were of another.
-    let old = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-    let curve = |p: &PathBuf| {
-        p.extension().is_some_and(|e| e == "json")
-            && p.file_stem().is_some_and(|n| n.to_string_lossy().starts_with("prune-"))
-    };
-    for stale in old.filter(curve).chain([folder.join("analysis.json")]) {
+    for stale in prune::curves(folder).into_iter().chain([folder.join("analysis.json")]) {
         let _ = std::fs::remove_file(stale);
     }
     format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
@@ -343,8 +320,8 @@ pub fn write(folder: &Path, record: &AnalysisRecord, columns: &Columns) -> Resul
             }
         }
     }
-    let record = AnalysisRecord { columns_hash: columns_hash(folder)?, ..record.clone() };
-    let json = serde_json::to_string_pretty(&record).expect("plain data");
+    record.columns_hash = columns_hash(folder)?;
+    let json = serde_json::to_string_pretty(record).expect("plain data");
     write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
 }
 

@@ -54,7 +54,7 @@ fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Res
     let gathered = gather(&refs, data, rows, &mut |_, _| ())?;
     let (mut record, columns) = finish(&refs, data, &gathered, &Options::default());
     (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
-    analyze::write(&folder.0, &record, &columns)?;
+    analyze::write(&folder.0, &mut record, &columns)?;
     report::write(&folder.0, &folder.0.join("report.html"), Language::En)?;
     Ok(())
 }

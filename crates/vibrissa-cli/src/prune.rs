@@ -4,7 +4,7 @@ use crate::data::{DataArgs, read_data};
 use crate::part::Part;
 use crate::show;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::analysis::usage::descending;
 use vibrissa::format::{self, ModelConfig, write_atomically};
@@ -38,6 +38,21 @@ pub struct PruneArgs {
 }
 
 const MEASURES: [&str; 6] = ["score", "score_scaled", "frequency", "strength", "delta_sse", "delta_pearson"];
+
+/// What the curves that stay with an analysis are called, before the name of the measure.
+const CURVE: &str = "prune-";
+
+/// The curves that lie in a folder, by the name of the measure.
+pub fn curves(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let named = |p: &PathBuf| {
+        let name = p.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(CURVE) && name.ends_with(".json")
+    };
+    let mut all: Vec<PathBuf> = entries.filter(named).collect();
+    all.sort();
+    all
+}
 
 /// Prunes.
 pub fn run(args: PruneArgs) -> Result<ExitCode> {
@@ -120,7 +135,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     // The curve alone stays with the analysis, for the report.
     record.kept.clear();
     let text = json(&record);
-    write_atomically(&analysis.join(format!("prune-{}.json", args.by)), |out| writeln!(out, "{text}"))?;
+    write_atomically(&analysis.join(format!("{CURVE}{}.json", args.by)), |out| writeln!(out, "{text}"))?;
     println!("{part} of {spec}, features kept by {}:", args.by);
     print!("{}", show::table(&table));
     eprintln!("\nwrote {0}/model.safetensors and prune.json", folder.0.display());

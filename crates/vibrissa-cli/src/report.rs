@@ -1,7 +1,7 @@
 //! `vibrissa report`: what `vibrissa analyze` found as one HTML page.
 
 use crate::analyze::columns_hash;
-use crate::show;
+use crate::{prune, show};
 use clap::Args;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -68,19 +68,6 @@ fn folder_of(page: &Path) -> PathBuf {
     page.with_file_name(format!("{name}-figures"))
 }
 
-/// Curves that prune left with the analysis, by the name of the measure.
-fn curves(run: &Path) -> Result<Vec<PruneRecord>> {
-    let entries = std::fs::read_dir(run).into_iter().flatten().flatten().map(|e| e.path());
-    let curve = |p: &PathBuf| {
-        let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("prune-") && name.ends_with(".json")
-    };
-    let mut paths: Vec<PathBuf> = entries.filter(curve).collect();
-    paths.sort();
-    let again = "remove it, or run vibrissa prune again";
-    paths.iter().filter_map(|p| read(p, PRUNE_SCHEMA, again).transpose()).collect()
-}
-
 /// The page of a folder's analysis, the text and the figures; gives the length of the page, bytes.
 pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let again = "make it again with vibrissa analyze RUN DATA";
@@ -101,7 +88,8 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     };
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let metrics: Vec<MetricsLine> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let pruning = curves(run)?;
+    let curve = |p: &PathBuf| read(p, PRUNE_SCHEMA, "remove it, or run vibrissa prune again").transpose();
+    let pruning: Vec<PruneRecord> = prune::curves(run).iter().filter_map(curve).collect::<Result<_>>()?;
     let report = Report {
         analysis: &analysis,
         columns: &columns,
