@@ -56,17 +56,17 @@ pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
             rank
         })
         .collect();
-    let rank_sum = |c: usize| by_class[c].iter().zip(&ranks).map(|(&n, &r)| n * r).sum::<f64>();
-    let auc = (0..classes)
-        .map(|c| {
-            let (own, others) = (class_rows[c] as f64, n - class_rows[c] as f64);
-            if own == 0.0 || others == 0.0 {
-                f64::NAN
-            } else {
-                (rank_sum(c) - own * (own + 1.0) / 2.0) / (own * others)
-            }
+    let rank_sum = |counts: &Vec<f64>| counts.iter().zip(&ranks).map(|(&n, &r)| n * r).sum::<f64>();
+    let groups: Vec<(f64, f64)> = by_class.iter().map(rank_sum).zip(class_rows.iter().map(|&n| n as f64)).collect();
+    let auc = groups
+        .iter()
+        .map(|&(rank_sum, own)| {
+            let others = n - own;
+            if own == 0.0 || others == 0.0 { f64::NAN } else { (rank_sum - own * (own + 1.0) / 2.0) / (own * others) }
         })
         .collect();
+    let ties = total.iter().map(|t| t * t * t - t).sum();
+    let present = class_rows.iter().filter(|&&n| n > 0).count();
     let sum: f64 = sums.class_sum.iter().map(|s| s.value()).sum();
     let difference = |c: usize| {
         let own = sums.class_sum[c].value();
@@ -78,24 +78,23 @@ pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
         frequency: (0..classes).map(|c| of(c, sums.class_count(c) as f64)).collect(),
         auc,
         information: information(&by_class, &total, n),
-        p: kruskal_wallis(class_rows, &total, n, rank_sum),
+        // Where all rows have the same value the classes do not differ.
+        p: if present < 2 { f64::NAN } else { kruskal_wallis(&groups, ties, n).map_or(1.0, |test| test.1) },
     }
 }
 
-/// H = 12/(n(n+1)) Σ R²/n_c - 3(n+1), divided by 1 - Σ(t³-t)/(n³-n) for ties; χ² with C-1 degrees of freedom
-/// (Kruskal & Wallis 1952).
-fn kruskal_wallis(class_rows: &[u64], total: &[f64], n: f64, rank_sum: impl Fn(usize) -> f64) -> f64 {
-    let present: Vec<usize> = (0..class_rows.len()).filter(|&c| class_rows[c] > 0).collect();
-    if present.len() < 2 {
-        return f64::NAN;
+/// H = 12/(n(n+1)) Σ R²/n_g - 3(n+1), divided by 1 - Σ(t³-t)/(n³-n) for ties, and its p: χ² with G-1 degrees of freedom
+/// (Kruskal & Wallis 1952). `groups` are `(rank sum, rows)`, those without rows take no part; `ties` is Σ(t³-t); `None` with
+/// fewer than two groups, or where all values are equal.
+pub(super) fn kruskal_wallis(groups: &[(f64, f64)], ties: f64, n: f64) -> Option<(f64, f64)> {
+    let present: Vec<(f64, f64)> = groups.iter().copied().filter(|g| g.1 > 0.0).collect();
+    let untied = 1.0 - ties / (n * n * n - n);
+    if present.len() < 2 || untied <= 1e-12 {
+        return None;
     }
-    let ties = 1.0 - total.iter().map(|t| t * t * t - t).sum::<f64>() / (n * n * n - n);
-    if ties <= 1e-12 {
-        return 1.0;
-    }
-    let spread: f64 = present.iter().map(|&c| rank_sum(c).powi(2) / class_rows[c] as f64).sum();
-    let h = (12.0 / (n * (n + 1.0)) * spread - 3.0 * (n + 1.0)) / ties;
-    if h <= 0.0 { 1.0 } else { gamma_ur((present.len() - 1) as f64 / 2.0, h / 2.0) }
+    let spread: f64 = present.iter().map(|(rank_sum, rows)| rank_sum * rank_sum / rows).sum();
+    let h = ((12.0 / (n * (n + 1.0)) * spread - 3.0 * (n + 1.0)) / untied).max(0.0);
+    Some((h, if h > 0.0 { gamma_ur((present.len() - 1) as f64 / 2.0, h / 2.0) } else { 1.0 }))
 }
 
 /// Five states: inactive, and the quartiles of the active values over all classes.

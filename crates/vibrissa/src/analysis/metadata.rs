@@ -1,7 +1,7 @@
 //! Latents beside what is known of each row: numbers by Spearman's rank correlation, values of a few kinds by the test of
 //! Kruskal and Wallis. One value a row, never one an augmented copy.
 
-use super::classes::benjamini_hochberg;
+use super::classes::{benjamini_hochberg, kruskal_wallis};
 use super::usage::ranks;
 use crate::data::Dataset;
 use crate::data::table::Cells;
@@ -10,7 +10,6 @@ use crate::matrix::{Latents, Mat};
 use crate::model::{Sae, Work};
 use rayon::prelude::*;
 use statrs::function::beta::beta_reg;
-use statrs::function::gamma::gamma_ur;
 
 /// The values ≠ 0 of every latent, `(place of the row, value)`: rows × k × 8 bytes.
 #[derive(Clone, Debug)]
@@ -147,21 +146,15 @@ fn spearman(r: &Ranks, centred: &[f64], spread: f64) -> (f64, f64) {
 
 /// ε² or, of two levels, the rank-biserial correlation, with the p of Kruskal and Wallis.
 fn by_levels(r: &Ranks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64) {
-    let spread = 1.0 - r.ties / (r.n * r.n * r.n - r.n);
-    if spread <= 1e-12 {
-        return (f64::NAN, f64::NAN);
-    }
-    let mut sums: Vec<f64> = sizes.iter().map(|s| s * r.zero).collect();
+    let mut groups: Vec<(f64, f64)> = sizes.iter().map(|&size| (size * r.zero, size)).collect();
     for &(place, rank) in &r.active {
         if let Some(level) = of[place as usize] {
-            sums[level as usize] += rank - r.zero;
+            groups[level as usize].0 += rank - r.zero;
         }
     }
-    let squares: f64 = sums.iter().zip(sizes).filter(|s| *s.1 > 0.0).map(|(sum, n)| sum * sum / n).sum();
-    let h = ((12.0 / (r.n * (r.n + 1.0)) * squares - 3.0 * (r.n + 1.0)) / spread).max(0.0);
-    let p = if h > 0.0 { gamma_ur((sizes.len() - 1) as f64 / 2.0, h / 2.0) } else { 1.0 };
-    let effect = match sizes {
-        [a, b] => 2.0 * (sums[1] - b * (b + 1.0) / 2.0) / (a * b) - 1.0,
+    let Some((h, p)) = kruskal_wallis(&groups, r.ties, r.n) else { return (f64::NAN, f64::NAN) };
+    let effect = match groups[..] {
+        [(_, a), (rank_sum, b)] => 2.0 * (rank_sum - b * (b + 1.0) / 2.0) / (a * b) - 1.0,
         _ => h / (r.n - 1.0),
     };
     (effect, p)
