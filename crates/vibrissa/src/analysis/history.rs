@@ -1,11 +1,10 @@
 //! What the latents did over the course of training: from the weights-only checkpoints of a run, on the same rows.
 
+use super::stream::each_row;
 use super::usage::spearman;
 use crate::data::Dataset;
 use crate::data::split::spread;
-use crate::kernels::Isa;
-use crate::matrix::{Latents, Mat};
-use crate::model::{Sae, Work};
+use crate::model::Sae;
 use crate::record::Number;
 use crate::record::analysis::MomentRecord;
 use crate::record::columns::Columns;
@@ -33,21 +32,13 @@ pub fn history_rows(rows: &[usize]) -> Vec<usize> {
 pub fn moment(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f64; 2]) -> Moment {
     let h = sae.config().latents;
     let (mut count, mut sum) = (vec![0u64; h], vec![0.0f64; h]);
-    let (mut work, mut latents) = (Work::default(), Latents::default());
-    let size = data.batch_rows(rows.len());
-    let mut x = Mat::zeros(size, data.dim());
-    for batch in rows.chunks(size) {
-        data.fill(batch, 0, x.top_mut(batch.len()));
-        // A checkpoint that overflows on a row is counted as far as it got.
-        let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
-        for b in 0..batch.len() {
-            let (index, value) = latents.row(b);
-            for (&i, &v) in index.iter().zip(value).filter(|v| *v.1 != 0.0) {
-                count[i as usize] += 1;
-                sum[i as usize] += f64::from(v);
-            }
+    // A checkpoint that overflows on a row is counted as far as it got.
+    each_row(sae, data, rows, |_, index, value| {
+        for (&i, &v) in index.iter().zip(value).filter(|v| *v.1 != 0.0) {
+            count[i as usize] += 1;
+            sum[i as usize] += f64::from(v);
         }
-    }
+    });
     let n = rows.len() as f64;
     let strength = |i: usize| if count[i] > 0 { sum[i] / count[i] as f64 } else { 0.0 };
     Moment {

@@ -2,12 +2,11 @@
 //! Kruskal and Wallis. One value a row, never one an augmented copy.
 
 use super::classes::{benjamini_hochberg, kruskal_wallis};
+use super::stream::each_row;
 use super::usage::ranks;
 use crate::data::Dataset;
 use crate::data::table::Cells;
-use crate::kernels::Isa;
-use crate::matrix::{Latents, Mat};
-use crate::model::{Sae, Work};
+use crate::model::Sae;
 use rayon::prelude::*;
 use statrs::function::beta::beta_reg;
 
@@ -22,19 +21,10 @@ impl Activations {
     /// Encodes these rows.
     pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Activations {
         let mut values = vec![Vec::new(); sae.config().latents];
-        let (mut work, mut latents) = (Work::default(), Latents::default());
-        let size = data.batch_rows(rows.len());
-        let mut x = Mat::zeros(size, data.dim());
-        for (b, batch) in rows.chunks(size).enumerate() {
-            data.fill(batch, 0, x.top_mut(batch.len()));
-            // Rows that overflow were refused by the pass.
-            let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
-            for r in 0..batch.len() {
-                let (index, value) = latents.row(r);
-                let place = (b * size + r) as u32;
-                index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place, v)));
-            }
-        }
+        // Rows that overflow were refused by the pass.
+        each_row(sae, data, rows, |place, index, value| {
+            index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place as u32, v)));
+        });
         Activations { rows: rows.len(), values }
     }
 }

@@ -251,6 +251,21 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
     Ok(out)
 }
 
+/// Encodes `rows` (numbers of the data set) in batches and gives each one's latents to `see(place, index, value)`. A row that
+/// overflows is seen as far as the encoder got.
+pub fn each_row(sae: &Sae, data: &Dataset, rows: &[usize], mut see: impl FnMut(usize, &[u32], &[f32])) {
+    let size = data.batch_rows(rows.len());
+    let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Work::default(), Latents::default());
+    for (done, batch) in rows.chunks(size).enumerate() {
+        data.fill(batch, 0, x.top_mut(batch.len()));
+        let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
+        for b in 0..batch.len() {
+            let (index, value) = latents.row(b);
+            see(done * size + b, index, value);
+        }
+    }
+}
+
 /// What all workers of a batch read.
 struct Shared<'a> {
     isa: Isa,
