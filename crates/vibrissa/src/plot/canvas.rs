@@ -1,6 +1,8 @@
 //! A buffer of RGB pixels and what is drawn on it: rectangles, pictures, lines, text, anti-aliased. No layout.
 
 use super::font;
+use super::sheet::encode;
+use image::ExtendedColorType;
 
 /// Red, green, blue, 0–255 (sRGB).
 pub type Rgb = [u8; 3];
@@ -58,14 +60,7 @@ impl Canvas {
 
     /// The picture as a PNG file's bytes; the same pixels give the same bytes.
     pub fn encode_png(&self) -> Vec<u8> {
-        use image::ImageEncoder;
-        use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-        let mut bytes = Vec::new();
-        let (width, height) = (self.width as u32, self.height as u32);
-        PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
-            .write_image(&self.pixels, width, height, image::ExtendedColorType::Rgb8)
-            .expect("a non-empty RGB buffer in memory always encodes");
-        bytes
+        encode(&self.pixels, self.width, self.height, ExtendedColorType::Rgb8)
     }
 
     /// Mixes a colour into one pixel; outside the canvas nothing happens.

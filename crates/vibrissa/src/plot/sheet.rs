@@ -45,10 +45,7 @@ pub fn sheet(pictures: &[u8], shape: &[usize]) -> Sheet {
         }
     }
     let colour = if shown == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
-    let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
-        .write_image(&out, across.max(1) as u32, (rows * height).max(1) as u32, colour)
-        .expect("a non-empty buffer in memory always encodes");
+    let png = encode(&out, across.max(1), (rows * height).max(1), colour);
     Sheet { png, n, columns, width, height, channels: shown }
 }
 
@@ -80,11 +77,12 @@ pub fn translucent(pixels: &[Option<(usize, f64)>], width: usize) -> Vec<u8> {
     encode(&bytes, width, pixels.len() / width.max(1), ExtendedColorType::Rgba8)
 }
 
-fn encode(pixels: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> Vec<u8> {
+/// Pixels as a PNG file's bytes; the same pixels give the same bytes.
+pub(super) fn encode(pixels: &[u8], width: usize, height: usize, colour: ExtendedColorType) -> Vec<u8> {
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
         .write_image(pixels, width as u32, height as u32, colour)
-        .expect("memory takes all");
+        .expect("a non-empty buffer in memory always encodes");
     png
 }
 
