@@ -12,6 +12,7 @@ use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;
 use vibrissa::model::{Sae, Work};
 use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
+use vibrissa::report::words::capital;
 use vibrissa::train::run::RunRows;
 
 /// Features on the sheet.
@@ -190,11 +191,6 @@ fn of(n: usize, all: usize, row: &str) -> String {
     }
 }
 
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
-}
-
 /// At most `n` of the rows, as evenly from every class as there are rows, and spread evenly within each; class by class,
 /// rows in order.
 fn over_classes(rows: &[usize], n: usize, label: impl Fn(usize) -> Option<u16>) -> Vec<usize> {
@@ -252,7 +248,6 @@ mod tests {
         begins(&[1, 0, 2], 2, "The 2 of 3 features that are in use, the most used first, counted");
         begins(&[1; 300], 100, "The 100 most used of 300 features, the most used first, counted");
         assert_eq!((class("7"), class("sit"), name("a/b/é.png")), ("class 7".into(), "sit".into(), "é.png".into()));
-        assert_eq!((capital("all 4"), capital("")), ("All 4".into(), String::new()));
     }
 
     #[test]

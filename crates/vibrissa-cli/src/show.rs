@@ -70,17 +70,9 @@ pub fn figure(value: Option<f64>) -> String {
     value.map_or("–".into(), |v| format!("{v:.4}"))
 }
 
-/// A large number with thin groups of three: 60,000.
+/// A large number in groups of three: 60,000.
 pub fn count(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
+    vibrissa::report::words::count(n as u64)
 }
 
 /// A squared error: as many digits as it needs, whatever its units.
@@ -121,11 +113,6 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn counts_are_grouped() {
-        assert_eq!([0, 999, 1000, 1234567].map(super::count), ["0", "999", "1,000", "1,234,567"]);
-    }
-
     #[test]
     fn tables_align() {
         let rows = [vec!["a".to_owned(), "1".into()], vec!["long".into(), "12".into()]];

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::text::by_rank;
-use super::words::{Words, count, fixed};
+use super::words::{Words, capital, count, fixed};
 use crate::plot::chart::{Cell, Chart, Colour, Entry, Label, Mark, Matrix, Paper, Picture};
 use crate::plot::sheet::{coloured, translucent};
 use crate::record::analysis::PruneRecord;
@@ -61,9 +61,7 @@ impl Drawer<'_> {
 
     /// The title of a figure.
     fn title(&self, key: &str) -> String {
-        let text = self.t(key);
-        let mut letters = text.chars();
-        letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+        capital(&self.t(key))
     }
 
     fn push(&mut self, section: &'static str, name: &'static str, title: String, note: String, svg: String) {

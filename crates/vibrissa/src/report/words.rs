@@ -68,6 +68,12 @@ pub fn count(value: u64) -> String {
     out
 }
 
+/// A text with its first letter large.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +100,10 @@ mod tests {
         let p = |v: f64| percent(Number::from(v), 1).replace('\u{a0}', " ");
         assert_eq!([p(0.5), p(0.0), p(0.00001), p(f64::NAN)].join(", "), "50.0 %, 0.0 %, 0.001 %, –");
         assert_eq!(fixed(Number::from(0.123_456), 3), "0.123");
+    }
+
+    #[test]
+    fn sentences_begin_with_a_capital() {
+        assert_eq!((capital("all 4"), capital("")), ("All 4".into(), String::new()));
     }
 }
