@@ -81,7 +81,8 @@ fn columns(columns: &Columns) -> Value {
     Value::Object(out)
 }
 
-/// Histograms and metadata of all latents would be most of the page: only those with a page of their own keep theirs.
+/// Histograms and metadata of all latents would be most of the page: only those with a page of their own keep theirs. Of
+/// metadata the page shows effect and q.
 fn trimmed(report: &Report) -> Columns {
     let mut out = report.columns.clone();
     for s in 0..report.analysis.saes.len() {
@@ -93,7 +94,8 @@ fn trimmed(report: &Report) -> Columns {
             out.counts(name, &[list.len(), bins], kept);
         }
         for j in 0..report.analysis.metadata.len() {
-            for kind in ["effect", "p", "q"] {
+            out.0.remove(&format!("{s}.metadata.{j}.p"));
+            for kind in ["effect", "q"] {
                 let name = format!("{s}.metadata.{j}.{kind}");
                 let all = out.get_figures(&name);
                 let kept: Vec<f64> = list.iter().filter_map(|&h| all.get(h as usize).copied()).collect();
