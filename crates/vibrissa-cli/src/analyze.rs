@@ -382,8 +382,9 @@ fn summary(record: &AnalysisRecord, columns: &Columns) -> String {
             ("", Some(own)) => {
                 let best = own.top.first().map_or(String::new(), |t| format!(", most feature {} ({:+.3})", t.0, t.1));
                 let same = known.with_classes.get().filter(|v| *v > 0.5);
-                let same =
-                    same.map_or(String::new(), |v| format!("; beware: says much the same as the classes ({v:.2})"));
+                let same = same.map_or(String::new(), |v| {
+                    format!("; beware: it and the classes go together (association {v:.2})")
+                });
                 format!(
                     "\n{}: {} related (q < 0.05){best}{same}",
                     known.column,
