@@ -10,7 +10,7 @@ const UNIMPORTANT: f64 = 0.01;
 /// At most one latent in so many begins again at a time: the others need to find their place.
 const SHARE: usize = 20;
 /// Encoder rows begin at this share of the mean length of the others, as Bricken et al. 2023 have it: with their full length
-/// (docs/performance.md) newcomers push others out before they have learned.
+/// newcomers push others out before they have learned.
 const LENGTH: f64 = 0.2;
 
 impl Engine {
