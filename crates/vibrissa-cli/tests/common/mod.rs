@@ -1,5 +1,5 @@
 //! Runs the built program, and makes small files of every kind it reads. No assertion about results lives here, except
-//! what every failure has in common.
+//! what every failure, and every log, has in common.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -235,6 +235,33 @@ pub fn pictures(dir: &Path, n: usize, side: u32, classes: &[&str]) -> String {
         write(&dir.join(class).join(format!("p{i:03}.png")), bytes);
     }
     s(dir).to_owned()
+}
+
+/// With a learning rate, the rule for few rows (early stopping with validation rows) stays out of the way.
+pub const SMALL: [&str; 8] = ["--latents", "48", "-k", "6", "--batch", "16", "--lr", "0.001"];
+
+pub fn small(dir: &tempfile::TempDir) -> String {
+    npy(dir.path(), "x.npy", 24, &rows(200, 24, 1))
+}
+
+pub fn model(run: &Path) -> Vec<u8> {
+    read(&run.join("model.safetensors"))
+}
+
+pub fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(read(&run.join("metrics.jsonl"))).expect("UTF-8");
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+pub fn config(run: &Path) -> String {
+    String::from_utf8(read(&run.join("config.toml"))).expect("UTF-8")
+}
+
+/// Steps ascend without repetition up to the last one.
+pub fn steps_are_whole(run: &Path, last: u64) {
+    let steps: Vec<u64> = metrics(run).iter().map(|l| l["step"].as_u64().expect("a step")).collect();
+    assert!(steps.windows(2).all(|w| w[0] < w[1]), "{steps:?}");
+    assert_eq!(steps.last(), Some(&last));
 }
 
 /// The skip that a person, and a test's output, can see. `VIBRISSA_NO_SKIPS=1` makes it a failure.
