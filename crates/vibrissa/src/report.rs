@@ -139,3 +139,20 @@ pub fn html(report: &Report) -> String {
 pub fn markdown(report: &Report, figures: &[Figure]) -> String {
     text::markdown(report, &Words::of(report.language), figures)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::chart::Colour::{self, *};
+
+    #[test]
+    fn files_have_the_colours_of_the_page_by_day() {
+        let (day, _) = STYLE.split_once("@media").expect("a page by night");
+        let all: [Colour; 5] = [Ink, Muted, Line, Accent, Warm];
+        for colour in all.into_iter().chain((0..10).map(Series)) {
+            let [page, file] = [Paper::Page, Paper::File].map(|paper| paper.colour(colour));
+            let name = page.trim_start_matches("var(").trim_end_matches(')');
+            assert!(day.contains(&format!("{name}: {file};")), "{name} is not {file} in the page");
+        }
+    }
+}
