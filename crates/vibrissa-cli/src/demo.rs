@@ -3,7 +3,7 @@
 use crate::{analyze, eval, pictures, report, show};
 use clap::Args;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, finish};
@@ -34,7 +34,7 @@ pub struct DemoArgs {
 
 /// What an earlier demonstration left, and the next one replaces; the record goes first, so that a folder without it is
 /// never taken for one.
-const MADE: [&str; 11] = [
+const MADE: [&str; 13] = [
     "model.safetensors",
     "metrics.jsonl",
     "config.toml",
@@ -44,9 +44,21 @@ const MADE: [&str; 11] = [
     "analysis.json",
     "analysis.safetensors",
     "features.csv",
+    "features.parquet",
+    "report-figures/report.md",
     "report.html",
     "demo.json",
 ];
+
+/// Makes room for the next one; what others put there stays.
+fn clear(folder: &Path) -> Result<()> {
+    let figures = report::figures_in(&report::folder_of(&folder.join("report.html")));
+    let made = MADE.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+    for path in figures.into_iter().chain(made) {
+        std::fs::remove_file(&path).map_err(Error::io(&path, "replace", "choose another --out"))?;
+    }
+    Ok(())
+}
 
 /// What the features do, and the page about them.
 fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
@@ -75,12 +87,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         if !own {
             return Err(Error::file(&folder.0, "exists and was not made by this command", "choose another --out"));
         }
-        for name in MADE {
-            let path = folder.0.join(name);
-            if path.exists() {
-                std::fs::remove_file(&path).map_err(Error::io(&path, "replace", "choose another --out"))?;
-            }
-        }
+        clear(&folder.0)?;
     }
     folder.create()?;
     write_record(&folder, &DemoRecord::default())?;
@@ -164,4 +171,26 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     println!("report: open {}/report.html in a browser", folder.0.display());
     println!("took {}", show::seconds(started.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_figure_of_an_earlier_demonstration_stays() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let figures = dir.path().join("report-figures");
+        std::fs::create_dir(&figures).expect("made");
+        let made = [
+            figures.join("loss.svg"),
+            figures.join("loss.png"),
+            figures.join("report.md"),
+            dir.path().join("demo.json"),
+        ];
+        let mine = figures.join("notes.txt");
+        made.iter().chain([&mine]).for_each(|path| std::fs::write(path, "x").expect("written"));
+        clear(dir.path()).expect("cleared");
+        assert!(made.iter().all(|path| !path.exists()) && mine.exists());
+    }
 }

@@ -63,9 +63,15 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
 }
 
 /// Where the text and the figures of a page go: `report-figures` beside `report.html`.
-fn folder_of(page: &Path) -> PathBuf {
+pub fn folder_of(page: &Path) -> PathBuf {
     let name = page.file_stem().map_or_else(|| "report".into(), |n| n.to_string_lossy());
     page.with_file_name(format!("{name}-figures"))
+}
+
+/// The figures that a page before left there.
+pub fn figures_in(folder: &Path) -> Vec<PathBuf> {
+    let ours = |path: &PathBuf| path.extension().is_some_and(|e| e == "svg" || e == "png");
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).filter(ours).collect()
 }
 
 /// The page of a folder's analysis, the text and the figures; gives the length of the page, bytes.
@@ -111,9 +117,8 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let text = markdown(&report, &drawn);
     write_atomically(&folder.join("report.md"), |file| file.write_all(text.as_bytes()))?;
     // Figures of an analysis before, which this one has nothing for.
-    for old in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.path()) {
-        let ours = old.extension().is_some_and(|e| e == "svg" || e == "png");
-        if ours && !drawn.iter().any(|f| old.file_stem().is_some_and(|n| n == f.name)) {
+    for old in figures_in(&folder) {
+        if !drawn.iter().any(|f| old.file_stem().is_some_and(|n| n == f.name)) {
             let _ = std::fs::remove_file(old);
         }
     }

@@ -567,6 +567,24 @@ fn demo_touches_no_folder_but_its_own() {
 }
 
 #[test]
+fn demo_replaces_an_earlier_one_and_nothing_else() {
+    let dir = tempdir();
+    let out = dir.path().join("demo");
+    vibrissa(&["demo", "--out", s(&out)]).ok();
+    let files = |left: &[&str]| {
+        let made = snapshot(&out).into_iter().filter(|f| f.0.is_file());
+        made.map(|f| f.0).filter(|p| !left.iter().any(|l| p.ends_with(l))).collect::<Vec<_>>()
+    };
+    let first = (files(&[]), model(&out));
+    assert!(first.0.contains(&out.join("report-figures/report.md")), "{:?}", first.0);
+    let mine = ["thesis.txt", "report-figures/notes.txt"];
+    mine.iter().for_each(|name| write(&out.join(name), "mine"));
+    vibrissa(&["demo", "--out", s(&out)]).ok();
+    assert!(mine.iter().all(|name| read(&out.join(name)) == b"mine"));
+    assert!((files(&mine), model(&out)) == first);
+}
+
+#[test]
 fn early_stopping_with_one_validation_row_keeps_what_was_learned() {
     let dir = tempdir();
     // All rows alike: whatever is learned from some helps the others.
