@@ -105,7 +105,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         show::count(data.originals()),
         truth.rows()
     );
-    let facts = DataFacts::gather(&mut data, &rows.train);
+    let facts = DataFacts::gather(&mut data, &rows.train, true);
     // What the field calls the right size: a latent for each true feature with some to spare, and their mean number.
     let wishes = Wishes { latents: Some(2 * truth.rows()), k: Some(8), ..Wishes::default() };
     let options = resolve(&wishes, &facts);

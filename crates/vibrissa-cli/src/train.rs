@@ -8,19 +8,22 @@ pub use options::{SplitArgs, TrainArgs, settings};
 use crate::data::{DataArgs, open};
 use crate::{eval, memory, part, pictures, show};
 use options::{About, FileOptions};
-use screen::{Screen, describe, warn_small};
+use screen::{Screen, describe, warn_small, warn_sparsity};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use vibrissa::activation::Activation;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split};
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::kernels::Isa;
+use vibrissa::loss::Loss;
 use vibrissa::metrics;
 use vibrissa::record::EvalRecord;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
+use vibrissa::train::matryoshka::Matryoshka;
 use vibrissa::train::run::{Begin, Folder, Keep, Outcome, PROBE, RunRows, train};
 use vibrissa::train::{DataFacts, TrainOptions, check_width};
 use vibrissa::{Error, Result};
@@ -82,13 +85,14 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let mut data = open(&args.data, &load)?;
     let split = options.split.divide(&data)?;
     let group = options.split.group.as_deref();
-    let mut rows = run_rows(&data, &split, wishes.early_stop.is_some_and(|p| p > 0), group)?;
-    let mut facts = DataFacts::gather(&mut data, &rows.train);
+    let early_stop = wishes.early_stop.is_some_and(|p| p > 0);
+    let mut rows = run_rows(&data, &split, early_stop, calibrated(&wishes), group)?;
+    let mut facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
     let resolved = resolve(&wishes, &facts);
     if resolved.early_stop.is_some() && wishes.early_stop.is_none() {
         data.set_scale(1.0);
-        rows = run_rows(&data, &split, true, group)?;
-        facts = DataFacts::gather(&mut data, &rows.train);
+        rows = run_rows(&data, &split, true, false, group)?;
+        facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
     }
     resolved.check()?;
     resolved.model(facts.dim).check()?;
@@ -162,7 +166,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             _ => Begin::Fresh,
         };
         let mut screen = Screen::new("training".into(), args.resume, stop.clone());
-        let outcome = train(&folder, &data, rows.clone(), facts, resolved, keep, begin, &mut |e| screen.hear(e));
+        let own = resolved.clone();
+        let outcome = train(&folder, &data, rows.clone(), facts, own, keep, begin, &mut |e| screen.hear(e));
         let outcome = screen.finish(outcome)?;
         began = screen.began;
         match outcome {
@@ -179,6 +184,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let looked_at = if held_out { &rows.test } else { &rows.train };
     let mut record = figures(looked_at);
     bar.finish();
+    if let Some(line) = folder.last_line() {
+        for (sae, line) in record.saes.iter_mut().zip(&line.saes) {
+            sae.scores.l0_train = line.l0;
+        }
+        warn_sparsity(&resolved, &line);
+    }
     record.data = Some(args.data.clone());
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
@@ -261,10 +272,24 @@ fn write_record(folder: &Folder, name: &str, record: &EvalRecord) -> Result<()> 
     write_atomically(&folder.0.join(name), |out| writeln!(out, "{json}"))
 }
 
-fn run_rows(data: &Dataset, split: &Split, early_stop: bool, group: Option<&str>) -> Result<RunRows> {
-    let (train, validation) = match early_stop {
-        true => split::validation(data, split, 0.1, group)?,
-        false => (split.train.clone(), Vec::new()),
+/// Whether a threshold is calibrated when training has ended.
+fn calibrated(wishes: &Wishes) -> bool {
+    match wishes.activation {
+        Some(activation) => activation == Activation::BatchTopK,
+        None => wishes.matryoshka.as_ref().is_some_and(|m| *m != Matryoshka::Off),
+    }
+}
+
+/// Rows that a threshold is calibrated on, at most; with fewer than so many in ten parts, training rows serve.
+const CALIBRATED: usize = 2048;
+const FEW: usize = 1000;
+
+fn run_rows(data: &Dataset, split: &Split, early_stop: bool, calibrated: bool, group: Option<&str>) -> Result<RunRows> {
+    let n = split.train.len();
+    let (train, validation) = match (early_stop, calibrated && n >= FEW) {
+        (true, _) => split::validation(data, split, 0.1, group)?,
+        (false, true) => split::validation(data, split, (CALIBRATED as f64 / n as f64).min(0.1), group)?,
+        (false, false) => (split.train.clone(), Vec::new()),
     };
     Ok(RunRows {
         train: data.with_variants(&train),
@@ -288,8 +313,10 @@ fn train_folds(
     for (f, split) in folds.iter().enumerate() {
         let mut own = data.clone();
         own.set_scale(1.0);
-        let rows = run_rows(&own, split, options.early_stop.is_some(), group)?;
-        let facts = DataFacts::gather(&mut own, &rows.train);
+        let calibrated = options.activation == Activation::BatchTopK;
+        let rows = run_rows(&own, split, options.early_stop.is_some(), calibrated, group)?;
+        let may_scale = options.activation != Activation::Sigmoid && options.loss == Loss::SquaredError;
+        let facts = DataFacts::gather(&mut own, &rows.train, may_scale);
         let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
         let sub = Folder(folder.0.join(format!("folds/{f}")));
         sub.create()?;

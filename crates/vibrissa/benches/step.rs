@@ -13,14 +13,12 @@
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
-use vibrissa::activation::Activation;
 use vibrissa::kernels::{Isa, spill_len};
 use vibrissa::loss::AuxK;
 use vibrissa::matrix::{Latents, Mat, Panels};
 use vibrissa::model::init::{Init, Sample, init};
 use vibrissa::model::step::{Engine, State, StepOptions};
 use vibrissa::model::{Config, Sae, Work};
-use vibrissa::optim::{AdamOptions, Optimizer};
 use vibrissa::random::Stream;
 
 const SEED: u64 = 42;
@@ -164,11 +162,11 @@ fn config(s: &Shape) -> Config {
     Config {
         d_in: s.dim,
         latents: s.latents,
-        activation: Activation::TopK,
         k: s.k,
         relu_after: !s.tied,
         tied: s.tied,
         decoder_bias: !s.tied,
+        ..Config::default()
     }
 }
 
@@ -197,7 +195,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     encode();
     let encode_ms = median(&effort.time(encode));
 
-    let options = StepOptions { optimizer: Optimizer::Adam, adam: AdamOptions::default(), auxk, reinforce: false };
+    let options = StepOptions { auxk, ..StepOptions::default() };
     let (mut engine, mut next) = (Engine::new(isa, sae, state, options), 0);
     let mut step = || {
         next += 1;

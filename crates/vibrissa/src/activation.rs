@@ -1,7 +1,10 @@
-//! What becomes of the pre-activations: forward, and what reaches them backward. No weights here.
+//! What becomes of the pre-activations: forward, and what reaches them backward. No weights here. Selection by rank is in
+//! this file, by thresholds in `activation/above.rs`.
 //!
 //! Ties: the lower index wins. A row with fewer than k comparable (non-NaN) values is reported by the length of its
 //! result.
+
+pub mod above;
 
 use crate::kernels::{Isa, LANES};
 use crate::matrix::{Latents, Panels};
@@ -9,7 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
-/// Which pre-activations become latents.
+/// Which pre-activations p become latents, and what of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
@@ -17,6 +20,39 @@ pub enum Activation {
     /// Backward: the gradient reaches the kept (and unclipped) entries.
     #[default]
     TopK,
+    /// The B·k largest of the batch, clipped at 0 (Bussmann et al. 2024, arXiv 2412.06410); the lower row, then the
+    /// lower index wins a tie. Inference: `p > θ`, one θ for all.
+    BatchTopK,
+    /// `max(p, 0)` (Bricken et al. 2023; Cunningham et al. 2023, arXiv 2309.08600). Backward: where p > 0.
+    Relu,
+    /// `p · [p > θ_h]`, θ ≥ 0 (Rajamanoharan et al. 2024, arXiv 2407.14435, eq. 1). Backward: p where p > θ;
+    /// θ by straight-through estimates (their eqs. 11 and 12), `-(θ/ε) rect((p - θ)/ε)` times what reaches the latent and
+    /// `-(1/ε) rect((p - θ)/ε)` times what reaches the count, rect = 1 on (-½, ½).
+    JumpRelu,
+    /// `[π > 0] · max(m, 0)`, π = x̃·w + b_gate, m = (x̃·w) exp(r_mag) + b_enc (Rajamanoharan et al. 2024, arXiv 2404.16014).
+    /// Backward: m where it is used; π learns from the auxiliary loss alone.
+    Gated,
+    /// `1/(1 + e⁻ᵖ)`, dense: the classic autoencoder that a KL penalty makes sparse (Ng 2011). Backward: a(1 - a).
+    Sigmoid,
+}
+
+impl Activation {
+    /// The name that options and files have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::TopK => "topk",
+            Activation::BatchTopK => "batchtopk",
+            Activation::Relu => "relu",
+            Activation::JumpRelu => "jumprelu",
+            Activation::Gated => "gated",
+            Activation::Sigmoid => "sigmoid",
+        }
+    }
+
+    /// Whether k says how many are kept; else k is what the mean number of active latents is steered to.
+    pub fn keeps_k(self) -> bool {
+        matches!(self, Activation::TopK | Activation::BatchTopK)
+    }
 }
 
 /// Scratch of [`top_k`], one a thread.
@@ -43,6 +79,13 @@ impl Default for Candidates {
             asked: 0,
             guess: f32::NEG_INFINITY,
         }
+    }
+}
+
+impl Candidates {
+    /// The first `n`: indices and values.
+    pub(crate) fn found(&mut self, n: usize) -> (&[u32], &mut [f32]) {
+        (&self.index[..n], &mut self.value[..n])
     }
 }
 

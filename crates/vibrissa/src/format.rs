@@ -11,7 +11,7 @@ pub mod npz;
 
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
-use crate::model::step::{Moments, State};
+use crate::model::step::State;
 use crate::model::{Config, Sae, Weights};
 use crate::record::columns::{Columns, Values};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -140,6 +140,13 @@ fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<Out<'
         if let Some(b) = sae.b_dec() {
             out.push(unscaled(format!("sae.{i}.b_dec"), b, scale));
         }
+        for (name, values, scale) in
+            [("threshold", sae.threshold(), scale), ("b_gate", sae.b_gate(), scale), ("r_mag", sae.r_mag(), 1.0)]
+        {
+            if !values.is_empty() {
+                out.push(unscaled(format!("sae.{i}.{name}"), values, scale));
+            }
+        }
     }
     out.push(floats("data.mean".into(), &[mean.len()], mean));
     out
@@ -238,7 +245,7 @@ pub fn write_checkpoint(
     let mut out = model_tensors(&saes, mean, 1.0);
     let moved: Vec<Vec<u8>> = engines.iter().map(|e| e.1.moved.iter().map(|&b| u8::from(b)).collect()).collect();
     for (i, (_, state)) in engines.iter().enumerate() {
-        for (name, moments) in named(state) {
+        for (name, moments) in state.moments() {
             out.push(floats(format!("state.{i}.{name}.m"), &[moments.m.len()], &moments.m));
             out.push(floats(format!("state.{i}.{name}.v"), &[moments.v.len()], &moments.v));
         }
@@ -249,6 +256,8 @@ pub fn write_checkpoint(
             dtype: "U64",
             bytes: Cow::Borrowed(silent),
         });
+        let numbers: Vec<u8> = [state.l1, state.threshold_sum].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        out.push(Out { name: format!("state.{i}.numbers"), shape: vec![2], dtype: "F64", bytes: Cow::Owned(numbers) });
         if !state.effect.is_empty() {
             let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.effect[..]));
             out.push(Out { name: format!("state.{i}.effect"), shape: vec![state.effect.len()], dtype: "F64", bytes });
@@ -260,10 +269,6 @@ pub fn write_checkpoint(
     meta.insert("schema", CHECKPOINT_SCHEMA.to_owned());
     meta.insert("progress", serde_json::to_string(progress).expect("plain data"));
     write_tensors(path, &meta, &out)
-}
-
-fn named(state: &State) -> [(&'static str, &Moments); 4] {
-    [("W_enc", &state.W_enc), ("W_dec", &state.W_dec), ("b_enc", &state.b_enc), ("b_dec", &state.b_dec)]
 }
 
 /// A safetensors file whose header was checked against its length.
@@ -395,7 +400,13 @@ impl<'a> File<'a> {
                 let b_enc = self.read(&format!("sae.{i}.b_enc"), Dtype::F32, &[latents])?;
                 let b_dec =
                     if decoder_bias { Some(self.read(&format!("sae.{i}.b_dec"), Dtype::F32, &[d_in])?) } else { None };
-                Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec })
+                let mut own = |name: &str, n: usize| match n {
+                    0 => Ok(Vec::new()),
+                    n => self.read(&format!("sae.{i}.{name}"), Dtype::F32, &[n]),
+                };
+                let [t, g, r] = config.sae.own_lengths();
+                let (threshold, b_gate, r_mag) = (own("threshold", t)?, own("b_gate", g)?, own("r_mag", r)?);
+                Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag })
                     .map_err(|e| Error::file(self.path, format!("SAE {i} is broken ({e})"), BROKEN))
             })
             .collect()
@@ -450,8 +461,7 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
     for i in 0..config.saes {
         let mut state = State::new(&config.sae);
         state.steps = progress.step;
-        let State { W_enc, W_dec, b_enc, b_dec, .. } = &mut state;
-        for (name, moments) in [("W_enc", W_enc), ("W_dec", W_dec), ("b_enc", b_enc), ("b_dec", b_dec)] {
+        for (name, moments) in state.moments_mut() {
             let n = moments.m.len();
             moments.m = file.read(&format!("state.{i}.{name}.m"), Dtype::F32, &[n])?;
             moments.v = file.read(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?;
@@ -459,6 +469,11 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
         state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
         let moved: Vec<u8> = file.read(&format!("state.{i}.moved"), Dtype::U8, &[config.sae.latents])?;
         state.moved = moved.into_iter().map(|b| b != 0).collect();
+        let numbers = format!("state.{i}.numbers");
+        if file.metadata.info(&numbers).is_some() {
+            let read: Vec<f64> = file.read(&numbers, Dtype::F64, &[2])?;
+            (state.l1, state.threshold_sum) = (read[0], read[1]);
+        }
         let effect = format!("state.{i}.effect");
         if file.metadata.info(&effect).is_some() {
             state.effect = file.read(&effect, Dtype::F64, &[config.sae.latents])?;

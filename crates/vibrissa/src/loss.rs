@@ -23,36 +23,119 @@ pub struct AuxK {
     pub dead_after: u64,
 }
 
+/// What makes latents sparse besides the selection, and how close to it a step may look. Coefficients of 0 are off.
+///
+/// ```text
+/// L1:  λ Σ_h latent_h ‖W_dec[h]‖                     (gated: of max(π, 0), beside ‖x - x̂(max(π, 0))‖²)
+/// L0:  λ (L0/k - 1)²                                 (jumprelu; L0 = mean active latents of the batch)
+/// KL:  β Σ_h ρ ln(ρ/ρ̂_h) + (1-ρ) ln((1-ρ)/(1-ρ̂_h))   (sigmoid; ρ = k/H, ρ̂_h = batch mean, clipped to [1e-6, 1 - 1e-6])
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Penalties {
+    /// λ of L1; where it is steered, what to begin with.
+    pub l1: f64,
+    /// λ of L1 rises and falls until k latents are active: by this share a step for each e-fold that L0 is off; 0 = fixed.
+    pub steer: f64,
+    /// λ of L0.
+    pub l0: f64,
+    /// ε, the bandwidth of jumprelu's straight-through estimates.
+    pub bandwidth: f64,
+    /// β of KL.
+    pub kl: f64,
+}
+
+/// ρ̂ is clipped to this distance from 0 and 1.
+pub const KL_CLIP: f64 = 1e-6;
+
+/// KL divergence of a mean activation from its target, and its derivative to the mean.
+pub fn kl(target: f64, mean: f64) -> (f64, f64) {
+    let (r, m) = (target.clamp(KL_CLIP, 1.0 - KL_CLIP), mean.clamp(KL_CLIP, 1.0 - KL_CLIP));
+    let value = r * (r / m).ln() + (1.0 - r) * ((1.0 - r) / (1.0 - m)).ln();
+    let inside = (KL_CLIP..=1.0 - KL_CLIP).contains(&mean);
+    (value, if inside { (1.0 - r) / (1.0 - m) - r / m } else { 0.0 })
+}
+
+/// What the reconstruction is compared by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// `‖x - recon‖²`
+    #[default]
+    SquaredError,
+    /// `-Σ_d x ln(recon) + (1 - x) ln(1 - recon)` with the reconstruction through a sigmoid; rows must lie in [0, 1].
+    CrossEntropy,
+}
+
 /// The loss of one batch, term by term, each with its coefficient already applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Losses {
-    /// Squared error, summed over D, mean over rows.
+    /// Squared error or cross-entropy, summed over D, mean over rows (and prefixes).
     pub recon: f64,
+    /// [`Penalties`]: L1.
+    pub l1: f64,
+    /// [`Penalties`]: L0.
+    pub l0: f64,
+    /// [`Penalties`]: KL.
+    pub kl: f64,
+    /// Gated: `‖x - x̂(max(π, 0))‖²`.
+    pub gate: f64,
+    /// λ V times the perceptual distance.
+    pub perceptual: f64,
     /// [`AuxK`].
     pub auxk: f64,
     /// λ (1 - MMCS) of the whole ensemble, the same for every member.
     pub consistency: f64,
 }
 
+impl Losses {
+    /// Names of the terms, in the order of [`Losses::terms`].
+    pub const NAMES: [&str; 8] = ["recon", "l1", "l0", "kl", "gate", "perceptual", "auxk", "consistency"];
+
+    /// All terms.
+    pub fn terms(&self) -> [f64; 8] {
+        let Losses { recon, l1, l0, kl, gate, perceptual, auxk, consistency } = *self;
+        [recon, l1, l0, kl, gate, perceptual, auxk, consistency]
+    }
+
+    /// Terms times a factor, added to these.
+    pub fn add(&mut self, other: &Losses, factor: f64) {
+        let Losses { recon, l1, l0, kl, gate, perceptual, auxk, consistency } = self;
+        let own = [recon, l1, l0, kl, gate, perceptual, auxk, consistency];
+        own.into_iter().zip(other.terms()).for_each(|(a, b)| *a += factor * b);
+    }
+
+    /// Their sum: what is trained.
+    pub fn total(&self) -> f64 {
+        self.terms().iter().sum()
+    }
+}
+
+/// Binary cross-entropy of one value: `ln(1 + eʸ) - x y` for the logit y.
+#[inline]
+pub fn cross_entropy(x: f32, y: f32) -> f64 {
+    let (x, y) = (f64::from(x), f64::from(y));
+    y.max(0.0) - x * y + (-y.abs()).exp().ln_1p()
+}
+
 /// Columns handled by one worker in [`spread`].
 const COLUMNS: usize = 512;
 
-/// `Σ_b ‖row_b - mean‖²` of the rows, with the column means `mean = Σ_b row_b / B`.
+/// `Σ_b ‖row_b - mean‖²` of every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b / B`.
 ///
 /// `sums` is scratch of `cols` values. Fixed chunks of columns, added in order: the thread count changes nothing.
-pub fn spread(rows: MatRef, sums: &mut [f64]) -> f64 {
-    let (n, cols) = (rows.rows(), rows.cols());
+pub fn spread(rows: MatRef, first: usize, stride: usize, sums: &mut [f64]) -> f64 {
+    let (n, cols) = (rows.rows() / stride, rows.cols());
     sums[..cols].par_chunks_mut(COLUMNS).enumerate().for_each(|(c, out)| {
         let from = c * COLUMNS;
         out.fill(0.0);
         let mut means = [0.0f64; COLUMNS];
         for b in 0..n {
-            let part = &rows.row(b)[from..from + out.len()];
+            let part = &rows.row(b * stride + first)[from..from + out.len()];
             means.iter_mut().zip(part).for_each(|(m, &v)| *m += f64::from(v));
         }
         means.iter_mut().for_each(|m| *m /= n as f64);
         for b in 0..n {
-            let part = &rows.row(b)[from..from + out.len()];
+            let part = &rows.row(b * stride + first)[from..from + out.len()];
             for ((o, &m), &v) in out.iter_mut().zip(&means).zip(part) {
                 *o += (f64::from(v) - m) * (f64::from(v) - m);
             }
@@ -136,7 +219,7 @@ mod tests {
             let mean = (0..7).map(|r| f64::from(x.row(r)[c])).sum::<f64>() / 7.0;
             want += (0..7).map(|r| (f64::from(x.row(r)[c]) - mean).powi(2)).sum::<f64>();
         }
-        assert!((spread(x.view(), &mut vec![0.0; 1030]) / want - 1.0).abs() < 1e-12);
+        assert!((spread(x.view(), 0, 1, &mut vec![0.0; 1030]) / want - 1.0).abs() < 1e-12);
     }
 
     #[test]

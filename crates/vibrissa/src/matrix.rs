@@ -197,11 +197,8 @@ impl Panels {
     }
 
     /// The pieces of one row: `(first column, values)`.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, &[f32])> {
-        (0..self.cols).step_by(Panels::WIDTH).map(move |first| {
-            let width = Panels::WIDTH.min(self.cols - first);
-            (first, &self.data[first * self.rows + row * width..][..width])
-        })
+    pub fn row(&self, row: usize) -> Pieces<'_> {
+        Pieces { of: self, row, first: 0 }
     }
 
     /// One value.
@@ -209,6 +206,29 @@ impl Panels {
         let first = col / Panels::WIDTH * Panels::WIDTH;
         let width = Panels::WIDTH.min(self.cols - first);
         self.data[first * self.rows + row * width + col - first]
+    }
+}
+
+/// The pieces of one row of [`Panels`]: `(first column, values)`.
+#[derive(Clone, Debug)]
+pub struct Pieces<'a> {
+    of: &'a Panels,
+    row: usize,
+    first: usize,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = (usize, &'a [f32]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Pieces { of, row, first } = *self;
+        if first >= of.cols {
+            return None;
+        }
+        self.first += Panels::WIDTH;
+        let width = Panels::WIDTH.min(of.cols - first);
+        Some((first, &of.data[first * of.rows + row * width..][..width]))
     }
 }
 
@@ -250,13 +270,18 @@ impl Latents {
         (&mut self.len[..self.rows], &mut self.index[..n], &mut self.value[..n], self.capacity)
     }
 
+    /// Entries that a row has room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Total number of entries.
     pub fn count(&self) -> usize {
         self.len[..self.rows].iter().map(|&n| n as usize).sum()
     }
 }
 
-/// The entries of one or two [`Latents`] regrouped by latent (a counting sort): for each latent its rows, ascending.
+/// The entries of several [`Latents`] regrouped by latent (a counting sort): for each latent its rows, ascending.
 #[derive(Clone, Debug, Default)]
 pub struct ByLatent {
     start: Vec<u32>,
@@ -265,15 +290,15 @@ pub struct ByLatent {
 }
 
 impl ByLatent {
-    /// Regroups `latents` of `n_latents`; rows of the second, if any, are numbered after those of the first.
-    pub fn group(&mut self, n_latents: usize, first: &Latents, second: Option<&Latents>) {
-        let parts = || [Some(first), second].into_iter().flatten();
-        let total = parts().map(Latents::count).sum();
+    /// Regroups parts, each with the segment that its entries belong to: an entry of row b in segment s is numbered
+    /// `b · segments + s`. In the first part latent h belongs to segment `segment_of[h]` (where it is empty: the first).
+    pub fn group(&mut self, n_latents: usize, segments: u32, parts: &[(u32, &Latents)], segment_of: &[u32]) {
+        let total = parts.iter().map(|p| p.1.count()).sum();
         self.start.clear();
         self.start.resize(n_latents + 2, 0);
         self.row.resize(total, 0);
         self.value.resize(total, 0.0);
-        for part in parts() {
+        for (_, part) in parts {
             for b in 0..part.rows() {
                 part.row(b).0.iter().for_each(|&h| self.start[h as usize + 2] += 1);
             }
@@ -281,18 +306,18 @@ impl ByLatent {
         for h in 2..self.start.len() {
             self.start[h] += self.start[h - 1];
         }
-        let mut base = 0;
-        for part in parts() {
+        for (p, &(segment, part)) in parts.iter().enumerate() {
+            let own = if p == 0 { segment_of } else { &[] };
             for b in 0..part.rows() {
                 let (index, value) = part.row(b);
+                let row = b as u32 * segments + segment;
                 for (&h, &v) in index.iter().zip(value) {
                     let at = &mut self.start[h as usize + 1];
-                    self.row[*at as usize] = base + b as u32;
+                    self.row[*at as usize] = row + own.get(h as usize).copied().unwrap_or(0);
                     self.value[*at as usize] = v;
                     *at += 1;
                 }
             }
-            base += part.rows() as u32;
         }
     }
 
@@ -342,11 +367,14 @@ mod tests {
         let a = make(&[&[(0, 1.0), (3, 2.0)], &[(3, 3.0)], &[]]);
         let b = make(&[&[(3, 4.0)], &[(1, 5.0)]]);
         let mut by = ByLatent::default();
-        by.group(5, &a, Some(&b));
+        by.group(5, 2, &[(0, &a), (1, &b)], &[]);
         assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
-        assert_eq!(by.latent(1), (&[4][..], &[5.0][..]));
+        assert_eq!(by.latent(1), (&[3][..], &[5.0][..]));
         assert_eq!(by.latent(2), (&[][..], &[][..]));
-        assert_eq!(by.latent(3), (&[0, 1, 3][..], &[2.0, 3.0, 4.0][..]));
+        assert_eq!(by.latent(3), (&[0, 2, 1][..], &[2.0, 3.0, 4.0][..]));
         assert_eq!(by.latent(4), (&[][..], &[][..]));
+        by.group(5, 3, &[(0, &a), (2, &b)], &[0, 0, 0, 1, 1]);
+        assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
+        assert_eq!(by.latent(3), (&[1, 4, 2][..], &[2.0, 3.0, 4.0][..]));
     }
 }

@@ -1,11 +1,12 @@
 //! The sparse autoencoder: an activation × a weight layout, encode and decode. How it is trained is in `model/step.rs`,
 //! how it begins in `model/init.rs`; files are the business of `format`.
 
+mod encode;
 pub mod init;
 mod screen;
 pub mod step;
 
-use crate::activation::{self, Activation, Candidates};
+use crate::activation::{Activation, Candidates};
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, spill_len};
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
@@ -26,7 +27,7 @@ pub struct Config {
     pub latents: usize,
     /// Which pre-activations become latents.
     pub activation: Activation,
-    /// Active latents a row, 1..=H.
+    /// Active latents a row, 1..=H: as many as are kept (topk, the mean of batchtopk), else what training steers to.
     pub k: usize,
     /// Selected values ≤ 0 are dropped (default); off: kept raw, as the seeds do.
     pub relu_after: bool,
@@ -34,9 +35,65 @@ pub struct Config {
     pub tied: bool,
     /// `b_dec` is learned, added to the reconstruction and subtracted from the input.
     pub decoder_bias: bool,
+    /// What the decoder's sum goes through.
+    #[serde(default, skip_serializing_if = "Output::is_linear")]
+    pub output: Output,
+    /// Rows of an own decoder may have any length (else 1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub free_decoder: bool,
+}
+
+/// What the decoder's sum goes through to become the reconstruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Output {
+    /// Nothing.
+    #[default]
+    Linear,
+    /// `1/(1 + e⁻ʸ)`: what cross-entropy trains.
+    Sigmoid,
+}
+
+impl Output {
+    fn is_linear(&self) -> bool {
+        *self == Output::Linear
+    }
+}
+
+/// `1/(1 + e⁻ʸ)`
+#[inline]
+pub(crate) fn sigmoid(y: f32) -> f32 {
+    1.0 / (1.0 + (-y).exp())
+}
+
+impl Default for Config {
+    /// A TopK model of no size yet.
+    fn default() -> Self {
+        Config {
+            d_in: 0,
+            latents: 0,
+            activation: Activation::TopK,
+            k: 0,
+            relu_after: true,
+            tied: false,
+            decoder_bias: true,
+            output: Output::Linear,
+            free_decoder: false,
+        }
+    }
 }
 
 impl Config {
+    /// Lengths of the parameters that only some activations have: `threshold`, `b_gate`, `r_mag`.
+    pub(crate) fn own_lengths(&self) -> [usize; 3] {
+        match self.activation {
+            Activation::BatchTopK => [1, 0, 0],
+            Activation::JumpRelu => [self.latents, 0, 0],
+            Activation::Gated => [0, self.latents, self.latents],
+            Activation::TopK | Activation::Relu | Activation::Sigmoid => [0; 3],
+        }
+    }
+
     /// Checks that such a model can be.
     ///
     /// # Errors
@@ -65,6 +122,14 @@ impl Config {
                 "choose how many latents a row may use",
             ));
         }
+        if !self.relu_after && self.activation != Activation::TopK {
+            let remedy = "leave out --raw-topk: only topk can keep values below 0";
+            return Err(Error::option("--raw-topk", "the activation topk", self.activation.name(), remedy));
+        }
+        if self.free_decoder && self.tied {
+            let remedy = "leave one of them out: a tied decoder is the encoder with rows of unit length";
+            return Err(Error::option("--free-decoder", "a decoder of its own", "--tied", remedy));
+        }
         Ok(())
     }
 }
@@ -86,12 +151,15 @@ pub struct Sae {
     W_dec: Option<Mat>,
     b_enc: Vec<f32>,
     b_dec: Option<Vec<f32>>,
+    threshold: Vec<f32>,
+    b_gate: Vec<f32>,
+    r_mag: Vec<f32>,
     /// Tied: 1/‖W_enc[h]‖ (0 for a zero row); untied: empty.
     inv_norm: Vec<f32>,
 }
 
 /// The weights of an [`Sae`] by name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[allow(non_snake_case)]
 pub struct Weights {
     /// `[H, D]`
@@ -102,6 +170,12 @@ pub struct Weights {
     pub b_enc: Vec<f32>,
     /// `[D]`, none without decoder bias.
     pub b_dec: Option<Vec<f32>>,
+    /// θ ≥ 0: jumprelu `[H]`, batchtopk `[1]` (what inference compares with), else empty.
+    pub threshold: Vec<f32>,
+    /// gated `[H]`, else empty.
+    pub b_gate: Vec<f32>,
+    /// gated `[H]`, else empty.
+    pub r_mag: Vec<f32>,
 }
 
 /// Scratch of encoding and decoding; keeps its memory between calls.
@@ -117,9 +191,19 @@ pub struct Work {
     /// Rows of the encoder beside each other, and their biases.
     gathered: Vec<Mutex<(Vec<f32>, Vec<f32>)>>,
     coefs: Vec<Mutex<Vec<f32>>>,
+    /// Latents of the fullest row of the batch before, and some more.
+    room: usize,
+    /// The smallest value that the batch before kept: a guess for this one.
+    guess: f32,
+    bits: Vec<u32>,
 }
 
 impl Work {
+    /// The smallest value that the B·k largest of the last batch hold; 0 where there was none.
+    fn least_kept(&self) -> f32 {
+        self.guess
+    }
+
     fn prepare(&mut self, rows: usize, config: &Config) {
         let threads = rayon::current_num_threads().max(1);
         self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);
@@ -130,12 +214,6 @@ impl Work {
             let s = s.get_mut().expect("no panic while held");
             if s.len() < need {
                 s.resize(need, 0.0);
-            }
-        }
-        for c in &mut self.coefs {
-            let c = c.get_mut().expect("no panic while held");
-            if c.len() < config.k {
-                c.resize(config.k, 0.0);
             }
         }
         self.pre_acts.resize(rows, config.latents);
@@ -157,7 +235,7 @@ impl Sae {
     /// [`Error::Option`] for an impossible configuration or weights of another shape than it says.
     pub fn new(config: Config, weights: Weights) -> Result<Sae> {
         config.check()?;
-        let Weights { W_enc, W_dec, b_enc, b_dec } = weights;
+        let Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag } = weights;
         let want = |name: &str, want: String, got: String| {
             if want == got { Ok(()) } else { Err(Error::option(name, want, got, "the model is broken")) }
         };
@@ -168,18 +246,29 @@ impl Sae {
         want("b_enc", format!("[{}]", config.latents), format!("[{}]", b_enc.len()))?;
         let bias = if config.decoder_bias { format!("[{}]", config.d_in) } else { "none".into() };
         want("b_dec", bias, b_dec.as_ref().map_or("none".into(), |b| format!("[{}]", b.len())))?;
+        for ((name, values), len) in
+            [("threshold", &threshold), ("b_gate", &b_gate), ("r_mag", &r_mag)].into_iter().zip(config.own_lengths())
+        {
+            want(name, format!("[{len}]"), format!("[{}]", values.len()))?;
+        }
         let finite = |v: &[f32]| v.par_iter().all(|x| x.is_finite());
         for (name, values) in [
             ("W_enc", Some(W_enc.data())),
             ("W_dec", W_dec.as_ref().map(Mat::data)),
             ("b_enc", Some(&b_enc[..])),
             ("b_dec", b_dec.as_deref()),
+            ("threshold", Some(&threshold[..])),
+            ("b_gate", Some(&b_gate[..])),
+            ("r_mag", Some(&r_mag[..])),
         ] {
             if values.is_some_and(|v| !finite(v)) {
                 return Err(Error::option(name, "finite weights", "NaN or infinity", "the model is broken"));
             }
         }
-        let mut sae = Sae { config, W_enc, W_dec, b_enc, b_dec, inv_norm: Vec::new() };
+        if threshold.iter().any(|&t| t < 0.0) {
+            return Err(Error::option("threshold", "0 or more", "a negative one", "the model is broken"));
+        }
+        let mut sae = Sae { config, W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, inv_norm: Vec::new() };
         if config.tied {
             let isa = Isa::current();
             sae.inv_norm = (0..config.latents).map(|h| inverse_norm(isa, sae.W_enc.row(h))).collect();
@@ -212,6 +301,21 @@ impl Sae {
         self.b_dec.as_deref()
     }
 
+    /// What pre-activations must exceed: jumprelu `[H]`, batchtopk `[1]`, else empty.
+    pub fn threshold(&self) -> &[f32] {
+        &self.threshold
+    }
+
+    /// Bias of the gate `[H]`, empty but for gated.
+    pub fn b_gate(&self) -> &[f32] {
+        &self.b_gate
+    }
+
+    /// Logarithm of the gain of the magnitudes `[H]`, empty but for gated.
+    pub fn r_mag(&self) -> &[f32] {
+        &self.r_mag
+    }
+
     /// The decoder's rows as they stand: `W_dec`, or, tied, `W_enc` before its rows are brought to unit length.
     pub fn decoder_rows(&self) -> MatRef<'_> {
         self.W_dec.as_ref().unwrap_or(&self.W_enc).view()
@@ -229,94 +333,21 @@ impl Sae {
         row.iter().map(|&w| w * scale).collect()
     }
 
-    /// `latents = activation((x - b_dec) W_encᵀ + b_enc)`.
-    ///
-    /// # Shapes
-    /// `x [B, D]` → `latents [B, H]`.
-    ///
-    /// # Errors
-    /// The number of the first row whose pre-activations are not finite.
-    pub fn encode(
-        &self,
-        isa: Isa,
-        x: MatRef,
-        work: &mut Work,
-        latents: &mut Latents,
-    ) -> std::result::Result<(), usize> {
-        let (rows, dim) = (x.rows(), self.config.d_in);
-        assert_eq!(x.cols(), dim, "rows of another width than the model");
-        work.prepare(rows, &self.config);
-        if let Some(b_dec) = &self.b_dec {
-            let centred = &mut work.centred.data_mut()[..rows * dim];
-            centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-                out.copy_from_slice(b_dec);
-                isa.residual(x.row(b), out);
-            });
-        }
-        let Work { centred, pre_acts, candidates, screen, spill, .. } = work;
-        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
-        let screened = screen
-            .pays(isa, rows, &self.config)
-            .then(|| screen.encode(self, isa, input, pre_acts, candidates, latents))
-            .flatten();
-        work.screened = screened.is_some();
-        let bad = screened.unwrap_or_else(|| {
-            let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
-            pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
-                let first = p * Panels::WIDTH;
-                let n = out.len() / rows;
-                let w = &self.W_enc.data()[first * dim..(first + n) * dim];
-                let mut spill = spill[thread()].lock().expect("no panic while held");
-                isa.dots(input, w, &self.b_enc[first..first + n], dim, out, &mut spill);
-            });
-            let Config { k, relu_after, .. } = self.config;
-            let pre_acts = &*pre_acts;
-            activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {
-                activation::top_k(isa, k, || pre_acts.row(b), own, index, value)
-            })
-        });
-        bad.map_or(Ok(()), Err)
-    }
-
-    /// Exact pre-activations of some latents on the batch that was encoded last.
-    ///
-    /// # Shapes
-    /// `x [B, D]`, `which` ascending → `out [B, which.len()]`.
-    fn pre_acts_of(&self, isa: Isa, x: MatRef, which: &[u32], work: &mut Work, out: &mut Panels) {
-        let (rows, dim) = (x.rows(), self.config.d_in);
-        out.resize(rows, which.len());
-        let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
-        gathered.resize_with(spill.len(), Mutex::default);
-        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
-        let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);
-        panels.zip(which.par_chunks(Panels::WIDTH)).for_each(|(out, which)| {
-            if *screened {
-                let mut own = gathered[thread()].lock().expect("no panic while held");
-                let (w, bias) = &mut *own;
-                w.clear();
-                bias.clear();
-                which.iter().for_each(|&h| w.extend_from_slice(self.W_enc.row(h as usize)));
-                bias.extend(which.iter().map(|&h| self.b_enc[h as usize]));
-                let mut spill = spill[thread()].lock().expect("no panic while held");
-                isa.dots(input, w, bias, dim, out, &mut spill);
-            } else {
-                for (b, out) in out.chunks_exact_mut(which.len()).enumerate() {
-                    out.iter_mut().zip(which).for_each(|(o, &h)| *o = pre_acts.get(b, h as usize));
-                }
-            }
-        });
-    }
-
-    /// `recon = latents W_dec + b_dec`.
+    /// `recon = latents W_dec + b_dec`, through the sigmoid where the output has one.
     ///
     /// # Shapes
     /// `latents [B, H]` → `recon [B, D]`.
     pub fn decode(&self, isa: Isa, latents: &Latents, work: &Work, mut recon: MatMut) {
         let dim = self.config.d_in;
-        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| self.decode_row(isa, latents, b, work, out));
+        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+            self.decode_row(isa, latents, b, work, out);
+            if self.config.output == Output::Sigmoid {
+                out.iter_mut().for_each(|y| *y = sigmoid(*y));
+            }
+        });
     }
 
-    /// [`Sae::decode`] of row `b`.
+    /// [`Sae::decode`] of row `b`, before the output's sigmoid.
     fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
         match &self.b_dec {
             Some(b_dec) => out.copy_from_slice(b_dec),
@@ -328,9 +359,20 @@ impl Sae {
     }
 
     /// `out += Σ_j value[j] · decoder direction index[j]`.
-    fn add_features(&self, isa: Isa, out: &mut [f32], index: &[u32], value: &[f32], coefs: &mut [f32], rows: &[f32]) {
+    fn add_features(
+        &self,
+        isa: Isa,
+        out: &mut [f32],
+        index: &[u32],
+        value: &[f32],
+        coefs: &mut Vec<f32>,
+        rows: &[f32],
+    ) {
         if !self.config.tied {
             return isa.add_rows(out, value, index, rows);
+        }
+        if coefs.len() < index.len() {
+            coefs.resize(index.len(), 0.0);
         }
         for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
             *c = v * self.inv_norm[h as usize];
@@ -350,26 +392,35 @@ impl Sae {
             let values = latents.iter().flat_map(|&h| m.row(h).iter().copied()).collect();
             Mat::from_vec(latents.len(), self.config.d_in, values)
         };
+        let pick = |v: &[f32]| latents.iter().filter_map(|&h| v.get(h).copied()).collect();
         let config = Config { latents: latents.len(), k: self.config.k.min(latents.len()), ..self.config };
         let weights = Weights {
             W_enc: rows(&self.W_enc),
             W_dec: self.W_dec.as_ref().map(rows),
             b_enc: latents.iter().map(|&h| self.b_enc[h]).collect(),
             b_dec: self.b_dec.clone(),
+            threshold: match self.config.activation {
+                Activation::BatchTopK => self.threshold.clone(),
+                _ => pick(&self.threshold),
+            },
+            b_gate: pick(&self.b_gate),
+            r_mag: pick(&self.r_mag),
         };
         Sae::new(config, weights)
     }
 
     /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model
-    /// that acts on the rows as they are. Only biases change, since the model is homogeneous.
+    /// that acts on the rows as they are. Only biases and thresholds change, since the model is homogeneous (those with a
+    /// sigmoid are not, and are trained on rows as they are).
     pub fn unscale(&mut self, factor: f32) {
-        self.b_enc.iter_mut().for_each(|b| *b /= factor);
-        self.b_dec.iter_mut().flatten().for_each(|b| *b /= factor);
+        let all = [&mut self.b_enc, &mut self.threshold, &mut self.b_gate];
+        all.into_iter().chain(&mut self.b_dec).flatten().for_each(|b| *b /= factor);
     }
 
     /// The weights, by name.
     pub fn into_weights(self) -> Weights {
-        Weights { W_enc: self.W_enc, W_dec: self.W_dec, b_enc: self.b_enc, b_dec: self.b_dec }
+        let Sae { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, .. } = self;
+        Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag }
     }
 }
 

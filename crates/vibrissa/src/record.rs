@@ -242,6 +242,9 @@ pub struct Scores {
     /// `l0 - l0_target`.
     #[serde(with = "finite")]
     pub l0_distance: Option<f64>,
+    /// Mean latents ≠ 0 of the training rows at the end of training, by the rule of training.
+    #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0_train: Option<f64>,
     /// Latents never active on these rows.
     pub dead_latents: Option<u64>,
     /// Latents active in fewer than 1 of 1,000 of these rows, dead ones included.
@@ -344,9 +347,18 @@ pub struct SaeLine {
     /// Fraction of variance unexplained.
     #[serde(with = "finite")]
     pub fvu: Option<f64>,
-    /// Mean latents ≠ 0 a row.
+    /// Mean latents ≠ 0 of the training rows since the line before.
     #[serde(with = "finite")]
     pub l0: Option<f64>,
+    /// k: what it should be.
+    #[serde(with = "finite")]
+    pub l0_target: Option<f64>,
+    /// Mean of all latents of these rows, zeros included (ρ̂; the target of a KL penalty is k/H).
+    #[serde(with = "finite")]
+    pub mean_activation: Option<f64>,
+    /// Latents by the share of these rows in which they were active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density: Option<Density>,
     /// Latents counted as dead at this step.
     pub dead_latents: Option<u64>,
     /// Latents that began again since the line before, with `--reinforce`.

@@ -3,19 +3,23 @@
 
 pub mod defaults;
 pub mod evaluate;
+pub mod matryoshka;
 pub mod run;
 
+use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::format::{self, Model, ModelConfig, Pictures, Progress};
 use crate::kernels::Isa;
-use crate::loss::{AuxK, Losses, consistency, match_latents};
+use crate::loss::{AuxK, Loss, Losses, Penalties, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
 use crate::model::init::{Init, Sample, init};
-use crate::model::step::{Engine, State, StepOptions};
-use crate::model::{Config, Sae};
+use crate::model::step::{Activity, Engine, State, Step, StepOptions};
+use crate::model::{Config, Output, Sae};
 use crate::optim::{AdamOptions, Optimizer, Schedule};
 use crate::random::Stream;
+use matryoshka::Matryoshka;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -25,7 +29,7 @@ use std::time::Instant;
 #[serde(rename_all = "kebab-case")]
 pub struct TrainOptions {
     /// What becomes of pre-activations.
-    pub activation: crate::activation::Activation,
+    pub activation: Activation,
     /// H, number of latents.
     pub latents: usize,
     /// Active latents a row.
@@ -36,6 +40,39 @@ pub struct TrainOptions {
     pub raw_topk: bool,
     /// No `b_dec`.
     pub no_decoder_bias: bool,
+    /// Rows of an own decoder may have any length.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub free_decoder: bool,
+    /// What the reconstruction is compared by.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub loss: Loss,
+    /// λ of L1; relu and gated without one have theirs steered until k latents are active.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub l1: Option<f64>,
+    /// λ of L0 (jumprelu), in units of a squared error.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub l0: f64,
+    /// β of KL (sigmoid), in units of a squared error.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub kl: f64,
+    /// ε of jumprelu's straight-through estimates, in units of the data.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub bandwidth: f64,
+    /// Prefixes of the latents that reconstruct by themselves.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub matryoshka: Matryoshka,
+    /// Active latents at the beginning; falls to k in a straight line within `k_anneal` steps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub k_start: Option<usize>,
+    /// Steps of that.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub k_anneal: u64,
+    /// Denoising: the input gets Gaussian noise of so many standard deviations of the data.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub noise: f64,
+    /// Denoising: each value of the input is 0 with this probability, the others grow to make up for it.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub dropout: f64,
     /// Members of the ensemble.
     pub saes: usize,
     /// λ of the ensemble's consistency, 0 = off.
@@ -79,6 +116,10 @@ pub struct TrainOptions {
     pub early_stop: Option<u64>,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl TrainOptions {
     /// Checks every value by itself; what depends on the data is checked by [`Trainer::new`].
     ///
@@ -97,6 +138,13 @@ impl TrainOptions {
         number("--weight-decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
         number("--auxk", self.auxk, self.auxk >= 0.0, "0 or more")?;
         number("--consistency", self.consistency, self.consistency >= 0.0, "0 or more")?;
+        number("--l1", self.l1.unwrap_or(0.0), self.l1.is_none_or(|l| l >= 0.0), "0 or more")?;
+        number("--l0", self.l0, self.l0 >= 0.0, "0 or more")?;
+        number("--kl", self.kl, self.kl >= 0.0, "0 or more")?;
+        number("--bandwidth", self.bandwidth, self.bandwidth >= 0.0, "above 0")?;
+        number("--noise", self.noise, self.noise >= 0.0, "0 or more")?;
+        number("--dropout", self.dropout, (0.0..1.0).contains(&self.dropout), "0 to below 1")?;
+        self.check_together()?;
         for (option, value) in [("--batch", self.batch), ("--saes", self.saes)] {
             if value == 0 {
                 return Err(Error::option(option, "at least 1", value, "see vibrissa train --help"));
@@ -111,13 +159,100 @@ impl TrainOptions {
         Ok(())
     }
 
-    fn step_options(&self) -> StepOptions {
+    /// Refuses what does not go together, with the reason.
+    fn check_together(&self) -> Result<()> {
+        let name = self.activation.name();
+        let refuse = |option: &str, expected: &str, remedy: &str| {
+            Err(Error::option(option, expected, format!("--activation {name}"), remedy))
+        };
+        let (jump, sigmoid) = (self.activation == Activation::JumpRelu, self.activation == Activation::Sigmoid);
+        let gated = self.activation == Activation::Gated;
+        if self.l0 > 0.0 && !jump {
+            return refuse(
+                "--l0",
+                "jumprelu",
+                "leave it out: only jumprelu has thresholds through which a count can learn",
+            );
+        }
+        if jump && self.bandwidth <= 0.0 {
+            return Err(Error::option("--bandwidth", "above 0", self.bandwidth, "leave it out for the default"));
+        }
+        if self.kl > 0.0 && !sigmoid {
+            return refuse(
+                "--kl",
+                "sigmoid",
+                "leave it out: KL compares mean activations between 0 and 1 with a target",
+            );
+        }
+        if self.auxk > 0.0 && sigmoid {
+            return refuse("--auxk", "another activation", "leave it out: latents of a sigmoid are never silent");
+        }
+        if self.reinforce && sigmoid {
+            return refuse(
+                "--reinforce",
+                "another activation",
+                "leave it out: its effects are those of sparse latents",
+            );
+        }
+        if self.l1.is_some_and(|l| l > 0.0) && self.raw_topk {
+            let remedy = "leave one of them out: raw values may be negative, and L1 would make them more so";
+            return Err(Error::option("--l1", "no --raw-topk beside it", "both", remedy));
+        }
+        if self.k_start.is_some() && sigmoid {
+            return refuse("--k-start", "another activation", "leave it out: all latents of a sigmoid are active");
+        }
+        if self.k_start.is_some_and(|k| k < self.k || k > self.latents) {
+            let expected = format!("{} (k) to {} (the number of latents)", self.k, self.latents);
+            return Err(Error::option("--k-start", expected, self.k_start.unwrap_or(0), "leave it out to keep k"));
+        }
+        self.matryoshka.check(self.latents)?;
+        let entropy = self.loss == Loss::CrossEntropy;
+        let both = |option: &str, other: &str, why: &str| {
+            Err(Error::option(option, format!("no {other} beside it"), "both", format!("leave one of them out: {why}")))
+        };
+        if entropy && self.auxk > 0.0 {
+            return both("--auxk", "--loss cross-entropy", "dead latents explain the residual of a squared error");
+        }
+        if entropy && gated {
+            return both("--activation gated", "--loss cross-entropy", "the loss of the gate is a squared error");
+        }
+        if self.reinforce && (entropy || self.matryoshka != Matryoshka::Off) {
+            let other = if entropy { "--loss cross-entropy" } else { "--matryoshka" };
+            return both("--reinforce", other, "effects are measured on the squared error of the whole");
+        }
+        if self.free_decoder && (self.reinforce || self.consistency > 0.0) {
+            let option = if self.reinforce { "--reinforce" } else { "--consistency" };
+            return both(option, "--free-decoder", "it compares directions of unit length");
+        }
+        Ok(())
+    }
+
+    /// Steps as the engine takes them; `scale` is that of the rows while training.
+    fn step_options(&self, scale: f32, spread: f64) -> StepOptions {
+        let scale = f64::from(scale);
+        let steered = self.l1.is_none() && matches!(self.activation, Activation::Relu | Activation::Gated);
+        // The soft threshold that rows of this spread, written with k latents, begin with.
+        let guess = 0.1 * (spread / self.k as f64).sqrt();
         StepOptions {
             optimizer: self.optimizer,
             adam: AdamOptions { beta2: self.beta2, weight_decay: self.weight_decay, ..AdamOptions::default() },
             auxk: AuxK { coef: self.auxk, k_aux: self.k_aux, dead_after: self.dead_after },
+            penalties: Penalties {
+                l1: if steered { guess } else { self.l1.unwrap_or(0.0) * scale },
+                steer: if steered { STEER } else { 0.0 },
+                l0: self.l0 * scale * scale,
+                bandwidth: self.bandwidth * scale,
+                kl: self.kl * scale * scale,
+            },
             reinforce: self.reinforce,
         }
+    }
+
+    /// Active latents a row at a step.
+    fn k_at(&self, step: u64) -> usize {
+        let Some(start) = self.k_start.filter(|_| step < self.k_anneal) else { return self.k };
+        let left = 1.0 - step as f64 / self.k_anneal as f64;
+        self.k + ((start - self.k) as f64 * left).round() as usize
     }
 
     /// The architecture for rows of `d_in` values.
@@ -130,9 +265,30 @@ impl TrainOptions {
             relu_after: !self.raw_topk,
             tied: self.tied,
             decoder_bias: !self.no_decoder_bias,
+            output: if self.loss == Loss::CrossEntropy { Output::Sigmoid } else { Output::Linear },
+            free_decoder: self.free_decoder,
         }
     }
+
+    /// Names of the terms of the loss that are in use.
+    pub fn terms(&self) -> Vec<&'static str> {
+        let steered = matches!(self.activation, Activation::Relu | Activation::Gated) && self.l1.is_none();
+        let on = [
+            true,
+            steered || self.l1.is_some_and(|l| l > 0.0),
+            self.l0 > 0.0,
+            self.kl > 0.0,
+            self.activation == Activation::Gated,
+            false,
+            self.auxk > 0.0,
+            self.consistency > 0.0,
+        ];
+        Losses::NAMES.into_iter().zip(on).filter(|n| n.1).map(|n| n.0).collect()
+    }
 }
+
+/// How fast λ of L1 follows: by this share a step for each e-fold that L0 is off its target.
+const STEER: f64 = 0.02;
 
 /// What the training rows are like, as far as training needs to know.
 #[derive(Clone, Debug)]
@@ -150,12 +306,15 @@ pub struct DataFacts {
 }
 
 impl DataFacts {
-    /// Reads all training rows once, and sets the data's scale.
-    pub fn gather(data: &mut Dataset, rows: &[usize]) -> DataFacts {
+    /// Reads all training rows once, and sets the data's scale, where rows may be scaled.
+    pub fn gather(data: &mut Dataset, rows: &[usize], may_scale: bool) -> DataFacts {
         let (mean, spread) = data.moments(rows);
         let rms = (spread / data.dim() as f64).sqrt();
-        let scale =
-            if rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) { (-rms.log2().round()).exp2() as f32 } else { 1.0 };
+        let scale = if may_scale && rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) {
+            (-rms.log2().round()).exp2() as f32
+        } else {
+            1.0
+        };
         data.set_scale(scale);
         let mean = mean.iter().map(|&m| m as f32 * scale).collect();
         let factor = f64::from(scale) * f64::from(scale);
@@ -191,6 +350,7 @@ pub struct Trainer<'a> {
     step: u64,
     steps: u64,
     batch: Mat,
+    corrupted: Mat,
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
     began: Option<&'static str>,
@@ -236,10 +396,20 @@ impl<'a> Trainer<'a> {
                 let (sample, held) = sample(data, looked_at, options.seed);
                 let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
                 let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
+                // Thresholds begin where k latents are active.
+                let judged = (options.activation != Activation::TopK).then(|| {
+                    let some: Vec<usize> = crate::data::split::spread(&rows, JUDGED);
+                    let mut out = Mat::zeros(some.len(), facts.dim);
+                    data.fill(&some, 0, out.view_mut());
+                    out
+                });
                 let mut saes = Vec::with_capacity(options.saes);
                 for s in 0..options.saes {
-                    let (sae, with) = init(config, options.init, options.seed, s as u64, sample)?;
+                    let (mut sae, with) = init(config, options.init, options.seed, s as u64, sample)?;
                     began = began.or(Some(with));
+                    if let Some(rows) = &judged {
+                        sae.begin_sparse(Isa::current(), rows.view());
+                    }
                     saes.push(sae);
                 }
                 saes
@@ -274,7 +444,7 @@ impl<'a> Trainer<'a> {
         states: Vec<State>,
     ) -> Trainer<'a> {
         let isa = Isa::current();
-        let step_options = options.step_options();
+        let step_options = options.step_options(facts.scale, facts.spread);
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let per_epoch = rows.len().div_ceil(options.batch) as u64;
         let steps = options.steps.unwrap_or(options.epochs * per_epoch);
@@ -285,6 +455,7 @@ impl<'a> Trainer<'a> {
         };
         Trainer {
             batch: Mat::zeros(options.batch.min(rows.len()), facts.dim),
+            corrupted: Mat::default(),
             order: rows.clone(),
             data,
             rows,
@@ -353,19 +524,15 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
-    /// Mean active latents of the last batch, and dead latents, by SAE.
-    pub fn activity(&self) -> Vec<(f64, usize)> {
-        self.engines.iter().map(|e| (e.latents().count() as f64 / e.latents().rows().max(1) as f64, e.dead())).collect()
+    /// What latents were like since this was last called, and dead latents now, by SAE.
+    pub fn take_activity(&mut self) -> Vec<(Activity, usize)> {
+        self.engines.iter_mut().map(|e| (e.take_activity(), e.dead())).collect()
     }
 
-    /// One step of every SAE on the next batch; `None` when training has ended.
-    ///
-    /// # Errors
-    /// [`Error::Diverged`] when the numbers leave the finite.
-    #[allow(clippy::should_implement_trait)] // an iterator could not be looked at between its items
-    pub fn next(&mut self) -> Result<Option<StepReport>> {
+    /// The rows of the next step; `None` when training has ended.
+    pub fn rows_ahead(&mut self) -> Option<&[usize]> {
         if self.step >= self.steps {
-            return Ok(None);
+            return None;
         }
         let per_epoch = self.per_epoch();
         let (epoch, at) = (self.step / per_epoch, (self.step % per_epoch) as usize * self.options.batch);
@@ -379,10 +546,41 @@ impl<'a> Trainer<'a> {
             }
             self.order_epoch = Some(epoch);
         }
-        let rows = &self.order[at..(at + self.options.batch).min(self.order.len())];
-        let n = rows.len();
-        self.data.fill(rows, epoch, self.batch.top_mut(n));
+        Some(&self.order[at..(at + self.options.batch).min(self.order.len())])
+    }
+
+    /// One step of every SAE on the next batch; `None` when training has ended.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the numbers leave the finite.
+    #[allow(clippy::should_implement_trait)] // an iterator could not be looked at between its items
+    pub fn next(&mut self) -> Result<Option<StepReport>> {
+        let (data, epoch) = (self.data, self.epoch());
+        let mut batch = std::mem::take(&mut self.batch);
+        let n = self.rows_ahead().map(|rows| {
+            data.fill(rows, epoch, batch.top_mut(rows.len()));
+            rows.len()
+        });
+        let report = n.map(|n| self.step_on(batch.top(n))).transpose();
+        self.batch = batch;
+        report
+    }
+
+    /// One step of every SAE on the rows of [`Trainer::rows_ahead`].
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the numbers leave the finite; [`Error::Option`] for rows that the loss cannot have.
+    pub fn step_on(&mut self, target: MatRef) -> Result<StepReport> {
         let started = Instant::now();
+        let n = target.rows();
+        if self.options.loss == Loss::CrossEntropy
+            && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
+        {
+            let remedy = "scale the data, or use the squared error";
+            return Err(Error::option("--loss cross-entropy", "rows between 0 and 1", value, remedy));
+        }
+        self.corrupt(target);
+        let x = if self.corrupted.rows() > 0 { self.corrupted.top(n) } else { target };
         let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup);
         let lr = self.options.lr * factor;
         let mut shared = 0.0;
@@ -392,18 +590,71 @@ impl<'a> Trainer<'a> {
             let weight = self.options.consistency * self.units();
             shared = consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.gradients);
         }
+        let k = Some(self.options.k_at(self.step));
         let mut losses = Vec::with_capacity(self.engines.len());
         for (s, engine) in self.engines.iter_mut().enumerate() {
+            let drawn = Stream::new(self.options.seed, "prefixes", &[s as u64, self.step]);
+            let prefixes = self.options.matryoshka.lengths(self.options.latents, drawn);
             let extra = self.gradients.get(s).map(|g| (g, shared));
-            losses.push(engine.step(self.batch.top(n), lr, extra)?);
+            losses.push(engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra })?);
         }
         let units = 1.0 / self.units();
         for l in &mut losses {
-            (l.recon, l.auxk, l.consistency) = (l.recon * units, l.auxk * units, l.consistency * units);
+            let mut scaled = Losses::default();
+            scaled.add(l, units);
+            *l = scaled;
         }
         self.step += 1;
         let reborn = self.reinforce();
-        Ok(Some(StepReport { step: self.step - 1, rows: n, losses, reborn, step_s: started.elapsed().as_secs_f64() }))
+        Ok(StepReport { step: self.step - 1, rows: n, losses, reborn, step_s: started.elapsed().as_secs_f64() })
+    }
+
+    /// Fills what is encoded in place of the rows themselves, where the input is corrupted: drawn by step and row.
+    fn corrupt(&mut self, target: MatRef) {
+        let TrainOptions { noise, dropout, seed, .. } = self.options;
+        if noise == 0.0 && dropout == 0.0 {
+            return;
+        }
+        let (rows, dim) = (target.rows(), target.cols());
+        if self.corrupted.rows() < rows {
+            self.corrupted = Mat::zeros(self.batch_rows(), dim);
+        }
+        let size = noise * (self.facts.spread / dim as f64).sqrt();
+        let (step, grown) = (self.step, (1.0 / (1.0 - dropout)) as f32);
+        self.corrupted.data_mut()[..rows * dim].par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+            let mut drawn = Stream::new(seed, "corrupt", &[step, b as u64]);
+            for (o, &x) in out.iter_mut().zip(target.row(b)) {
+                *o = if noise > 0.0 { x + (size * drawn.normal()) as f32 } else { x };
+                if dropout > 0.0 {
+                    *o = if drawn.uniform() < dropout { 0.0 } else { *o * grown };
+                }
+            }
+        });
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.options.batch.min(self.rows.len())
+    }
+
+    /// Sets the thresholds of batchtopk models so that k latents are active in the mean of these rows.
+    pub fn calibrate(&mut self, rows: &[usize]) {
+        if self.options.activation != Activation::BatchTopK || self.step == 0 {
+            return;
+        }
+        let rows = crate::data::split::spread(rows, CALIBRATED);
+        let size = self.data.batch_rows(rows.len());
+        for engine in &mut self.engines {
+            let data = self.data;
+            engine.calibrate(rows.len(), size, |of, out| data.fill(&rows[of], 0, out));
+        }
+    }
+
+    /// Replaces the models by others, which act on rows as loaded.
+    pub fn take_back(&mut self, saes: Vec<Sae>) {
+        for (engine, mut sae) in self.engines.iter_mut().zip(saes) {
+            sae.unscale(1.0 / self.facts.scale);
+            engine.replace(sae);
+        }
     }
 
     /// After every twentieth part of training, up to three quarters of it: what begins again needs steps to learn.
@@ -463,6 +714,12 @@ impl<'a> Trainer<'a> {
         format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
     }
 }
+
+/// Rows that thresholds are calibrated on, at most.
+const CALIBRATED: usize = 4096;
+
+/// Training rows that thresholds begin with, at most.
+const JUDGED: usize = 1024;
 
 /// One original in so many decides between beginnings, at most so many rows.
 const HELD: (usize, usize) = (10, 2048);

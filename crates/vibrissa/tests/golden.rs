@@ -5,10 +5,10 @@
 use safetensors::SafeTensors;
 use vibrissa::activation::Activation;
 use vibrissa::kernels::Isa;
-use vibrissa::loss::{AuxK, consistency};
+use vibrissa::loss::{AuxK, Losses, Penalties, consistency};
 use vibrissa::matrix::{Mat, MatRef};
-use vibrissa::model::step::{Engine, State, StepOptions};
-use vibrissa::model::{Config, Sae, Weights};
+use vibrissa::model::step::{Engine, State, Step, StepOptions};
+use vibrissa::model::{Config, Output, Sae, Weights};
 use vibrissa::optim::{AdamOptions, Optimizer};
 
 struct Golden {
@@ -51,18 +51,32 @@ impl Golden {
 
     fn sae(&self, group: &str) -> Sae {
         let W_enc = self.mat(&format!("{group}.W_enc"));
+        let entropy = self.options["loss"] == "entropy";
         let config = Config {
             d_in: W_enc.cols(),
             latents: W_enc.rows(),
-            activation: Activation::TopK,
+            activation: self.activation(),
             k: 6,
             relu_after: self.flag("relu_after"),
             tied: self.flag("tied"),
             decoder_bias: self.flag("b_dec"),
+            output: if entropy { Output::Sigmoid } else { Output::Linear },
+            free_decoder: self.flag("free_decoder"),
         };
         let W_dec = (!config.tied).then(|| self.mat(&format!("{group}.W_dec")));
         let b_dec = config.decoder_bias.then(|| self.vec(&format!("{group}.b_dec")));
-        Sae::new(config, Weights { W_enc, W_dec, b_enc: self.vec(&format!("{group}.b_enc")), b_dec }).expect("a model")
+        let own = |name: &str| self.try_get(&format!("{group}.{name}")).map_or(Vec::new(), |t| t.1);
+        let threshold = if config.activation == Activation::BatchTopK { vec![0.0] } else { own("threshold") };
+        let (b_enc, b_gate, r_mag) = (own("b_enc"), own("b_gate"), own("r_mag"));
+        Sae::new(config, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag }).expect("a model")
+    }
+
+    fn activation(&self) -> Activation {
+        serde_json::from_value(self.options["activation"].clone()).expect("an activation")
+    }
+
+    fn prefixes(&self) -> Vec<usize> {
+        serde_json::from_value(self.options["prefixes"].clone()).expect("lengths")
     }
 
     fn step_options(&self) -> StepOptions {
@@ -78,6 +92,13 @@ impl Golden {
                 coef: if self.number("auxk") > 0.0 { self.number("auxk_coef") } else { 0.0 },
                 k_aux: self.number("auxk") as usize,
                 dead_after: self.number("dead_after") as u64,
+            },
+            penalties: Penalties {
+                l1: self.number("l1"),
+                steer: 0.0,
+                l0: self.number("l0"),
+                bandwidth: self.number("bandwidth"),
+                kl: self.number("kl"),
             },
             reinforce: false,
         }
@@ -106,6 +127,9 @@ fn compare_end(golden: &Golden, sae: &Sae, sub: &str) {
         ("W_dec", sae.W_dec().map(|w| w.data())),
         ("b_enc", Some(sae.b_enc())),
         ("b_dec", sae.b_dec()),
+        ("threshold", Some(sae.threshold()).filter(|t| t.len() > 1)),
+        ("b_gate", Some(sae.b_gate()).filter(|b| !b.is_empty())),
+        ("r_mag", Some(sae.r_mag()).filter(|r| !r.is_empty())),
     ] {
         let Some(got) = got else { continue };
         let (init, want) = (golden.vec(&format!("init.{sub}{name}")), golden.vec(&format!("final.{sub}{name}")));
@@ -120,18 +144,28 @@ fn loss_close(what: &str, step: usize, got: f64, want: f32) {
 
 fn ten_steps(case: &str) {
     let golden = Golden::open(case);
-    let x = golden.mat("x");
+    let (x, prefixes) = (golden.mat("x"), golden.prefixes());
+    let noisy = if golden.number("noise") > 0.0 { golden.mat("noisy") } else { x.clone() };
+    let terms: Vec<_> = Losses::NAMES.into_iter().map(|name| (name, golden.try_get(&format!("loss.{name}")))).collect();
     for isa in Isa::available() {
         let mut engine = engine(isa, &golden, "init");
-        let (lr, recon) = (golden.vec("lr"), golden.vec("loss.recon"));
-        let auxk = golden.try_get("loss.auxk").map(|t| t.1);
+        let lr = golden.vec("lr");
         for (t, &lr) in lr.iter().enumerate() {
             let rows = (x.rows() - 16 * t).min(16);
-            let batch = MatRef::new(rows, x.cols(), &x.data()[16 * t * x.cols()..][..rows * x.cols()]);
-            let losses = engine.step(batch, f64::from(lr), None).expect("a finite step");
-            loss_close("reconstruction loss", t, losses.recon, recon[t]);
-            if let Some(auxk) = &auxk {
-                loss_close("AuxK loss", t, losses.auxk, auxk[t]);
+            let batch = |of| {
+                let of: &Mat = of;
+                Step::new(
+                    MatRef::new(rows, x.cols(), &of.data()[16 * t * x.cols()..][..rows * x.cols()]),
+                    f64::from(lr),
+                )
+            };
+            let step = Step { target: batch(&x).x, prefixes: &prefixes, ..batch(&noisy) };
+            let losses = engine.step_on(&step).expect("a finite step");
+            for ((name, want), got) in terms.iter().zip(losses.terms()) {
+                match want {
+                    Some((_, want)) => loss_close(name, t, got, want[t]),
+                    None => assert_eq!(got, 0.0, "{name} at step {t}"),
+                }
             }
             if t == 0 {
                 first_step(&golden, &engine);
@@ -143,26 +177,40 @@ fn ten_steps(case: &str) {
 
 /// Indices of the first batch, and gradients: after one step from zero, `m = (1 - β1) g`.
 fn first_step(golden: &Golden, engine: &Engine) {
-    let (indices, values) = (golden.mat("step0.indices"), golden.mat("step0.values"));
-    for b in 0..indices.rows() {
-        let want: Vec<(u32, f32)> = indices
-            .row(b)
-            .iter()
-            .zip(values.row(b))
-            .filter(|p| !golden.flag("relu_after") || *p.1 != 0.0)
-            .map(|(&i, &v)| (i as u32, v))
-            .collect();
+    for b in 0..engine.latents().rows() {
+        let want: Vec<(u32, f32)> = if golden.activation() == Activation::TopK {
+            let (indices, values) = (golden.mat("step0.indices"), golden.mat("step0.values"));
+            let all = indices.row(b).iter().zip(values.row(b)).map(|(&i, &v)| (i as u32, v));
+            all.filter(|p| !golden.flag("relu_after") || p.1 != 0.0).collect()
+        } else {
+            let latents = golden.mat("step0.latents");
+            latents.row(b).iter().enumerate().map(|(i, &v)| (i as u32, v)).filter(|p| p.1 != 0.0).collect()
+        };
+        // Some steps keep entries of 0 that a threshold, or a gate, learns from.
         let (i, v) = engine.latents().row(b);
-        assert_eq!(i, want.iter().map(|p| p.0).collect::<Vec<_>>(), "latents of row {b}");
-        close("latents", v, &want.iter().map(|p| p.1).collect::<Vec<_>>(), 1.0, 1e-5);
+        let kept = |j: &usize| golden.activation() == Activation::TopK || v[*j] != 0.0;
+        let got: Vec<(u32, f32)> = (0..i.len()).filter(kept).map(|j| (i[j], v[j])).collect();
+        let of = |all: &[(u32, f32)]| {
+            (all.iter().map(|p| p.0).collect::<Vec<_>>(), all.iter().map(|p| p.1).collect::<Vec<_>>())
+        };
+        let ((i, v), (want_i, want_v)) = (of(&got), of(&want));
+        assert_eq!(i, want_i, "latents of row {b}");
+        close("latents", &v, &want_v, 1.0, 1e-5);
     }
     let state = engine.state();
-    let decoder = if engine.sae().config().tied { "grad0.W_enc" } else { "grad0_projected.W_dec" };
+    let decoder = match engine.sae().config() {
+        Config { tied: true, .. } => "grad0.W_enc",
+        Config { free_decoder: true, .. } => "grad0.W_dec",
+        _ => "grad0_projected.W_dec",
+    };
     for (name, moments) in [
         ("grad0.W_enc", &state.W_enc),
         (decoder, if engine.sae().config().tied { &state.W_enc } else { &state.W_dec }),
         ("grad0.b_enc", &state.b_enc),
         ("grad0.b_dec", &state.b_dec),
+        ("grad0.threshold", &state.threshold),
+        ("grad0.b_gate", &state.b_gate),
+        ("grad0.r_mag", &state.r_mag),
     ] {
         let Some((_, want)) = golden.try_get(name) else { continue };
         let got: Vec<f32> = moments.m.iter().map(|&m| m / (1.0 - 0.9f64) as f32).collect();
@@ -214,6 +262,101 @@ fn untied_beta2_warm() {
 #[test]
 fn partial_batch() {
     ten_steps("partial_batch");
+}
+
+#[test]
+fn relu_l1() {
+    ten_steps("relu_l1");
+}
+
+#[test]
+fn relu_l1_free() {
+    ten_steps("relu_l1_free");
+}
+
+#[test]
+fn relu_tied() {
+    ten_steps("relu_tied");
+}
+
+#[test]
+fn batchtopk() {
+    ten_steps("batchtopk");
+}
+
+#[test]
+fn batchtopk_l1_tied() {
+    ten_steps("batchtopk_l1_tied");
+}
+
+#[test]
+fn jumprelu() {
+    ten_steps("jumprelu");
+}
+
+#[test]
+fn jumprelu_tied_l1_auxk() {
+    ten_steps("jumprelu_tied_l1_auxk");
+}
+
+#[test]
+fn gated() {
+    ten_steps("gated");
+}
+
+#[test]
+fn gated_free_auxk() {
+    ten_steps("gated_free_auxk");
+}
+
+#[test]
+fn gated_tied_nobias() {
+    ten_steps("gated_tied_nobias");
+}
+
+#[test]
+fn sigmoid_kl() {
+    ten_steps("sigmoid_kl");
+}
+
+#[test]
+fn sigmoid_kl_tied() {
+    ten_steps("sigmoid_kl_tied");
+}
+
+#[test]
+fn cross_entropy() {
+    ten_steps("cross_entropy");
+}
+
+#[test]
+fn cross_entropy_sigmoid() {
+    ten_steps("cross_entropy_sigmoid");
+}
+
+#[test]
+fn matryoshka() {
+    ten_steps("matryoshka");
+}
+
+#[test]
+fn matryoshka_topk_tied() {
+    ten_steps("matryoshka_topk_tied");
+}
+
+#[test]
+fn matryoshka_gated() {
+    ten_steps("matryoshka_gated");
+}
+
+#[test]
+fn matryoshka_cross_entropy() {
+    ten_steps("matryoshka_cross_entropy");
+}
+
+#[test]
+fn denoising() {
+    ten_steps("denoising");
 }
 
 #[test]

@@ -6,7 +6,6 @@
 //! tie), AuxK's residual, its spread and V, and who matches whom.
 #![allow(non_snake_case)]
 
-use vibrissa::activation::Activation;
 use vibrissa::kernels::Isa;
 use vibrissa::loss::{AuxK, Losses, consistency, match_latents};
 use vibrissa::matrix::Mat;
@@ -55,11 +54,11 @@ impl Case {
         Config {
             d_in: D,
             latents: H,
-            activation: Activation::TopK,
             k: K,
             relu_after: !self.raw,
             tied: self.tied,
             decoder_bias: self.bias,
+            ..Config::default()
         }
     }
 
@@ -67,12 +66,7 @@ impl Case {
         let mut state = State::new(sae.config());
         DEAD.iter().for_each(|&h| state.silent[h as usize] = DEAD_AFTER);
         let auxk = AuxK { coef: if self.auxk { COEF } else { 0.0 }, k_aux: K_AUX, dead_after: DEAD_AFTER };
-        Engine::new(
-            isa,
-            sae,
-            state,
-            StepOptions { optimizer: self.optimizer, adam: AdamOptions::default(), auxk, reinforce: false },
-        )
+        Engine::new(isa, sae, state, StepOptions { optimizer: self.optimizer, auxk, ..StepOptions::default() })
     }
 }
 
@@ -87,6 +81,7 @@ fn random_sae(case: &Case, seed: u64) -> Sae {
         W_dec: (!case.tied).then(|| Mat::from_vec(H, D, noise(H * D, seed, "W_dec", 0.4))),
         b_enc: noise(H, seed, "b_enc", 0.2),
         b_dec: case.bias.then(|| noise(D, seed, "b_dec", 0.3)),
+        ..Weights::default()
     };
     Sae::new(case.config(), weights).expect("a model")
 }
@@ -217,12 +212,11 @@ impl Held {
         };
         let mmcs = self.partners.iter().map(|(h, other)| cos(*h, other)).sum::<f64>() / H as f64;
         let consistency = if self.partners.is_empty() { 0.0 } else { LAMBDA * (1.0 - mmcs) };
-        Losses { recon: recon / x.rows() as f64, auxk: self.aux_weight * auxk, consistency }
+        Losses { recon: recon / x.rows() as f64, auxk: self.aux_weight * auxk, consistency, ..Losses::default() }
     }
 
     fn loss(&self, p: &Params, x: &Mat) -> f64 {
-        let Losses { recon, auxk, consistency } = self.losses(p, x);
-        recon + auxk + consistency
+        self.losses(p, x).total()
     }
 
     /// Central differences for every parameter.
@@ -393,7 +387,7 @@ fn weight_decay_is_decoupled() {
         let run = |weight_decay: f64| {
             let auxk = AuxK { coef: 0.0, k_aux: 0, dead_after: DEAD_AFTER };
             let adam = AdamOptions { weight_decay, ..AdamOptions::default() };
-            let options = StepOptions { optimizer, adam, auxk, reinforce: false };
+            let options = StepOptions { optimizer, adam, auxk, ..StepOptions::default() };
             let mut engine = Engine::new(Isa::current(), sae.clone(), State::new(sae.config()), options);
             engine.step(x.view(), lr, None).expect("a finite step");
             engine.into_parts()

@@ -8,10 +8,13 @@ use vibrissa::activation::Activation;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split, SplitOptions};
 use vibrissa::format::Model;
+use vibrissa::loss::Loss;
+use vibrissa::model::Output;
 use vibrissa::model::init::Init;
 use vibrissa::optim::{Optimizer, Schedule};
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
+use vibrissa::train::matryoshka::Matryoshka;
 use vibrissa::{Error, Result};
 
 /// Train a sparse autoencoder, or an ensemble of them.
@@ -137,13 +140,13 @@ macro_rules! switch {
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ModelArgs {
-    /// Activation: topk [default: topk]
+    /// Which features a row uses: topk, batchtopk, relu, jumprelu, gated or sigmoid [default: topk]
     #[arg(long, value_name = "NAME", value_parser = parse_named::<Activation>, help_heading = "Model")]
     pub activation: Option<Activation>,
     /// H, features to learn [default: from rows and columns]
     #[arg(long, value_name = "H", help_heading = "Model")]
     pub latents: Option<usize>,
-    /// Features a row may use [default: from H]
+    /// Features a row uses: exactly (topk), in the mean (batchtopk), or what training steers to [default: from H]
     #[arg(short, value_name = "K", help_heading = "Model")]
     pub k: Option<usize>,
     /// Decoder = encoder with rows of unit length (else one of its own)
@@ -155,6 +158,12 @@ pub struct ModelArgs {
     /// No decoder bias, and nothing subtracted from the input
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL", help_heading = "Model", hide_possible_values = true)]
     pub no_decoder_bias: Option<bool>,
+    /// Rows of the decoder may have any length (else 1) [default: of sigmoid only]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = switch!(), value_name = "BOOL", help_heading = "Model", hide_possible_values = true)]
+    pub free_decoder: Option<bool>,
+    /// Lengths of groups of features that reconstruct by themselves, such as 64,256, or random:10, or off [default: off]
+    #[arg(long, value_name = "LENGTHS", value_parser = parse_named::<Matryoshka>, help_heading = "Model")]
+    pub matryoshka: Option<Matryoshka>,
     /// Members of an ensemble, all trained in one pass over the data [default: 1]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub saes: Option<usize>,
@@ -197,6 +206,33 @@ pub struct ModelArgs {
     /// Decoupled weight decay [default: 0]
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     pub weight_decay: Option<f64>,
+    /// squared-error, or cross-entropy (values from 0 to 1) [default: squared-error]
+    #[arg(long, value_name = "NAME", value_parser = parse_named::<Loss>, help_heading = "Training")]
+    pub loss: Option<Loss>,
+    /// Weight of the L1 penalty [default: relu and gated: steered until -k features are active; else 0]
+    #[arg(long, value_name = "LAMBDA", help_heading = "Training", allow_negative_numbers = true)]
+    pub l1: Option<f64>,
+    /// Weight of the L0 penalty (L0/k - 1)^2 of jumprelu [default: the variance of a row]
+    #[arg(long, value_name = "LAMBDA", help_heading = "Training", allow_negative_numbers = true)]
+    pub l0: Option<f64>,
+    /// Weight of the KL penalty of sigmoid towards a mean activation of k/H [default: variance/3k]
+    #[arg(long, value_name = "BETA", help_heading = "Training", allow_negative_numbers = true)]
+    pub kl: Option<f64>,
+    /// Width around jumprelu's thresholds in which they learn [default: 0.1 sqrt(variance/k)]
+    #[arg(long, value_name = "WIDTH", help_heading = "Training", allow_negative_numbers = true)]
+    pub bandwidth: Option<f64>,
+    /// Begin with so many active features a row, fall to -k [default: k]
+    #[arg(long, value_name = "K", help_heading = "Training")]
+    pub k_start: Option<usize>,
+    /// Steps of that [default: a fifth]
+    #[arg(long, value_name = "STEPS", help_heading = "Training", requires = "k_start")]
+    pub k_anneal: Option<u64>,
+    /// Denoising: Gaussian noise on the input, in standard deviations of the data [default: 0]
+    #[arg(long, value_name = "SIGMA", help_heading = "Training", allow_negative_numbers = true)]
+    pub noise: Option<f64>,
+    /// Denoising: share of the input's values that are set to 0 [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
+    pub dropout: Option<f64>,
     /// Weight of the loss that revives dead features, 0 = off [default: 0.03125]
     #[arg(long, value_name = "COEF", help_heading = "Training")]
     pub auxk: Option<f64>,
@@ -240,6 +276,17 @@ impl ModelArgs {
             tied: self.tied.or(o.tied),
             raw_topk: self.raw_topk.or(o.raw_topk),
             no_decoder_bias: self.no_decoder_bias.or(o.no_decoder_bias),
+            free_decoder: self.free_decoder.or(o.free_decoder),
+            loss: self.loss.or(o.loss),
+            l1: self.l1.or(o.l1),
+            l0: self.l0.or(o.l0),
+            kl: self.kl.or(o.kl),
+            bandwidth: self.bandwidth.or(o.bandwidth),
+            matryoshka: self.matryoshka.or(o.matryoshka),
+            k_start: self.k_start.or(o.k_start),
+            k_anneal: self.k_anneal.or(o.k_anneal),
+            noise: self.noise.or(o.noise),
+            dropout: self.dropout.or(o.dropout),
             saes: self.saes.or(o.saes),
             consistency: self.consistency.or(o.consistency),
             reinforce: self.reinforce.or(o.reinforce),
@@ -274,6 +321,18 @@ impl ModelArgs {
             tied: self.tied,
             raw_topk: self.raw_topk,
             no_decoder_bias: self.no_decoder_bias,
+            activation: self.activation,
+            free_decoder: self.free_decoder,
+            loss: self.loss,
+            l1: self.l1,
+            l0: self.l0,
+            kl: self.kl,
+            bandwidth: self.bandwidth,
+            matryoshka: self.matryoshka.clone(),
+            k_start: self.k_start,
+            k_anneal: self.k_anneal,
+            noise: self.noise,
+            dropout: self.dropout,
             saes: self.saes,
             consistency: self.consistency,
             reinforce: self.reinforce,
@@ -304,6 +363,14 @@ impl ModelArgs {
             };
             let text = |v: Option<usize>| v.map(|v| v.to_string());
             let flag = |v: Option<bool>| v.map(|v| v.to_string());
+            same("--activation", self.activation.map(|a| a.name().into()), own.sae.activation.name().into())?;
+            same("--free-decoder", flag(self.free_decoder), own.sae.free_decoder.to_string())?;
+            let entropy = |l: Loss| if l == Loss::CrossEntropy { "cross-entropy" } else { "squared-error" }.to_owned();
+            let has = if own.sae.output == Output::Sigmoid { Loss::CrossEntropy } else { Loss::SquaredError };
+            same("--loss", self.loss.map(entropy), entropy(has))?;
+            wishes.activation = Some(own.sae.activation);
+            wishes.free_decoder = Some(own.sae.free_decoder);
+            wishes.loss = Some(has);
             same("--latents", text(self.latents), own.sae.latents.to_string())?;
             same("-k", text(self.k), own.sae.k.to_string())?;
             same("--saes", text(self.saes), own.saes.to_string())?;
@@ -328,6 +395,17 @@ impl ModelArgs {
             tied: Some(o.tied),
             raw_topk: Some(o.raw_topk),
             no_decoder_bias: Some(o.no_decoder_bias),
+            free_decoder: Some(o.free_decoder).filter(|f| *f),
+            loss: Some(o.loss).filter(|l| *l != Loss::default()),
+            l1: o.l1,
+            l0: Some(o.l0).filter(|l| *l > 0.0),
+            kl: Some(o.kl).filter(|l| *l > 0.0),
+            bandwidth: Some(o.bandwidth).filter(|b| *b > 0.0),
+            matryoshka: Some(o.matryoshka.clone()).filter(|m| *m != Matryoshka::Off),
+            k_start: o.k_start,
+            k_anneal: o.k_start.map(|_| o.k_anneal),
+            noise: Some(o.noise).filter(|v| *v > 0.0),
+            dropout: Some(o.dropout).filter(|v| *v > 0.0),
             saes: Some(o.saes),
             consistency: Some(o.consistency),
             reinforce: Some(o.reinforce),

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vibrissa::Result;
+use vibrissa::activation::Activation;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::Split;
 use vibrissa::metrics::mean;
+use vibrissa::record::MetricsLine;
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
 use vibrissa::train::run::{Event, Outcome, RunRows};
@@ -28,13 +30,15 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
     let mut parts =
         format!("{} to train on, {} held out", show::plural(rows.train.len(), "row"), show::count(rows.test.len()));
     if !rows.validation.is_empty() {
-        parts += &format!(", {} for early stopping", show::count(rows.validation.len()));
+        let purpose = if o.early_stop.is_some() { "early stopping" } else { "the threshold" };
+        parts += &format!(", {} for {purpose}", show::count(rows.validation.len()));
     }
     eprintln!("{parts}");
     let chosen = |wish: bool| if wish { "" } else { " (chosen)" };
     eprintln!(
-        "{} TopK SAE{} · {} latents{} · k {}{} · lr {}{} · batch {}{} · {}",
+        "{} {} SAE{} · {} latents{} · k {}{} · lr {}{} · batch {}{} · {}",
         o.saes,
+        o.activation.name(),
         if o.saes == 1 { "" } else { "s" },
         show::count(o.latents),
         chosen(wishes.latents.is_some()),
@@ -49,6 +53,33 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
             None => format!("{}{}", show::plural(o.epochs as usize, "epoch"), chosen(wishes.epochs.is_some())),
         }
     );
+}
+
+/// Sparsity further off its target than this, as a factor, is said.
+const OFF: f64 = 1.2;
+
+/// Says how many latents were active while training, where that is not what was asked for.
+pub fn warn_sparsity(o: &TrainOptions, line: &MetricsLine) {
+    for (s, sae) in line.saes.iter().enumerate() {
+        let which = if line.saes.len() > 1 { format!("SAE {s}: ") } else { String::new() };
+        let (found, target, what) = match o.activation {
+            Activation::Sigmoid => (sae.mean_activation, o.k as f64 / o.latents as f64, "mean activation"),
+            _ => (sae.l0, o.k as f64, "active latents a row"),
+        };
+        let Some(found) = found.filter(|&f| !(target / OFF..=target * OFF).contains(&f)) else { continue };
+        let (low, way) = (found < target, o.activation);
+        let remedy = match way {
+            Activation::Sigmoid if low => "a smaller --kl, or more steps",
+            Activation::Sigmoid => "a larger --kl, or more steps",
+            Activation::JumpRelu => "more steps, or a larger --l0 or --bandwidth",
+            _ if o.l1.is_some() && low => "a smaller --l1, or leave it out: it is then steered to -k",
+            _ if o.l1.is_some() => "a larger --l1, or leave it out: it is then steered to -k",
+            Activation::TopK | Activation::BatchTopK => "a smaller -k: rows have no more values above 0",
+            _ => "more steps: the penalty is still on its way",
+        };
+        let digits = if way == Activation::Sigmoid { 4 } else { 1 };
+        eprintln!("warning: {which}{what} {found:.digits$}, {target:.digits$} asked for; try {remedy}");
+    }
 }
 
 /// Fewer test rows in a class than this are warned of.

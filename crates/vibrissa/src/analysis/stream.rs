@@ -217,7 +217,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
                 let (pearson, sse) = (sums[b].0.pearson as f32, sums[b].1);
                 own.rows.push(RowQuality { row, class: class[b] as u16, l0, pearson, sse });
             }
-            by_latent.group(sae.config().latents, &latents, None);
+            by_latent.group(sae.config().latents, 1, &[(0, &latents)], &[]);
             let shared = Shared {
                 isa,
                 sae,
@@ -329,11 +329,11 @@ mod tests {
         let config = Config {
             d_in: data.dim(),
             latents: 60,
-            activation: Default::default(),
             k: 7,
             relu_after: !tied,
             tied,
             decoder_bias: !tied,
+            ..Config::default()
         };
         let (mean, _) = data.moments(&(0..150).collect::<Vec<_>>());
         let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();

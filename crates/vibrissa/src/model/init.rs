@@ -95,7 +95,9 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
         decoder
     });
     let b_dec = config.decoder_bias.then(|| sample.mean.to_vec());
-    let sae = Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc: vec![0.0; latents], b_dec })?;
+    let [threshold, b_gate, r_mag] = config.own_lengths().map(|n| vec![0.0; n]);
+    let b_enc = vec![0.0; latents];
+    let sae = Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc, b_dec, threshold, b_gate, r_mag })?;
     Ok((sae, began))
 }
 

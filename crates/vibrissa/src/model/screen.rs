@@ -6,10 +6,10 @@
 //! §3.1), those of the exact kernel included. The norms are computed, not guessed.
 
 use super::{Config, Sae, thread};
-use crate::activation::{self, Candidates, Screened};
+use crate::activation::Screened;
 use crate::kernels::Isa;
 use crate::kernels::screen::{Line, Tiles};
-use crate::matrix::{Latents, Panels};
+use crate::matrix::{Panels, Pieces};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -20,9 +20,15 @@ pub struct Screen {
     scratch: Vec<Mutex<Vec<Line>>>,
     /// `[‖w‖², ‖w - ŵ‖²]` of every latent, then their roots from above.
     lengths: Vec<[f32; 2]>,
-    /// The bound told too little on a batch before: rows of this kind are left to the dense product.
-    blunt: bool,
+    /// The largest of these, and of the biases.
+    most: [f32; 2],
+    bias_most: f32,
+    /// The bound told too little on a batch before: so many more are left to the dense product.
+    blunt: u32,
 }
+
+/// Batches that are left to the dense product where a screen did not pay: latents may become sparse while training.
+const PATIENCE: u32 = 64;
 
 /// A screen that asks for more exact products than one latent in so many (and the k largest) costs more than it spares.
 const MOST_ASKED: usize = 8;
@@ -39,24 +45,35 @@ fn root(square: f32, dim: usize) -> f32 {
 impl Screen {
     /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
     /// products must be spared.
-    pub fn pays(&self, isa: Isa, rows: usize, config: &Config) -> bool {
-        !self.blunt && isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
+    pub fn pays(&mut self, isa: Isa, rows: usize, config: &Config) -> bool {
+        let may = isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
+        if may && self.blunt > 0 {
+            self.blunt -= 1;
+            return false;
+        }
+        may
     }
 
-    /// Encodes `input [B, D]`, leaving approximate pre-activations in `pre_acts`; `None` where no bound can be given
-    /// (weights or rows are near the end of f32), else what [`activation::select`] says.
-    pub fn encode(
+    /// What a batch has asked for decides about the next ones.
+    pub fn judge(&mut self, asked: usize, rows: usize, config: &Config) {
+        if asked > rows * (config.k + config.latents / MOST_ASKED) {
+            self.blunt = PATIENCE;
+        }
+    }
+
+    /// Leaves approximate pre-activations of `input [B, D]` in `pre_acts`; false where no bound can be given (weights or
+    /// rows are near the end of f32).
+    pub fn fill(
         &mut self,
         sae: &Sae,
+        bias: &[f32],
         isa: Isa,
         input: &[f32],
         pre_acts: &mut Panels,
-        candidates: &[Mutex<Candidates>],
-        latents: &mut Latents,
-    ) -> Option<Option<usize>> {
+        threads: usize,
+    ) -> bool {
         let (dim, rows) = (sae.config.d_in, input.len() / sae.config.d_in);
-        let bias = &sae.b_enc[..];
-        self.scratch.resize_with(candidates.len(), Mutex::default);
+        self.scratch.resize_with(threads, Mutex::default);
         self.lengths.resize(bias.len(), [0.0; 2]);
         self.tiles.fill(isa, input, dim);
         let (tiles, scratch) = (&self.tiles, &self.scratch);
@@ -70,67 +87,76 @@ impl Screen {
         });
         let most = self.lengths.iter().fold([0.0f32; 2], |m, l| [m[0].max(l[0]), m[1].max(l[1])]);
         let bias_most = bias.iter().fold(0.0f32, |m, b| m.max(b.abs()));
-        let rounding = (1.2 * dim as f32 + 80.0) * (f32::EPSILON / 2.0);
-        // What the sums that underflow lose, and the rounding of the bias, twice.
-        let rest = move |bias: f32| 4.0 * f32::EPSILON * bias + 4.0 * dim as f32 * f32::MIN_POSITIVE;
         let finite = |row: &[f32; 2]| {
             let [x, lost] = row.map(|square| root(square, dim));
             (x + lost) * (most[0] + most[1]) + bias_most < 1e37
         };
-        if !self.tiles.squares().iter().all(finite) {
-            return None;
+        (self.most, self.bias_most) = (most, bias_most);
+        self.tiles.squares().iter().all(finite)
+    }
+
+    /// What was filled last, and how far each value may be off.
+    pub fn sums<'a>(
+        &'a self,
+        sae: &'a Sae,
+        bias: &'a [f32],
+        isa: Isa,
+        input: &'a [f32],
+        pre_acts: &'a Panels,
+    ) -> Sums<'a> {
+        Sums { sae, bias, isa, input, pre_acts, screen: self }
+    }
+}
+
+/// The pre-activations of a batch, each up to an error.
+pub struct Sums<'a> {
+    sae: &'a Sae,
+    bias: &'a [f32],
+    isa: Isa,
+    input: &'a [f32],
+    pre_acts: &'a Panels,
+    screen: &'a Screen,
+}
+
+impl Sums<'_> {
+    /// One row: its approximate values, their errors, and the way to the exact ones.
+    pub fn row<'s>(
+        &'s self,
+        b: usize,
+    ) -> Screened<impl Fn() -> Pieces<'s>, impl Fn(u32) -> f32 + 's, impl Fn(&[u32], &mut [f32]) + 's> {
+        let (dim, bias) = (self.sae.config.d_in, self.bias);
+        let Screen { tiles, lengths, most, bias_most, .. } = self.screen;
+        let row = &self.input[b * dim..][..dim];
+        let rounding = (1.2 * dim as f32 + 80.0) * (f32::EPSILON / 2.0);
+        // What the sums that underflow lose, and the rounding of the bias, twice.
+        let rest = move |bias: f32| 4.0 * f32::EPSILON * bias + 4.0 * dim as f32 * f32::MIN_POSITIVE;
+        let [x, lost] = tiles.squares()[b].map(|square| root(square, dim));
+        let [by_norm, by_lost] = [lost + rounding * (x + lost), (x + lost) * (1.0 + rounding)];
+        let error = move |[norm, lost]: [f32; 2], bias: f32| 1.001 * (by_norm * norm + by_lost * lost + rest(bias));
+        Screened {
+            pieces: move || self.pre_acts.row(b),
+            error: move |h: u32| error(lengths[h as usize], bias[h as usize].abs()),
+            most: error(*most, *bias_most),
+            exact: move |which: &[u32], out: &mut [f32]| {
+                self.isa.gather_dots(row, which, self.sae.W_enc.data(), out);
+                out.iter_mut().zip(which).for_each(|(v, &h)| *v += bias[h as usize]);
+            },
         }
-        let lengths = &self.lengths[..];
-        let sums: &Panels = pre_acts;
-        let select = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            let row = &input[b * dim..][..dim];
-            let [x, lost] = tiles.squares()[b].map(|square| root(square, dim));
-            let [by_norm, by_lost] = [lost + rounding * (x + lost), (x + lost) * (1.0 + rounding)];
-            let error = |[norm, lost]: [f32; 2], bias: f32| 1.001 * (by_norm * norm + by_lost * lost + rest(bias));
-            activation::top_k_screened(
-                isa,
-                sae.config.k,
-                &Screened {
-                    pieces: || sums.row(b),
-                    error: |h| error(lengths[h as usize], bias[h as usize].abs()),
-                    most: error(most, bias_most),
-                    exact: |which: &[u32], out: &mut [f32]| {
-                        isa.gather_dots(row, which, sae.W_enc.data(), out);
-                        out.iter_mut().zip(which).for_each(|(v, &h)| *v += bias[h as usize]);
-                    },
-                },
-                own,
-                index,
-                value,
-            )
-        };
-        let asked = || -> u64 { candidates.iter().map(|c| c.lock().expect("no panic while held").asked).sum() };
-        let before = asked();
-        let bad = activation::select(sae.config.k, sae.config.relu_after, rows, candidates, latents, select);
-        self.blunt = (asked() - before) as usize > rows * (sae.config.k + bias.len() / MOST_ASKED);
-        Some(bad)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::Activation;
-    use crate::matrix::Mat;
+    use crate::activation::{Candidates, select, top_k_screened};
+    use crate::matrix::{Latents, Mat};
     use crate::model::{Weights, Work};
     use crate::random::Stream;
 
     fn sae(d_in: usize, latents: usize, k: usize, weights: Mat, bias: Vec<f32>) -> Sae {
-        let config = Config {
-            d_in,
-            latents,
-            activation: Activation::TopK,
-            k,
-            relu_after: false,
-            tied: true,
-            decoder_bias: false,
-        };
-        Sae::new(config, Weights { W_enc: weights, W_dec: None, b_enc: bias, b_dec: None }).expect("consistent")
+        let config =
+            Config { d_in, latents, k, relu_after: false, tied: true, decoder_bias: false, ..Config::default() };
+        Sae::new(config, Weights { W_enc: weights, b_enc: bias, ..Weights::default() }).expect("consistent")
     }
 
     /// Indices and bits of every row, as the dense product gives them.
@@ -153,8 +179,13 @@ mod tests {
         let (mut screen, mut pre_acts, mut latents) = (Screen::default(), Panels::default(), Latents::default());
         let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
         pre_acts.resize(x.rows(), sae.config().latents);
-        let bad = screen.encode(sae, isa, x.data(), &mut pre_acts, &candidates, &mut latents)?;
-        assert_eq!(bad, None);
+        screen.fill(sae, sae.b_enc(), isa, x.data(), &mut pre_acts, candidates.len()).then_some(())?;
+        let sums = screen.sums(sae, sae.b_enc(), isa, x.data(), &pre_acts);
+        let Config { k, relu_after, .. } = *sae.config();
+        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+            top_k_screened(isa, k, &sums.row(b), own, index, value)
+        };
+        assert_eq!(select(k, relu_after, x.rows(), &candidates, &mut latents, find), None);
         Some(rows(&latents))
     }
 

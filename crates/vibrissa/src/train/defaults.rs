@@ -1,8 +1,10 @@
 //! Every default of training, and its reason: one rule from the data's shape and size (docs/defaults.md has the
 //! measurements).
 
+use super::matryoshka::Matryoshka;
 use super::{DataFacts, TrainOptions};
 use crate::activation::Activation;
+use crate::loss::Loss;
 use crate::model::init::Init;
 use crate::optim::{Optimizer, Schedule};
 
@@ -15,6 +17,18 @@ pub struct Wishes {
     pub tied: Option<bool>,
     pub raw_topk: Option<bool>,
     pub no_decoder_bias: Option<bool>,
+    pub activation: Option<Activation>,
+    pub free_decoder: Option<bool>,
+    pub loss: Option<Loss>,
+    pub l1: Option<f64>,
+    pub l0: Option<f64>,
+    pub kl: Option<f64>,
+    pub bandwidth: Option<f64>,
+    pub matryoshka: Option<Matryoshka>,
+    pub k_start: Option<usize>,
+    pub k_anneal: Option<u64>,
+    pub noise: Option<f64>,
+    pub dropout: Option<f64>,
     pub saes: Option<usize>,
     pub consistency: Option<f64>,
     pub reinforce: Option<bool>,
@@ -36,6 +50,13 @@ pub struct Wishes {
     pub early_stop: Option<u64>,
 }
 
+impl Wishes {
+    /// Whether rows may be scaled while training: a model with a sigmoid is not homogeneous.
+    pub fn may_scale(&self) -> bool {
+        self.activation != Some(Activation::Sigmoid) && self.loss.is_none_or(|l| l == Loss::SquaredError)
+    }
+}
+
 /// Rounds to a multiple of `unit`, at least one.
 fn round_to(value: f64, unit: f64) -> usize {
     ((value / unit).round().max(1.0) * unit) as usize
@@ -46,6 +67,9 @@ const EARLY_STOP: u64 = 10;
 
 /// So many significant digits, for people to read.
 fn round_digits(value: f64, digits: i32) -> f64 {
+    if value <= 0.0 {
+        return 1.0;
+    }
     let unit = 10f64.powi(value.log10().floor() as i32 + 1 - digits);
     ((value / unit).round() * unit * 1e12).round() / 1e12
 }
@@ -62,6 +86,12 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 /// | init | orthogonal; few rows auto | few rows cannot teach better directions than their own spectrum |
 /// | early stop | few rows: patience 10 | the best weights by validation are kept, the first ones included |
 /// | dead after | 50 H/k rows | fifty times the silence of an average latent |
+/// | activation | topk; batchtopk with prefixes | exactly k, nothing to steer |
+/// | L1 | steered until k latents are active (relu, gated) | models of one L0 can be compared |
+/// | L0 | the variance of the rows (jumprelu) | twice k costs as much as explaining nothing |
+/// | bandwidth | 0.1 √(variance/k) (jumprelu) | a tenth of what k latents that share the variance are like |
+/// | KL | variance/3k (sigmoid) | twice the mean activation costs a tenth of the variance |
+/// | free decoder | sigmoid | values below 1 need directions of other lengths |
 /// | k_aux | D/2, at most H/4 and 256 | as published, limited by its cost |
 pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
@@ -75,11 +105,37 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let share = rows / (8.0 * (latents as f64 / 2.0).min(dim));
     let few = share < 1.0;
     let reach = if few { 0.028 * share } else { 0.11 };
+    let matryoshka = wishes.matryoshka.clone().unwrap_or_default();
+    let nested = matryoshka != Matryoshka::Off;
+    let activation = wishes.activation.unwrap_or(if nested { Activation::BatchTopK } else { Activation::TopK });
+    let (sigmoid, jump) = (activation == Activation::Sigmoid, activation == Activation::JumpRelu);
+    let tied = wishes.tied.unwrap_or(false);
+    let loss = wishes.loss.unwrap_or_default();
+    // In units of the rows as loaded.
+    let spread = facts.spread / f64::from(facts.scale).powi(2);
     TrainOptions {
-        activation: Activation::TopK,
+        activation,
+        free_decoder: wishes.free_decoder.unwrap_or(sigmoid && !tied),
+        loss,
+        l1: wishes.l1,
+        l0: wishes.l0.unwrap_or(if jump { round_digits(spread, 3) } else { 0.0 }),
+        kl: wishes.kl.unwrap_or(if sigmoid { round_digits(spread / (3.0 * k as f64), 3) } else { 0.0 }),
+        bandwidth: wishes.bandwidth.unwrap_or(if jump {
+            round_digits(0.1 * (spread / k as f64).sqrt(), 3)
+        } else {
+            0.0
+        }),
+        matryoshka,
+        k_start: wishes.k_start,
+        k_anneal: match wishes.k_start {
+            Some(_) => wishes.k_anneal.unwrap_or(steps / 5),
+            None => 0,
+        },
+        noise: wishes.noise.unwrap_or(0.0),
+        dropout: wishes.dropout.unwrap_or(0.0),
         latents,
         k,
-        tied: wishes.tied.unwrap_or(false),
+        tied,
         raw_topk: wishes.raw_topk.unwrap_or(false),
         no_decoder_bias: wishes.no_decoder_bias.unwrap_or(false),
         saes: wishes.saes.unwrap_or(1),
@@ -96,7 +152,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         // Who names an optimiser gets PyTorch's numbers for it.
         beta2: wishes.beta2.unwrap_or(if wishes.optimizer.is_some() { 0.999 } else { 0.99 }),
         weight_decay: wishes.weight_decay.unwrap_or(0.0),
-        auxk: wishes.auxk.unwrap_or(1.0 / 32.0),
+        auxk: wishes.auxk.unwrap_or(if sigmoid || loss == Loss::CrossEntropy { 0.0 } else { 1.0 / 32.0 }),
         k_aux: wishes.k_aux.unwrap_or((facts.dim / 2).min(latents / 4).clamp(1, 256)),
         dead_after: wishes.dead_after.unwrap_or((50 * latents).div_ceil(k.max(1)) as u64),
         no_shuffle: wishes.no_shuffle.unwrap_or(false),

@@ -71,6 +71,7 @@ impl Pool {
             l0: s.l0.filter(|_| with_latents),
             l0_target: k.map(|k| k as f64),
             l0_distance: s.l0.zip(k).map(|(l0, k)| l0 - k as f64),
+            l0_train: None,
             dead_latents: s.dead_latents.filter(|_| with_latents),
             rare_latents: s.rare_latents.filter(|_| with_latents),
             latents: s.latents.filter(|_| with_latents),

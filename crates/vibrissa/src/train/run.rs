@@ -10,9 +10,10 @@ use crate::data::split::spread;
 use crate::error::{Error, Result};
 use crate::format::{self, write_atomically};
 use crate::loss::Losses;
-use crate::metrics::mean;
+use crate::metrics::{self, mean};
 use crate::model::Sae;
-use crate::record::{MetricsLine, Number, Ordered, SaeLine};
+use crate::model::step::Activity;
+use crate::record::{Density, MetricsLine, Number, Ordered, SaeLine};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub struct RunRows {
     pub train: Vec<usize>,
     /// Only ever looked at.
     pub test: Vec<usize>,
-    /// For early stopping, from the training side.
+    /// For early stopping and thresholds, from the training side.
     pub validation: Vec<usize>,
 }
 
@@ -162,10 +163,15 @@ impl Folder {
         ))
     }
 
+    /// The log's last line.
+    pub fn last_line(&self) -> Option<MetricsLine> {
+        let text = std::fs::read_to_string(self.metrics()).unwrap_or_default();
+        text.lines().rev().find_map(|l| serde_json::from_str(l).ok())
+    }
+
     /// Step of the log's last line, 0 without one.
     pub fn last_step(&self) -> u64 {
-        let text = std::fs::read_to_string(self.metrics()).unwrap_or_default();
-        text.lines().rev().find_map(|l| serde_json::from_str::<MetricsLine>(l).ok()).map_or(0, |m| m.step)
+        self.last_line().map_or(0, |m| m.step)
     }
 
     /// Removes what is needed no longer once the model is written.
@@ -305,7 +311,7 @@ pub fn train(
         let step = trainer.step();
         let wall_s = wall_before + started.elapsed().as_secs_f64();
         if step % line_every == 0 || step == steps {
-            let line = interval.line(&trainer, data, probe, wall_s);
+            let line = interval.line(&mut trainer, data, probe, wall_s);
             folder.append(&line)?;
             interval = Interval::default();
             if tell(Event::Line(&line)).is_break() {
@@ -322,7 +328,7 @@ pub fn train(
                 trainer.write_model(&folder.best())?;
             } else if let Some((fvu, best_epoch)) = best.filter(|&(_, e)| epoch >= e + patience) {
                 if interval.steps > 0 {
-                    folder.append(&interval.line(&trainer, data, probe, wall_s))?;
+                    folder.append(&interval.line(&mut trainer, data, probe, wall_s))?;
                 }
                 let _ = tell(Event::Stopped { best_epoch, fvu });
                 ended = true;
@@ -343,20 +349,15 @@ pub fn train(
         return Ok(Outcome::Interrupted(trainer.step()));
     }
     if trainer.step() == 0 {
-        folder.append(&Interval::default().line(&trainer, data, probe, 0.0))?;
+        folder.append(&Interval::default().line(&mut trainer, data, probe, 0.0))?;
     }
-    let saes = if best.is_some() && folder.best().exists() {
-        drop(trainer);
-        std::fs::rename(folder.best(), folder.model()).map_err(Error::io(
-            folder.model(),
-            "write",
-            "free some space and run again with --resume",
-        ))?;
-        format::read_model(&folder.model())?.saes
-    } else {
-        trainer.write_model(&folder.model())?;
-        trainer.into_saes()
-    };
+    if best.is_some() && folder.best().exists() {
+        trainer.take_back(format::read_model(&folder.best())?.saes);
+    }
+    let held_out = if rows.validation.is_empty() { &rows.train } else { &rows.validation };
+    trainer.calibrate(held_out);
+    trainer.write_model(&folder.model())?;
+    let saes = trainer.into_saes();
     folder.clear();
     Ok(Outcome::Finished(saes))
 }
@@ -369,6 +370,13 @@ fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f
     let mse = all.iter().sum::<f64>() / all.len() as f64;
     let spread = trainer.facts().spread / trainer.facts().dim as f64;
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
+}
+
+/// Latents by the share of rows in which they were active.
+fn density(activity: &Activity) -> Density {
+    let counts: Vec<u64> = activity.counts.iter().map(|&c| u64::from(c)).collect();
+    let d = metrics::Density::new(&counts, activity.rows);
+    Density { log10_from: d.log10_from, per_decade: d.per_decade, counts: d.counts, never: d.never }
 }
 
 /// Pearson and fvu of each SAE on these rows, as the weights stand.
@@ -398,32 +406,32 @@ impl Interval {
         self.reborn.resize(report.losses.len(), 0);
         self.reborn.iter_mut().zip(&report.reborn).for_each(|(sum, n)| *sum += n);
         for (sum, l) in self.losses.iter_mut().zip(&report.losses) {
-            sum.recon += l.recon;
-            sum.auxk += l.auxk;
-            sum.consistency += l.consistency;
+            sum.add(l, 1.0);
         }
     }
 
-    fn line(&self, trainer: &Trainer, data: &Dataset, probe: &[usize], wall_s: f64) -> MetricsLine {
+    fn line(&self, trainer: &mut Trainer, data: &Dataset, probe: &[usize], wall_s: f64) -> MetricsLine {
         let figures = held_out(trainer, data, probe);
+        let activity = trainer.take_activity();
         let options = trainer.options();
-        let saes = figures.into_iter().zip(trainer.activity()).enumerate().map(|(s, ((pearson, fvu), (l0, dead)))| {
-            let average = |f: fn(&Losses) -> f64| {
+        let terms = options.terms();
+        let saes = figures.into_iter().zip(activity).enumerate().map(|(s, ((pearson, fvu), (activity, dead)))| {
+            let average = |f: &dyn Fn(&Losses) -> f64| {
                 Number(self.losses.get(s).map(|l| f(l) / self.steps as f64).filter(|v| v.is_finite()))
             };
-            let mut loss = vec![("recon".to_owned(), average(|l| l.recon))];
-            if options.auxk > 0.0 {
-                loss.push(("auxk".to_owned(), average(|l| l.auxk)));
-            }
-            if options.consistency > 0.0 {
-                loss.push(("consistency".to_owned(), average(|l| l.consistency)));
-            }
-            loss.push(("total".to_owned(), average(|l| l.recon + l.auxk + l.consistency)));
+            let named = Losses::NAMES.into_iter().enumerate().filter(|(_, name)| terms.contains(name));
+            let mut loss: Vec<(String, Number)> =
+                named.map(|(i, name)| (name.to_owned(), average(&|l| l.terms()[i]))).collect();
+            loss.push(("total".to_owned(), average(&Losses::total)));
+            let seen = activity.rows > 0;
             SaeLine {
                 loss: Ordered(loss),
                 pearson,
                 fvu,
-                l0: (self.steps > 0).then_some(l0),
+                l0: seen.then(|| activity.l0()),
+                l0_target: Some(options.k as f64),
+                mean_activation: seen.then(|| activity.mean()),
+                density: seen.then(|| density(&activity)),
                 dead_latents: Some(dead as u64),
                 reborn: options.reinforce.then(|| self.reborn.get(s).map_or(0, |&n| n as u64)),
             }

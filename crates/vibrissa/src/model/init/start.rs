@@ -254,12 +254,14 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     let probe = MatRef::new(held.rows().min(512), dim, &held.data()[..held.rows().min(512) * dim]);
     let mut best: Option<(f64, f32)> = None;
     for scale in SCALES {
-        let trial = Config { decoder_bias: false, ..*config };
+        // Directions are judged by what the k largest explain, whatever selects later.
+        let (d_in, latents, k, tied) = (config.d_in, config.latents, config.k, config.tied);
+        let trial = Config { d_in, latents, k, tied, decoder_bias: false, ..Config::default() };
         let weights = Weights {
             W_enc: with(scale),
             W_dec: (!config.tied).then(|| decoder.clone()),
             b_enc: vec![0.0; latents],
-            b_dec: None,
+            ..Weights::default()
         };
         let Ok(sae) = Sae::new(trial, weights) else { continue };
         let (mut work, mut codes) = (Work::default(), Latents::default());

@@ -25,9 +25,11 @@ impl Engine {
         let mean = self.state.effect.iter().sum::<f64>() / h as f64;
         let mut weak: Vec<usize> = (0..h).filter(|&i| self.state.effect[i] <= UNIMPORTANT * mean).collect();
         weak.sort_by(|&a, &b| self.state.effect[a].total_cmp(&self.state.effect[b]).then(a.cmp(&b)));
+        let segments = self.segments.count().max(1);
+        let residual = |b: usize| self.residual.row(b * segments);
         // Weighted draws without replacement: the largest ln(u) / weight (Efraimidis & Spirakis 2006).
         let mut drawn: Vec<(f64, usize)> = (0..rows)
-            .map(|b| (f64::from(isa.dot(self.residual.row(b), self.residual.row(b))), b))
+            .map(|b| (f64::from(isa.dot(residual(b), residual(b))), b))
             .map(|(weight, b)| (crate::random::ln(stream.uniform().max(f64::MIN_POSITIVE)) / weight, b))
             .filter(|d| d.0.is_finite())
             .collect();
@@ -38,8 +40,8 @@ impl Engine {
         let strong: Vec<usize> = (0..h).filter(|i| self.state.effect[*i] > UNIMPORTANT * mean).collect();
         let length = strong.iter().map(|&i| norm(self.sae.W_enc.row(i))).sum::<f64>() / strong.len().max(1) as f64;
         let length = if length > 0.0 { (LENGTH * length) as f32 } else { 1.0 };
-        for (&i, &(_, b)) in weak.iter().zip(&drawn) {
-            let mut direction = self.residual.row(b).to_vec();
+        let directions: Vec<Vec<f32>> = drawn.iter().take(n).map(|&(_, b)| residual(b).to_vec()).collect();
+        for (&i, mut direction) in weak.iter().zip(directions) {
             normalise(isa, &mut direction);
             if let Some(decoder) = &mut self.sae.W_dec {
                 decoder.row_mut(i).copy_from_slice(&direction);
@@ -76,25 +78,16 @@ mod tests {
     use crate::matrix::{Latents, Mat};
     use crate::model::init::{Init, Sample, init};
     use crate::model::{Config, Sae, Work};
-    use crate::optim::{AdamOptions, Optimizer};
 
     fn engine(tied: bool) -> (Engine, Mat) {
         let mut s = Stream::new(3, "test", &[]);
         let x = Mat::from_vec(24, 20, (0..480).map(|_| s.normal() as f32).collect());
-        let config = Config {
-            d_in: 20,
-            latents: 60,
-            activation: Default::default(),
-            k: 3,
-            relu_after: true,
-            tied,
-            decoder_bias: !tied,
-        };
+        let config = Config { d_in: 20, latents: 60, k: 3, tied, decoder_bias: !tied, ..Config::default() };
         let none = Mat::zeros(0, 20);
         let sample = Sample { mean: &[0.0; 20], rows: none.view(), held: 0, pictures: None };
         let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
         let auxk = AuxK { coef: 1.0 / 32.0, k_aux: 8, dead_after: 1 };
-        let options = StepOptions { optimizer: Optimizer::Adam, adam: AdamOptions::default(), auxk, reinforce: true };
+        let options = StepOptions { auxk, reinforce: true, ..StepOptions::default() };
         let state = State::new(&config);
         (Engine::new(Isa::current(), sae, state, options), x)
     }
@@ -142,7 +135,7 @@ mod tests {
                 engine.step(x.view(), 1e-2, None).expect("finite");
             }
             let (before, effect) = (engine.sae().clone(), engine.state().effect.clone());
-            let residual = engine.residual.clone();
+            let (residual, segments) = (engine.residual.clone(), engine.segments.count());
             let n = engine.reinforce(&mut Stream::new(1, "reinforce", &[0, 5]));
             assert_eq!(n, 3, "one in twenty");
             let moved: Vec<usize> = (0..60).filter(|&h| engine.sae().feature(h) != before.feature(h)).collect();
@@ -157,7 +150,10 @@ mod tests {
                     let dot: f32 = r.iter().zip(&feature).map(|(a, b)| a * b).sum();
                     dot / r.iter().map(|v| v * v).sum::<f32>().sqrt()
                 };
-                assert!((0..24).any(|b| (cosine(residual.row(b)) - 1.0).abs() < 1e-5), "a direction of a residual");
+                assert!(
+                    (0..24).any(|b| (cosine(residual.row(b * segments)) - 1.0).abs() < 1e-5),
+                    "a direction of a residual"
+                );
                 assert!(
                     engine.state().W_enc.v[h * 20..][..20].iter().all(|v| *v == 0.0) && engine.sae().b_enc()[h] == 0.0
                 );

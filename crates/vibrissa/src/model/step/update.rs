@@ -1,10 +1,41 @@
 //! Phase 3 of a step: gradient and Adam of every latent, in chunks of latents that workers take.
 
 use super::super::{Config, inverse_root, thread};
+use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa};
 use crate::matrix::{ByLatent, Mat};
 use crate::optim::{Optimizer, to_unit};
 use std::sync::Mutex;
+
+/// The rows of residuals that one row of the batch has, in this order: one a prefix, the gate's, that of the dead.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segments {
+    pub prefixes: usize,
+    pub gated: bool,
+    pub aux: bool,
+}
+
+/// Whose residual a segment is.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Main,
+    Gate,
+    Dead,
+}
+
+impl Segments {
+    pub fn count(self) -> usize {
+        self.prefixes + usize::from(self.gated) + usize::from(self.aux)
+    }
+
+    fn part(self, segment: usize) -> Part {
+        match segment {
+            s if s < self.prefixes => Part::Main,
+            s if s == self.prefixes && self.gated => Part::Gate,
+            _ => Part::Dead,
+        }
+    }
+}
 
 /// What one worker needs to update a latent.
 #[derive(Debug, Default)]
@@ -22,7 +53,7 @@ pub struct Context<'a> {
     pub isa: Isa,
     pub config: &'a Config,
     pub optimizer: Optimizer,
-    pub rows: usize,
+    pub segments: Segments,
     /// -2/B.
     pub scale: f32,
     /// `x - b_dec`, or `x`.
@@ -30,6 +61,16 @@ pub struct Context<'a> {
     pub residual: &'a [f32],
     pub by_latent: &'a ByLatent,
     pub extra: Option<&'a Mat>,
+    /// λ/B of L1.
+    pub l1: f32,
+    /// Lengths of the decoder rows where they are not 1 and L1 asks.
+    pub norms: &'a [f32],
+    /// β/B times the derivative of KL, by latent.
+    pub d_kl: &'a [f32],
+    /// Derivative of the L0 penalty to one more active latent in one row.
+    pub d_l0: f32,
+    /// ε
+    pub bandwidth: f32,
     pub weight_step: AdamStep,
     pub bias_step: AdamStep,
     pub scratch: &'a [Mutex<Scratch>],
@@ -43,6 +84,10 @@ pub struct Rows<'a> {
     pub enc: [&'a mut [f32]; 3],
     pub dec: [&'a mut [f32]; 3],
     pub bias: [&'a mut [f32]; 3],
+    /// jumprelu's thresholds or the gate's biases.
+    pub second: [&'a mut [f32]; 3],
+    /// `r_mag`.
+    pub gain: [&'a mut [f32]; 3],
     pub inv_norm: &'a mut [f32],
     pub moved: &'a mut [bool],
     pub effect: &'a mut [f64],
@@ -62,16 +107,18 @@ impl<'a> Rows<'a> {
             let ((a0, a1), (b0, b1), (c0, c1)) = (a.split_at_mut(at), b.split_at_mut(at), c.split_at_mut(at));
             ([a0, b0, c0], [a1, b1, c1])
         }
-        let Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, effect, through_input } = self;
+        let Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input } = self;
         let (enc, enc1) = cut(enc, n * dim);
         let (dec, dec1) = cut(dec, n * dim);
         let (bias, bias1) = cut(bias, n);
+        let (second, second1) = cut(second, n);
+        let (gain, gain1) = cut(gain, n);
         let (inv_norm, inv_norm1) = inv_norm.split_at_mut(n.min(inv_norm.len()));
         let (moved, moved1) = moved.split_at_mut(n);
         let (effect, effect1) = effect.split_at_mut(n.min(effect.len()));
         let (through_input, through1) = through_input.split_at_mut((n / chunk * dim).min(through_input.len()));
         (
-            Rows { first, chunk, dim, enc, dec, bias, inv_norm, moved, effect, through_input },
+            Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input },
             Rows {
                 first: first + n,
                 chunk,
@@ -79,6 +126,8 @@ impl<'a> Rows<'a> {
                 enc: enc1,
                 dec: dec1,
                 bias: bias1,
+                second: second1,
+                gain: gain1,
                 inv_norm: inv_norm1,
                 moved: moved1,
                 effect: effect1,
@@ -120,13 +169,17 @@ impl<'a> Rows<'a> {
             } else {
                 self.dec.each_mut().map(|a| &mut a[i * dim..][..dim])
             };
-            let bias = self.bias.each_mut().map(|a| &mut a[i..][..1]);
+            let bias = self.bias.each_mut().map(|a| one(a, i));
+            let second = self.second.each_mut().map(|a| one(a, i));
+            let gain = self.gain.each_mut().map(|a| one(a, i));
             let through = if context.config.decoder_bias { &mut self.through_input[..dim] } else { &mut [] };
             let latent = Latent {
                 h: self.first + i,
                 enc,
                 dec,
                 bias,
+                second,
+                gain,
                 inv_norm: self.inv_norm.get_mut(i),
                 moved: &mut self.moved[i],
                 effect: self.effect.get_mut(i),
@@ -136,92 +189,186 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Value i, of none nothing.
+fn one(all: &mut [f32], i: usize) -> &mut [f32] {
+    let n = all.len().min(1);
+    &mut all[i * n..][..n]
+}
+
+/// Thresholds stay at least 0.
+fn keep_threshold(config: &Config, second: &mut [&mut [f32]; 3]) {
+    if config.activation == Activation::JumpRelu {
+        second[0][0] = second[0][0].max(0.0);
+    }
+}
+
 /// The weights and moments of one latent.
 struct Latent<'a> {
     h: usize,
     enc: [&'a mut [f32]; 3],
     dec: [&'a mut [f32]; 3],
     bias: [&'a mut [f32]; 3],
+    second: [&'a mut [f32]; 3],
+    gain: [&'a mut [f32]; 3],
     inv_norm: Option<&'a mut f32>,
     moved: &'a mut bool,
     effect: Option<&'a mut f64>,
 }
 
 impl Latent<'_> {
-    fn update(self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
-        let Context { isa, scale, weight_step, bias_step, .. } = *context;
+    fn update(mut self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
+        let Context { isa, config, scale, weight_step, bias_step, segments, bandwidth, .. } = *context;
         let (rows, values) = context.by_latent.latent(self.h);
-        let [enc, enc_m, enc_v] = self.enc;
-        let [dec, dec_m, dec_v] = self.dec;
-        let [bias, bias_m, bias_v] = self.bias;
+        let [enc, enc_m, enc_v] = self.enc.each_mut().map(|a| &mut **a);
+        let [dec, dec_m, dec_v] = self.dec.each_mut().map(|a| &mut **a);
         if rows.is_empty() && context.extra.is_none() {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
                 return;
             }
             let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step);
-            isa.adam_zero(bias, bias_m, bias_v, &bias_step);
+            for [w, m, v] in [&mut self.bias, &mut self.second, &mut self.gain] {
+                isa.adam_zero(w, m, v, &bias_step);
+            }
+            keep_threshold(config, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
                     let square = isa.adam_zero(dec, dec_m, dec_v, &weight_step);
-                    to_unit(isa, dec, square);
+                    if !config.free_decoder {
+                        to_unit(isa, dec, square);
+                    }
                 }
             }
             return;
         }
         *self.moved = true;
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
-        let direction: &[f32] = if context.config.tied { enc } else { dec };
+        let direction: &[f32] = if config.tied { enc } else { dec };
+        let count = segments.count() as u32;
+        // A division for each entry, spared where it divides by one.
+        let place =
+            |r: u32| if count == 1 { (r, Part::Main) } else { (r / count, segments.part((r % count) as usize)) };
 
         // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction, in one pass
-        // over the residuals; along = (gradient of the direction) · direction.
+        // over the residuals; along = (gradient of the direction) · direction. The gate's loss spares the direction.
         let coef = &mut own.coef[..rows.len()];
-        coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
-        let d_dir = if context.config.tied { &mut own.enc } else { &mut own.dec };
+        for ((c, &a), &r) in coef.iter_mut().zip(values).zip(rows) {
+            *c = if place(r).1 == Part::Gate { 0.0 } else { a * scale * inv };
+        }
+        let d_dir = if config.tied { &mut own.enc } else { &mut own.dec };
         d_dir.fill(0.0);
         own.d_pre.resize(rows.len(), 0.0);
         isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, d_dir);
-        let (mut d_bias, mut along) = (0.0f32, 0.0f32);
+        let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
+        let l1 = context.l1 * norm;
+        let d_kl = context.d_kl.get(self.h).copied().unwrap_or(0.0);
+        let threshold = self.second[0].first().copied().unwrap_or(0.0);
+        let gain = self.gain[0].first().map_or(1.0, |r| r.exp());
+        let (mut d_bias, mut d_second, mut d_gain) = (0.0f32, 0.0f32, 0.0f32);
+        let (mut d_pre_sum, mut along, mut sum) = (0.0f32, 0.0f32, 0.0f32);
         own.rows.clear();
+        let (watched, mut effect) = (self.effect.is_some(), 0.0f64);
         for ((&r, &a), d_pre) in rows.iter().zip(values).zip(&mut own.d_pre) {
+            // What reaches the latent from the reconstruction.
             let d = scale * inv * *d_pre;
-            *d_pre = d;
-            own.rows.push(if (r as usize) < context.rows { r } else { r - context.rows as u32 });
-            d_bias += d;
-            along = a.mul_add(d, along);
-        }
-        if let Some(effect) = self.effect {
-            // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d_pre is scale · r·w.
-            let main = rows.iter().zip(values).zip(&own.d_pre).filter(|l| (*l.0.0 as usize) < context.rows);
-            for ((_, &a), &d) in main {
-                *effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
+            let (b, part) = place(r);
+            own.rows.push(b);
+            if watched && part == Part::Main {
+                // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d is scale · r·w.
+                effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
             }
+            if part != Part::Gate {
+                along = a.mul_add(d, along);
+            }
+            let d = match (part, config.activation) {
+                (Part::Dead, Activation::Gated) => {
+                    d_second += d;
+                    d
+                }
+                (Part::Dead, _) => {
+                    d_bias += d;
+                    d
+                }
+                (Part::Gate, _) => {
+                    sum += a;
+                    d_second += d + l1;
+                    d + l1
+                }
+                (Part::Main, Activation::TopK | Activation::BatchTopK | Activation::Relu) => {
+                    sum += a;
+                    let d = d + l1;
+                    d_bias += d;
+                    d
+                }
+                (Part::Main, Activation::JumpRelu) => {
+                    sum += a;
+                    let d = d + l1;
+                    if a == 0.0 || a - threshold < 0.5 * bandwidth {
+                        d_second -= (threshold * d + context.d_l0) / bandwidth;
+                    }
+                    let d = if a > 0.0 { d } else { 0.0 };
+                    d_bias += d;
+                    d
+                }
+                (Part::Main, Activation::Gated) => {
+                    if a > 0.0 {
+                        d_bias += d;
+                        d_gain += d * (a - self.bias[0][0]);
+                        d * gain
+                    } else {
+                        0.0
+                    }
+                }
+                (Part::Main, Activation::Sigmoid) => {
+                    sum += a;
+                    let d = (d + l1 + d_kl) * a * (1.0 - a);
+                    d_bias += d;
+                    d
+                }
+            };
+            *d_pre = d;
+            d_pre_sum += d;
         }
-        // The direction has unit length: the part of its gradient along it is removed.
+        if let Some(total) = &mut self.effect {
+            **total += effect;
+        }
         if let Some(extra) = context.extra {
             along += isa.dot(extra.row(self.h), direction) * inv;
             isa.add_scaled(d_dir, inv, extra.row(self.h));
         }
-        isa.add_scaled(d_dir, -along * inv * inv, direction);
+        if config.free_decoder {
+            // ‖w‖ of the L1 penalty.
+            if l1 > 0.0 && norm > 0.0 {
+                isa.add_scaled(d_dir, context.l1 * sum / norm, direction);
+            }
+        } else {
+            // The direction has unit length: the part of its gradient along it is removed.
+            isa.add_scaled(d_dir, -along * inv * inv, direction);
+        }
         // Gradient to the encoder row.
-        if !context.config.tied {
+        if !config.tied {
             own.enc.fill(0.0);
         }
         isa.add_rows(&mut own.enc, &own.d_pre, &own.rows, context.input);
         if !through_input.is_empty() {
-            isa.add_scaled(through_input, d_bias, enc);
+            isa.add_scaled(through_input, d_pre_sum, enc);
         }
 
         let square = isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
-        // SparseAdam belongs to the rows of all three parameters of a latent.
+        // SparseAdam belongs to the rows of all parameters of a latent.
         let bias_step =
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
-        isa.adam(bias, bias_m, bias_v, &[d_bias], &bias_step);
+        for ([w, m, v], d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
+            isa.adam(w, m, v, &[d][..w.len()], &bias_step);
+        }
+        keep_threshold(config, &mut self.second);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
                 let square = isa.adam(dec, dec_m, dec_v, &own.dec, &weight_step);
-                to_unit(isa, dec, square);
+                if !config.free_decoder {
+                    to_unit(isa, dec, square);
+                }
             }
         }
     }

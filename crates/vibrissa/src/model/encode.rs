@@ -1,0 +1,261 @@
+//! Encoding: one dense product (or its screen), then the selection that the activation asks for.
+
+use super::{Config, Sae, Work, sigmoid, thread};
+use crate::activation::above::{Thresholds, above, above_screened, cut_batch, select_any};
+use crate::activation::{self, Activation, Candidates};
+use crate::kernels::Isa;
+use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// Which pre-activations become latents. Training differs from inference in some activations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rule {
+    /// The k largest of a row.
+    TopK { k: usize, relu_after: bool },
+    /// The B·k largest of the batch, above 0.
+    BatchTopK { k: usize },
+    /// All above `threshold - margin`; those not above the threshold get the value 0.
+    Above { margin: f32 },
+    /// All, through the sigmoid.
+    All,
+}
+
+/// Shares of the last batch's smallest kept value above which this batch's are looked for, one after the other.
+const GUESSES: [f32; 3] = [0.9, 0.6, 0.0];
+
+#[allow(non_snake_case)]
+impl Sae {
+    /// `latents = activation((x - b_dec) W_encᵀ + b_enc)`, as inference has it: batchtopk compares with its threshold.
+    ///
+    /// # Shapes
+    /// `x [B, D]` → `latents [B, H]`.
+    ///
+    /// # Errors
+    /// The number of the first row whose pre-activations are not finite.
+    pub fn encode(
+        &self,
+        isa: Isa,
+        x: MatRef,
+        work: &mut Work,
+        latents: &mut Latents,
+    ) -> std::result::Result<(), usize> {
+        let Config { activation, k, relu_after, .. } = self.config;
+        let rule = match activation {
+            Activation::TopK => Rule::TopK { k, relu_after },
+            Activation::Sigmoid => Rule::All,
+            _ => Rule::Above { margin: 0.0 },
+        };
+        self.encode_by(rule, isa, x, work, latents)?;
+        if activation == Activation::Gated {
+            self.magnitudes(latents, true);
+        }
+        Ok(())
+    }
+
+    /// Lets k latents a row be active on these rows, where the activation asks for a threshold: relu and gated begin with
+    /// negative biases, jumprelu and batchtopk with thresholds. A sigmoid begins with mean activations about k/H.
+    pub fn begin_sparse(&mut self, isa: Isa, x: MatRef) {
+        let Config { activation, k, latents, .. } = self.config;
+        if matches!(activation, Activation::TopK) {
+            return;
+        }
+        if activation == Activation::Sigmoid {
+            let target = (k as f64 / latents as f64).clamp(1e-3, 0.5);
+            return self.b_enc.fill((target / (1.0 - target)).ln() as f32);
+        }
+        let (mut work, mut codes) = (Work::default(), Latents::default());
+        let _ = self.encode_by(Rule::BatchTopK { k }, isa, x, &mut work, &mut codes);
+        let least = work.least_kept();
+        match activation {
+            Activation::Relu => self.b_enc.iter_mut().for_each(|b| *b -= least),
+            Activation::Gated => self.b_gate.iter_mut().for_each(|b| *b -= least),
+            _ => self.threshold.fill(least),
+        }
+    }
+
+    /// Sets the threshold of a batchtopk model so that `k` latents a row are active on these rows, in the mean: half-way
+    /// between the smallest value that stays and the largest that does not. `fill(i, out)` gives the rows in pieces of at
+    /// most `size`, `rows` in all.
+    pub fn calibrate(
+        &mut self,
+        isa: Isa,
+        k: usize,
+        rows: usize,
+        size: usize,
+        mut fill: impl FnMut(std::ops::Range<usize>, MatMut),
+    ) {
+        let (mut work, mut codes) = (Work::default(), Latents::default());
+        let mut x = Mat::zeros(size.min(rows), self.config.d_in);
+        let begin = self.threshold[0];
+        for share in [0.5, 0.0] {
+            self.threshold[0] = share * begin;
+            let mut values: Vec<u32> = Vec::new();
+            for from in (0..rows).step_by(size.max(1)) {
+                let n = size.min(rows - from);
+                fill(from..from + n, x.top_mut(n));
+                let _ = self.encode_by(Rule::Above { margin: 0.0 }, isa, x.top(n), &mut work, &mut codes);
+                (0..n).for_each(|b| values.extend(codes.row(b).1.iter().map(|v| v.to_bits())));
+            }
+            if values.len() > rows * k {
+                // Positive floats are in the order of their bits.
+                let (above, &mut next, _) = values.select_nth_unstable_by(rows * k, |a, b| b.cmp(a));
+                let last = above.iter().min().map_or(next, |&v| v);
+                let half = 0.5 * (f32::from_bits(last) + f32::from_bits(next));
+                // Neighbours have nothing between them: the lower one keeps the upper.
+                self.threshold[0] = if half < f32::from_bits(last) { half } else { f32::from_bits(next) };
+                return;
+            }
+        }
+    }
+
+    /// The bias of what is selected by: the gate's, or that of the latents.
+    fn bias(&self) -> &[f32] {
+        if self.config.activation == Activation::Gated { &self.b_gate } else { &self.b_enc }
+    }
+
+    /// [`Sae::encode`] by a rule; of a gated model the latents are `π` where it is above 0.
+    pub(super) fn encode_by(
+        &self,
+        rule: Rule,
+        isa: Isa,
+        x: MatRef,
+        work: &mut Work,
+        latents: &mut Latents,
+    ) -> std::result::Result<(), usize> {
+        let (rows, dim) = (x.rows(), self.config.d_in);
+        assert_eq!(x.cols(), dim, "rows of another width than the model");
+        work.prepare(rows, &self.config);
+        if let Some(b_dec) = &self.b_dec {
+            let centred = &mut work.centred.data_mut()[..rows * dim];
+            centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+                out.copy_from_slice(b_dec);
+                isa.residual(x.row(b), out);
+            });
+        }
+        let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, .. } = work;
+        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
+        let bias = self.bias();
+        *screened = rule != Rule::All
+            && screen.pays(isa, rows, &self.config)
+            && screen.fill(self, bias, isa, input, pre_acts, candidates.len());
+        if !*screened {
+            let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
+            pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
+                let first = p * Panels::WIDTH;
+                let n = out.len() / rows;
+                let w = &self.W_enc.data()[first * dim..(first + n) * dim];
+                let mut spill = spill[thread()].lock().expect("no panic while held");
+                isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
+            });
+        }
+        let pre_acts = &*pre_acts;
+        let sums = screened.then(|| screen.sums(self, bias, isa, input, pre_acts));
+        let asked =
+            |of: &[Mutex<Candidates>]| -> u64 { of.iter().map(|c| c.lock().expect("no panic while held").asked).sum() };
+        let before = asked(candidates);
+        let exceed = |t: &Thresholds, b: usize, own: &mut Candidates| match &sums {
+            Some(sums) => above_screened(isa, t, &sums.row(b), own),
+            None => above(isa, t, pre_acts.row(b), own),
+        };
+        let mut bad = None;
+        match rule {
+            Rule::TopK { k, relu_after } => {
+                bad =
+                    activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| match &sums {
+                        Some(sums) => activation::top_k_screened(isa, k, &sums.row(b), own, index, value),
+                        None => activation::top_k(isa, k, || pre_acts.row(b), own, index, value),
+                    });
+            }
+            Rule::BatchTopK { k } => {
+                for share in GUESSES {
+                    let t = Thresholds { each: &[share * *guess], margin: 0.0 };
+                    select_any(rows, room, candidates, latents, |b, own| exceed(&t, b, own));
+                    if latents.count() >= rows * k || t.each[0] == 0.0 {
+                        break;
+                    }
+                }
+                *guess = cut_batch(rows * k, latents, bits);
+            }
+            Rule::Above { margin } => {
+                let t = Thresholds { each: &self.threshold, margin };
+                select_any(rows, room, candidates, latents, |b, own| {
+                    let n = exceed(&t, b, own);
+                    if margin > 0.0 {
+                        let (index, value) = own.found(n);
+                        for (&h, v) in index.iter().zip(value) {
+                            if *v <= t.at(h as usize) + margin {
+                                *v = 0.0;
+                            }
+                        }
+                    }
+                    n
+                });
+            }
+            Rule::All => {
+                latents.resize(rows, self.config.latents);
+                let (len, index, value, capacity) = latents.parts_mut();
+                len.fill(capacity as u32);
+                let each = index.par_chunks_mut(capacity).zip(value.par_chunks_mut(capacity));
+                each.enumerate().for_each(|(b, (index, value))| {
+                    for (first, p) in pre_acts.row(b) {
+                        for (j, &p) in p.iter().enumerate() {
+                            (index[first + j], value[first + j]) = ((first + j) as u32, sigmoid(p));
+                        }
+                    }
+                });
+            }
+        }
+        if *screened {
+            let asked = (asked(candidates) - before) as usize;
+            screen.judge(asked, rows, &self.config);
+        }
+        bad.map_or(Ok(()), Err)
+    }
+
+    /// Turns `π > 0` of a gated model into its latents, `max((π - b_gate) exp(r_mag) + b_enc, 0)`; zeros are dropped or
+    /// stay.
+    pub(super) fn magnitudes(&self, latents: &mut Latents, drop: bool) {
+        let (len, index, value, capacity) = latents.parts_mut();
+        let rows = len.par_iter_mut().zip(index.par_chunks_mut(capacity)).zip(value.par_chunks_mut(capacity));
+        rows.for_each(|((len, index), value)| {
+            let mut kept = 0;
+            for j in 0..*len as usize {
+                let h = index[j] as usize;
+                let m = (value[j] - self.b_gate[h]).mul_add(self.r_mag[h].exp(), self.b_enc[h]).max(0.0);
+                (index[kept], value[kept]) = (index[j], m);
+                kept += usize::from(!drop || m > 0.0);
+            }
+            *len = kept as u32;
+        });
+    }
+
+    /// Exact pre-activations of some latents on the batch that was encoded last.
+    ///
+    /// # Shapes
+    /// `x [B, D]`, `which` ascending → `out [B, which.len()]`.
+    pub(super) fn pre_acts_of(&self, isa: Isa, x: MatRef, which: &[u32], work: &mut Work, out: &mut Panels) {
+        let (rows, dim) = (x.rows(), self.config.d_in);
+        out.resize(rows, which.len());
+        let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
+        gathered.resize_with(spill.len(), Mutex::default);
+        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
+        let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);
+        panels.zip(which.par_chunks(Panels::WIDTH)).for_each(|(out, which)| {
+            if *screened {
+                let mut own = gathered[thread()].lock().expect("no panic while held");
+                let (w, bias) = &mut *own;
+                w.clear();
+                bias.clear();
+                which.iter().for_each(|&h| w.extend_from_slice(self.W_enc.row(h as usize)));
+                bias.extend(which.iter().map(|&h| self.bias()[h as usize]));
+                let mut spill = spill[thread()].lock().expect("no panic while held");
+                isa.dots(input, w, bias, dim, out, &mut spill);
+            } else {
+                for (b, out) in out.chunks_exact_mut(which.len()).enumerate() {
+                    out.iter_mut().zip(which).for_each(|(o, &h)| *o = pre_acts.get(b, h as usize));
+                }
+            }
+        });
+    }
+}
