@@ -120,6 +120,7 @@ pub struct Sums<'a> {
 
 impl Sums<'_> {
     /// One row: its approximate values, their errors, and the way to the exact ones.
+    #[allow(clippy::type_complexity)] // closures have no shorter names
     pub fn row<'s>(
         &'s self,
         b: usize,
