@@ -23,6 +23,7 @@ pub mod plot;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod sweep;
 pub mod train;
 
 pub use error::{Error, Result};

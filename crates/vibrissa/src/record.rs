@@ -3,6 +3,7 @@
 
 pub mod analysis;
 pub mod columns;
+pub mod sweep;
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;

@@ -419,6 +419,14 @@ impl<'a> Trainer<'a> {
         Ok(Trainer { began, ..Trainer::with(data, rows, facts, options, saes, states) })
     }
 
+    /// What decides the weights that [`Trainer::new`] begins with: equal texts begin equal.
+    pub fn beginning(options: &TrainOptions) -> String {
+        let o = options;
+        let k = if o.init == Init::Auto || o.activation != Activation::TopK { o.k } else { 0 };
+        let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
+        format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
+    }
+
     /// Continues from a checkpoint.
     pub fn resume(
         data: &'a Dataset,

@@ -21,6 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Its options name an activation, the terms of a loss and an optimiser.
     ("train", &["data", "format", "model", "metrics", "record", "activation", "loss", "optim", "kernels", "matrix"]),
     ("report", &["plot", "record"]),
+    // Trainers in company: rows are read here, models written, records made.
+    ("sweep", &["train", "data", "format", "model", "record", "matrix"]),
     ("analysis", &["data", "format", "model", "metrics", "record", "kernels", "matrix"]),
 ];
 

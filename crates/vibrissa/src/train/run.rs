@@ -225,7 +225,7 @@ impl Folder {
 }
 
 /// A hash of what decides the result: a checkpoint continues only the run it came from.
-fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts, rows: &RunRows) -> String {
+pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts, rows: &RunRows) -> String {
     let mut hash = blake3::Hasher::new();
     hash.update(data.how_read().as_bytes());
     hash.update(serde_json::to_string(options).expect("plain data").as_bytes());
@@ -364,7 +364,7 @@ pub fn train(
 
 /// Squared error of the validation rows against the spread of the training rows (so that one row has a figure too), mean
 /// over the SAEs; `None` where it is not finite.
-fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
+pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
     let pool = evaluate(&trainer.saes(), &trainer.facts().mean, data, rows, false, &mut |_, _| ());
     let all = pool.mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;

@@ -1,0 +1,121 @@
+//! What `vibrissa sweep` found: a record a cell, and what the cells say together.
+
+use super::{Number, Ordered, Reconstruction, Scores, finite};
+use serde::{Deserialize, Serialize};
+
+/// Schema of [`SweepRecord`].
+pub const SWEEP_SCHEMA: &str = "vibrissa.sweep/1";
+/// Schema of [`CellRecord`].
+pub const CELL_SCHEMA: &str = "vibrissa.cell/1";
+
+/// How a cell ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// Trained to its last step.
+    #[default]
+    Finished,
+    /// Stopped by halving: others of the same k were better.
+    Stopped,
+    /// Its numbers left the finite.
+    Failed,
+}
+
+/// One cell of the grid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CellRecord {
+    /// [`CELL_SCHEMA`].
+    pub schema: String,
+    /// Its values in the order of the grid, such as `k=16 lr=0.001`; the name of its folder under `cells/`.
+    pub name: String,
+    /// The same without the seed: cells of one configuration differ by their seed alone.
+    pub configuration: String,
+    /// Values by the name of the option.
+    pub values: Ordered<String>,
+    /// Hash of what decides its result.
+    pub hash: String,
+    /// Activation.
+    pub activation: String,
+    /// H.
+    pub latents: u64,
+    /// Active latents a row that were asked for.
+    pub k: u64,
+    /// How it ended.
+    pub ended: Ended,
+    /// Steps done, and steps planned.
+    pub step: u64,
+    /// See `step`.
+    pub steps: u64,
+    /// Seconds in its steps alone, beside others that were trained at the same time.
+    #[serde(with = "finite")]
+    pub seconds: Option<f64>,
+    /// Squared error of the validation rows against the spread of the training rows: what cells are chosen by.
+    #[serde(with = "finite")]
+    pub validation_fvu: Option<f64>,
+    /// On the held-out rows; of cells that were stopped nothing.
+    pub scores: Option<Scores>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A configuration: the mean of its seeds, and how far they are apart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigurationRecord {
+    /// See [`CellRecord::configuration`].
+    pub name: String,
+    /// Finished cells.
+    pub seeds: u64,
+    /// Mean L0 of the held-out rows.
+    pub l0: Number,
+    /// Mean fvu of the held-out rows.
+    pub fvu: Number,
+    /// Half of the 95 % confidence interval of that mean (Student's t over seeds); nothing for one seed.
+    pub fvu_band: Number,
+    /// Mean Pearson r.
+    pub pearson: Number,
+    /// Mean number of latents that no held-out row used.
+    pub dead_latents: Number,
+    /// Mean validation fvu.
+    pub validation_fvu: Number,
+    /// Whether no other configuration has both a smaller L0 and a smaller fvu.
+    pub front: bool,
+}
+
+/// A sweep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SweepRecord {
+    /// [`SWEEP_SCHEMA`].
+    pub schema: String,
+    /// What was trained on.
+    pub data: String,
+    /// Options that the grid varies, in its order.
+    pub keys: Vec<String>,
+    /// Rows trained on, chosen by, and held out.
+    pub training_rows: u64,
+    /// See `training_rows`.
+    pub validation_rows: u64,
+    /// See `training_rows`.
+    pub test_rows: u64,
+    /// Whether hopeless cells were stopped early.
+    pub halving: bool,
+    /// All cells, in the order of the grid.
+    pub cells: Vec<CellRecord>,
+    /// What seeds have in common.
+    pub configurations: Vec<ConfigurationRecord>,
+    /// The configuration with the smallest validation fvu.
+    pub best: Option<String>,
+    /// The configuration of the front beyond which more active latents pay least: furthest below the line between the
+    /// ends of the front, fvu against log L0.
+    pub knee: Option<String>,
+    /// The mean of the training rows, as the baseline.
+    pub mean_image: Reconstruction,
+    /// Seconds of the whole sweep, all sessions.
+    #[serde(with = "finite")]
+    pub seconds: Option<f64>,
+    /// Version that wrote it.
+    pub tool_version: String,
+}
