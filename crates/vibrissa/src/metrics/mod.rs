@@ -4,6 +4,7 @@
 //! All sums are f64 and taken in row order, so neither the batch size of the caller's threads nor their number changes
 //! a bit of the result; only [`Evaluation::merge`] and another batching of the same rows may change the last digits.
 
+pub mod perceptual;
 mod row;
 mod ssim;
 
