@@ -152,7 +152,7 @@ def resolved(run, *keys):
 
 def scores(record):
     """The figures of one evaluation that are worth keeping."""
-    keep = ("pearson", "mse", "fvu", "cosine", "ssim", "psnr", "l0", "dead_latents", "rare_latents", "latents")
+    keep = ("pearson", "mse", "fvu", "cosine", "ssim", "perceptual", "psnr", "l0", "dead_latents", "rare_latents", "latents")
     brief = lambda s: {k: s[k] for k in keep if k in s} | {"by_class": {n: {k: c[k] for k in ("rows", "pearson", "mse") if k in c} for n, c in s.get("by_class", {}).items()}}
     return {"rows": record["rows"], "saes": [brief(s) for s in record["saes"]], "ensemble": brief(record["ensemble"]), "mean_image": brief(record["mean_image"])}
 

@@ -93,6 +93,7 @@ fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
         show::figure(s.fvu),
         show::figure(s.cosine),
         show::figure(s.ssim),
+        show::figure(s.perceptual),
         s.psnr.map_or("–".into(), |v| format!("{v:.2}")),
         l0,
         whole(s.dead_latents),
@@ -108,6 +109,7 @@ fn plain(r: &Reconstruction) -> Scores {
         fvu: r.fvu,
         cosine: r.cosine,
         ssim: r.ssim,
+        perceptual: r.perceptual,
         psnr: r.psnr,
         ..Scores::default()
     }
@@ -115,7 +117,7 @@ fn plain(r: &Reconstruction) -> Scores {
 
 /// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.
 pub fn report(record: &EvalRecord) -> String {
-    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "PSNR dB", "L0", "unused", "rare"];
+    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "perceptual", "PSNR dB", "L0", "unused", "rare"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (i, sae) in record.saes.iter().enumerate() {
         rows.push(line(&format!("SAE {i}"), record.rows, &sae.scores));

@@ -305,7 +305,7 @@ fn eval_json_has_the_schema_it_says() {
     let saes = json["saes"].as_array().expect("a list");
     assert_eq!(saes.len(), 2);
     for sae in saes {
-        for key in ["pearson", "mse", "fvu", "cosine", "ssim", "psnr", "l0"] {
+        for key in ["pearson", "mse", "fvu", "cosine", "ssim", "perceptual", "psnr", "l0"] {
             assert!(sae[key].is_f64(), "{key}: {sae}");
         }
         for key in ["dead_latents", "rare_latents"] {
@@ -313,7 +313,7 @@ fn eval_json_has_the_schema_it_says() {
         }
         assert_eq!(sae["latents"], 48);
     }
-    for key in ["pearson", "mse", "fvu", "cosine", "ssim", "psnr"] {
+    for key in ["pearson", "mse", "fvu", "cosine", "ssim", "perceptual", "psnr"] {
         assert!(json["ensemble"][key].is_f64() && json["mean_image"][key].is_number(), "{key}: {json}");
     }
     assert_eq!(json["ensemble"].get("l0"), Some(&Value::Null), "the mean of several has no L0 of its own");
@@ -344,6 +344,7 @@ fn eval_without_classes_or_pictures() {
         assert_eq!(json["saes"][0]["by_class"], serde_json::json!({}));
         assert_eq!(json["mean_image"]["by_class"], serde_json::json!({}));
         assert_eq!(json["saes"][0]["ssim"], Value::Null, "rows of numbers have no SSIM");
+        assert_eq!(json["saes"][0]["perceptual"], Value::Null);
         json["rows"].as_u64().expect("a number")
     };
     assert_eq!(count("all"), 200);

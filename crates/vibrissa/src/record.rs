@@ -207,6 +207,9 @@ pub struct Reconstruction {
     /// Mean structural similarity.
     #[serde(with = "finite")]
     pub ssim: Option<f64>,
+    /// Mean perceptual distance, 0 to 1; lower is better.
+    #[serde(with = "finite")]
+    pub perceptual: Option<f64>,
     /// Mean peak signal-to-noise ratio, dB.
     #[serde(with = "finite")]
     pub psnr: Option<f64>,
@@ -231,6 +234,9 @@ pub struct Scores {
     /// Mean structural similarity.
     #[serde(with = "finite")]
     pub ssim: Option<f64>,
+    /// Mean perceptual distance, 0 to 1; lower is better.
+    #[serde(with = "finite")]
+    pub perceptual: Option<f64>,
     /// Mean peak signal-to-noise ratio, dB.
     #[serde(with = "finite")]
     pub psnr: Option<f64>,

@@ -4,6 +4,7 @@
 //! All sums are f64 and taken in row order, so neither the batch size of the caller's threads nor their number changes
 //! a bit of the result; only [`Evaluation::merge`] and another batching of the same rows may change the last digits.
 
+pub mod perceptual;
 mod row;
 mod ssim;
 
@@ -11,6 +12,7 @@ pub use row::{CONSTANT, PSNR_CAP, RowMetrics, psnr, row_metrics};
 pub use ssim::{PictureShape, Ssim, WINDOW};
 
 use crate::matrix::MatRef;
+use perceptual::{Bank, Scratch};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,8 @@ pub struct Summary {
     pub cosine: Option<f64>,
     /// Mean over rows of SSIM ([`Ssim::mean`]); `None` unless rows are pictures of at least 11×11 pixels.
     pub ssim: Option<f64>,
+    /// Mean over rows of the perceptual distance ([`perceptual`]; lower is better); `None` unless rows are pictures.
+    pub perceptual: Option<f64>,
     /// Mean over rows of the PSNR in dB ([`RowMetrics::psnr`], at most [`PSNR_CAP`] a row).
     pub psnr: Option<f64>,
     /// Mean number of latents ≠ 0 a row.
@@ -100,6 +104,7 @@ impl Density {
 struct Contribution {
     row: RowMetrics,
     ssim: f64,
+    perceptual: f64,
     distance: f64,
 }
 
@@ -112,6 +117,7 @@ struct Group {
     residual: f64,
     cosine: f64,
     ssim: f64,
+    perceptual: f64,
     psnr: f64,
     constant_rows: u64,
     /// The first row: sums are taken around it, so that a large mean costs no digits. `[D]`
@@ -134,6 +140,7 @@ impl Group {
         self.residual += c.row.residual;
         self.cosine += c.row.cosine;
         self.ssim += c.ssim;
+        self.perceptual += c.perceptual;
         self.psnr += c.row.psnr;
         self.constant_rows += u64::from(c.row.constant);
         self.distance += c.distance;
@@ -159,6 +166,7 @@ impl Group {
         self.residual += other.residual;
         self.cosine += other.cosine;
         self.ssim += other.ssim;
+        self.perceptual += other.perceptual;
         self.psnr += other.psnr;
         self.constant_rows += other.constant_rows;
         self.latent_rows += other.latent_rows;
@@ -202,6 +210,7 @@ pub struct Evaluation {
     dim: usize,
     latents: usize,
     ssim: Option<Ssim>,
+    bank: Option<Bank>,
     /// One a class, and a last one for rows without a label.
     groups: Vec<Group>,
 }
@@ -214,7 +223,8 @@ impl Evaluation {
     /// If `shape` does not have `dim` values.
     pub fn new(dim: usize, classes: usize, shape: Option<PictureShape>, latents: usize) -> Evaluation {
         assert!(shape.is_none_or(|s| s.dim() == dim), "the shape has the width of the rows");
-        Evaluation { dim, latents, ssim: shape.and_then(Ssim::new), groups: vec![Group::default(); classes + 1] }
+        let (ssim, bank) = (shape.and_then(Ssim::new), shape.filter(|s| s.dim() > 0).map(|s| Bank::new(s, 1.0)));
+        Evaluation { dim, latents, ssim, bank, groups: vec![Group::default(); classes + 1] }
     }
 
     /// Adds a batch of rows and their reconstructions; `labels` has one class a row, or is empty (rows then count
@@ -255,14 +265,15 @@ impl Evaluation {
             }
         }
         let mut contributions = vec![Contribution::default(); x.rows()];
-        let (known, template) = (&self.groups, &self.ssim);
+        let (known, template, bank) = (&self.groups, &self.ssim, &self.bank);
         contributions.par_iter_mut().enumerate().with_min_len(8).for_each_init(
-            || template.clone(),
-            |ssim, (b, out)| {
+            || (template.clone(), Scratch::default()),
+            |(ssim, scratch), (b, out)| {
                 let (row, recon) = (x.row(b), recon(b));
                 *out = Contribution {
                     row: row_metrics(row, recon),
                     ssim: ssim.as_mut().map_or(0.0, |s| s.mean(row, recon)),
+                    perceptual: bank.as_ref().map_or(0.0, |bank| bank.distance(row, recon, scratch)),
                     distance: row::squared_distance(row, &known[groups[b]].origin),
                 };
             },
@@ -336,7 +347,7 @@ impl Evaluation {
             self.dim == other.dim
                 && self.latents == other.latents
                 && self.groups.len() == other.groups.len()
-                && self.ssim.as_ref().map(Ssim::shape) == other.ssim.as_ref().map(Ssim::shape),
+                && self.bank.as_ref().map(Bank::shape) == other.bank.as_ref().map(Bank::shape),
             "only evaluations of the same kind merge"
         );
         self.groups.iter_mut().zip(&other.groups).for_each(|(a, b)| a.merge(b));
@@ -373,6 +384,7 @@ impl Evaluation {
             fvu: variance.map(|v| total(|g| g.residual) / v),
             cosine: mean(|g| g.cosine),
             ssim: self.ssim.as_ref().and_then(|_| mean(|g| g.ssim)),
+            perceptual: self.bank.as_ref().and_then(|_| mean(|g| g.perceptual)),
             psnr: mean(|g| g.psnr),
             constant_rows: groups.iter().map(|g| g.constant_rows).sum(),
             latents: (self.latents > 0).then_some(self.latents as u64),

@@ -67,7 +67,8 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
     let (mut residual, mut variance) = (0.0, 0.0);
     let mut ssim = Ssim::new(shape().unwrap()).unwrap();
     let mut s = Summary { rows: which.len() as u64, latents: Some(H as u64), ..Summary::default() };
-    let mut sums = [0.0f64; 5];
+    let (bank, mut scratch) = (Bank::new(shape().unwrap(), 1.0), Scratch::default());
+    let mut sums = [0.0f64; 6];
     let mut active = vec![0u64; H];
     for &b in which {
         let (x, recon) = (x.row(b), recon.row(b));
@@ -77,13 +78,14 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
         }
         let row = row_metrics(x, recon);
         s.constant_rows += u64::from(row.constant);
-        for (sum, v) in sums.iter_mut().zip([row.pearson, row.mse, row.cosine, ssim.mean(x, recon), row.psnr]) {
+        let of_pictures = [ssim.mean(x, recon), bank.distance(x, recon, &mut scratch)];
+        for (sum, v) in sums.iter_mut().zip([row.pearson, row.mse, row.cosine, row.psnr].iter().chain(&of_pictures)) {
             *sum += v / n;
         }
         let (indices, values) = latents(b);
         indices.iter().zip(values).filter(|(_, v)| *v != 0.0).for_each(|(&h, _)| active[h as usize] += 1);
     }
-    [s.pearson, s.mse, s.cosine, s.ssim, s.psnr] = sums.map(Some);
+    [s.pearson, s.mse, s.cosine, s.psnr, s.ssim, s.perceptual] = sums.map(Some);
     s.fvu = Some(residual / variance);
     let l0 = active.iter().sum::<u64>() as f64 / n;
     s.l0 = Some(l0);
@@ -95,7 +97,7 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
 }
 
 fn assert_close(got: &Summary, want: &Summary, tolerance: f64) {
-    let floats = |s: &Summary| [s.pearson, s.mse, s.fvu, s.cosine, s.ssim, s.psnr, s.l0, s.l0_fraction];
+    let floats = |s: &Summary| [s.pearson, s.mse, s.fvu, s.cosine, s.ssim, s.perceptual, s.psnr, s.l0, s.l0_fraction];
     for (i, (g, w)) in floats(got).into_iter().zip(floats(want)).enumerate() {
         assert_eq!(g.is_some(), w.is_some(), "value {i}: {got:?} against {want:?}");
         let (g, w) = (g.unwrap_or(0.0), w.unwrap_or(0.0));
@@ -175,7 +177,8 @@ fn wide_rows_are_summed_over_every_column() {
     e.add_against(x.view(), &vec![0.0; d], &[1, 0]);
     let squares: f64 = x.row(1).iter().map(|&v| f64::from(v * v)).sum();
     assert!((e.overall().fvu.unwrap() - squares / (squares / 2.0)).abs() < 1e-12);
-    assert_eq!((e.overall().ssim, e.overall().l0, e.overall().latents), (None, None, None));
+    assert_eq!((e.overall().ssim, e.overall().perceptual), (None, None));
+    assert_eq!((e.overall().l0, e.overall().latents), (None, None));
 }
 
 #[test]
@@ -243,4 +246,13 @@ fn latents_are_counted_where_not_zero() {
 #[should_panic(expected = "label 4 of 4 classes")]
 fn a_label_out_of_range_panics() {
     Evaluation::new(1, 4, None, 1).count_latents(Some(4), &[], &[]);
+}
+
+#[test]
+fn small_pictures_have_a_perceptual_distance_and_no_ssim() {
+    let mut e = Evaluation::new(12, 0, Some((1, 3, 4).into()), 0);
+    let x = Mat::from_vec(1, 12, (0..12).map(|i| i as f32 / 12.0).collect());
+    e.add_against(x.view(), &[0.5; 12], &[]);
+    let s = e.overall();
+    assert!(s.ssim.is_none() && s.perceptual.is_some_and(|d| d > 0.05 && d < 1.0), "{s:?}");
 }

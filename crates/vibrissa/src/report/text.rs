@@ -175,6 +175,9 @@ pub fn method(report: &Report, words: &Words) -> Vec<(String, String)> {
     .iter()
     .map(|(name, text)| (words.get(name), if text.is_empty() { score.clone() } else { words.get(text) }))
     .collect();
+    if report.eval.is_some_and(|e| e.mean_image.scores.perceptual.is_some()) {
+        out.push((words.get("perceptual"), words.get("m_perceptual_t")));
+    }
     if report.analysis.ensemble.is_some() {
         out.push(("MMCS, MCC".into(), words.get("ensemble_note")));
     }
@@ -195,38 +198,39 @@ pub struct Cells {
 
 /// What the run itself measured: each SAE, by class, and the mean image.
 pub fn measured(report: &Report, words: &Words) -> Option<Cells> {
-    macro_rules! five {
+    macro_rules! six {
         ($s:expr) => {
-            [$s.pearson, $s.mse, $s.fvu, $s.ssim, $s.psnr]
+            [$s.pearson, $s.mse, $s.fvu, $s.ssim, $s.perceptual, $s.psnr]
         };
     }
     let eval = report.eval?;
-    let row = |name: String, rows: u64, figures: [Option<f64>; 5]| {
-        let figures = figures.into_iter().zip([4, 5, 4, 4, 2]);
+    let row = |name: String, rows: u64, figures: [Option<f64>; 6]| {
+        let figures = figures.into_iter().zip([4, 5, 4, 4, 4, 2]);
         let figures = figures.map(|(v, digits)| fixed(Number(v), digits));
         [name, count(rows)].into_iter().chain(figures).collect::<Vec<String>>()
     };
     let saes = eval.saes.iter().enumerate();
     let mut rows: Vec<Vec<String>> =
-        saes.map(|(i, s)| row(format!("{} {i}", words.get("sae")), eval.rows, five!(s.scores))).collect();
+        saes.map(|(i, s)| row(format!("{} {i}", words.get("sae")), eval.rows, six!(s.scores))).collect();
     // By class the mean of all, where there are several.
     let of = if eval.saes.len() > 1 {
-        rows.push(row(words.get("mean_of_saes"), eval.rows, five!(eval.ensemble.scores)));
+        rows.push(row(words.get("mean_of_saes"), eval.rows, six!(eval.ensemble.scores)));
         &eval.ensemble
     } else {
         &eval.saes[0]
     };
     for (name, c) in &of.by_class.0 {
-        rows.push(row(format!("{} {name}", words.get("class")), c.rows, five!(c.scores)));
+        rows.push(row(format!("{} {name}", words.get("class")), c.rows, six!(c.scores)));
     }
-    rows.push(row(words.get("mean_image"), eval.rows, five!(eval.mean_image.scores)));
+    rows.push(row(words.get("mean_image"), eval.rows, six!(eval.mean_image.scores)));
     let heading = match eval.split.as_deref() {
         Some("train") => "held_train",
         Some("folds") => "held_folds",
         _ => "held_out",
     };
     let head = [String::new(), words.get("rows"), words.get("pearson")].into_iter();
-    let head = head.chain(["mse", "fvu", "SSIM", "PSNR dB"].map(str::to_owned)).collect();
+    let perceptual = words.get("perceptual");
+    let head = head.chain(["mse", "fvu", "SSIM", &perceptual, "PSNR dB"].map(str::to_owned)).collect();
     let of = eval.data.as_ref().map_or(String::new(), |d| format!(" ({d})"));
     Some(Cells { title: words.get(heading) + &of, head, rows })
 }

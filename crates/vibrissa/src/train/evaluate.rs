@@ -67,6 +67,7 @@ impl Pool {
             fvu: s.fvu,
             cosine: s.cosine,
             ssim: s.ssim,
+            perceptual: s.perceptual,
             psnr: s.psnr.filter(|_| self.pictures),
             l0: s.l0.filter(|_| with_latents),
             l0_target: k.map(|k| k as f64),
@@ -96,11 +97,18 @@ impl Pool {
 
 /// PSNR needs a peak, which only pictures have.
 fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
-    let psnr = s.psnr.filter(|_| pictures);
-    Reconstruction { pearson: s.pearson, mse: s.mse, fvu: s.fvu, cosine: s.cosine, ssim: s.ssim, psnr }
+    Reconstruction {
+        pearson: s.pearson,
+        mse: s.mse,
+        fvu: s.fvu,
+        cosine: s.cosine,
+        ssim: s.ssim,
+        perceptual: s.perceptual,
+        psnr: s.psnr.filter(|_| pictures),
+    }
 }
 
-/// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM). `tick(done, total)` after each batch.
+/// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM and the perceptual distance). `tick(done, total)` after each batch.
 ///
 /// # Shapes
 /// `mean [D]`; all SAEs take rows of D values.
