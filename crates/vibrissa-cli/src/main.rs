@@ -11,6 +11,7 @@ mod pictures;
 mod prune;
 mod report;
 mod show;
+mod sweep;
 mod table;
 mod train;
 
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Train on a folder of images, MNIST's idx files, arrays, or synthetic rows
     Train(Box<train::TrainArgs>),
+    /// Train a grid of configurations together and compare them
+    Sweep(Box<sweep::SweepArgs>),
     /// Say how good trained models are on given data
     Eval(Box<eval::EvalArgs>),
     /// Rank the features of a run by importance, and say what each one does
@@ -88,6 +91,7 @@ fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
         .map_err(|e| vibrissa::Error::option("--threads", "threads that can be started", threads, e.to_string()))?;
     pool.install(|| match cli.command {
         Command::Train(args) => train::run(*args),
+        Command::Sweep(args) => sweep::run(*args),
         Command::Eval(args) => eval::run(*args),
         Command::Analyze(args) => analyze::run(*args),
         Command::Merge(args) => analyze::merge(args),

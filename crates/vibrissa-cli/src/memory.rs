@@ -29,7 +29,7 @@ pub fn check(options: &TrainOptions, dim: usize) -> Result<()> {
 }
 
 /// Bytes of memory and swap; `None` where the system does not say.
-fn total() -> Option<f64> {
+pub fn total() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kib = |key: &str| -> Option<f64> {
         text.lines().find_map(|l| l.strip_prefix(key))?.split_whitespace().next()?.parse().ok()

@@ -3,11 +3,11 @@
 mod options;
 mod screen;
 
-pub use options::{SplitArgs, TrainArgs, settings};
+pub use options::{FileOptions, ModelArgs, SplitArgs, TrainArgs, settings};
 
 use crate::data::{DataArgs, open};
 use crate::{eval, memory, part, pictures, show};
-use options::{About, FileOptions};
+use options::About;
 use screen::{Screen, describe, warn_small, warn_sparsity};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ use vibrissa::train::{DataFacts, TrainOptions, check_width};
 use vibrissa::{Error, Result};
 
 /// Ctrl-C sets the flag; a second one ends the program at once.
-fn interrupt() -> Arc<AtomicBool> {
+pub fn interrupt() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
     let _ = ctrlc::set_handler(move || {
@@ -111,24 +111,11 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         args.resume && config_path.exists() && (trained || folder.last().exists() || folder.0.join("folds").exists());
     folder.create()?;
     let _alone = folder.lock()?;
-    let about = About {
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        data: args.data.clone(),
-        rows: data.originals(),
-        columns: data.dim(),
-        classes: data.classes().to_vec(),
-        names: part::names_hash(&data),
-        training_rows: rows.train.len(),
-        test_rows: rows.test.len(),
-        threads: rayon::current_num_threads(),
-        isa: Isa::current().name().into(),
-        pictures: data.shape().map(|s| [s.width, s.height, s.channels]),
-    };
     let config = FileOptions {
         data: picture_settings(&options.data, &data),
         split: options.split.clone(),
         train: options.train.resolved(&resolved),
-        about: Some(about),
+        about: Some(about(&args.data, &data, &rows)),
     };
     if begun && !trained {
         refuse_changes(&FileOptions::read(&config_path)?, &config, &folder)?;
@@ -219,6 +206,23 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     pictures::write(&folder.0, &saes, &data, &rows, folder.last_step() > 0)?;
     eprintln!("\nlook at {0}/features.png and {0}/reconstructions.png; figures: {0}/eval.json", folder.0.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a run is made with.
+pub fn about(spec: &str, data: &Dataset, rows: &RunRows) -> About {
+    About {
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        data: spec.to_owned(),
+        rows: data.originals(),
+        columns: data.dim(),
+        classes: data.classes().to_vec(),
+        names: part::names_hash(data),
+        training_rows: rows.train.len(),
+        test_rows: rows.test.len(),
+        threads: rayon::current_num_threads(),
+        isa: Isa::current().name().into(),
+        pictures: data.shape().map(|s| [s.width, s.height, s.channels]),
+    }
 }
 
 /// What is made from the model after the last step, in this order.
@@ -366,7 +370,7 @@ fn early_check(wishes: &Wishes) -> Result<()> {
 }
 
 /// Size and colour as they came out, so that an evaluation reads data in the same way.
-fn picture_settings(args: &DataArgs, data: &Dataset) -> DataArgs {
+pub fn picture_settings(args: &DataArgs, data: &Dataset) -> DataArgs {
     let mut out = args.clone();
     if let Some(shape) = data.shape() {
         out.size = Some(format!("{}x{}", shape.width, shape.height));

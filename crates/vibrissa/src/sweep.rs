@@ -248,7 +248,11 @@ impl<'a> Sweep<'a> {
                 }
                 beginnings.insert(key.clone(), saes);
             }
-            Trainer::new(self.data, self.rows.train.clone(), facts, options, Some(beginnings[&key].clone()))?
+            // The same weights in a model of its own.
+            let config = options.model(self.facts.dim);
+            let own = beginnings[&key].iter().map(|s| Sae::new(config, s.clone().into_weights()));
+            let own: Vec<Sae> = own.collect::<Result<_>>()?;
+            Trainer::new(self.data, self.rows.train.clone(), facts, options, Some(own))?
         };
         r.step = trainer.step();
         r.trainer = Some(trainer);

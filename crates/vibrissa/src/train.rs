@@ -13,8 +13,10 @@ use crate::format::{self, Model, ModelConfig, Pictures, Progress};
 use crate::kernels::Isa;
 use crate::loss::{AuxK, Loss, Losses, Penalties, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
+use crate::metrics::PictureShape;
+use crate::metrics::perceptual::{Bank, Scratch};
 use crate::model::init::{Init, Sample, init};
-use crate::model::step::{Activity, Engine, State, Step, StepOptions};
+use crate::model::step::{Activity, Engine, RowTerm, State, Step, StepOptions};
 use crate::model::{Config, Output, Sae};
 use crate::optim::{AdamOptions, Optimizer, Schedule};
 use crate::random::Stream;
@@ -22,6 +24,7 @@ use matryoshka::Matryoshka;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// Everything that decides what is trained and how, resolved: the keys of `config.toml`.
@@ -67,6 +70,9 @@ pub struct TrainOptions {
     /// Steps of that.
     #[serde(skip_serializing_if = "is_default", default)]
     pub k_anneal: u64,
+    /// λ of the perceptual distance of pictures, beside the squared error.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub perceptual: f64,
     /// Denoising: the input gets Gaussian noise of so many standard deviations of the data.
     #[serde(skip_serializing_if = "is_default", default)]
     pub noise: f64,
@@ -142,6 +148,7 @@ impl TrainOptions {
         number("--l0", self.l0, self.l0 >= 0.0, "0 or more")?;
         number("--kl", self.kl, self.kl >= 0.0, "0 or more")?;
         number("--bandwidth", self.bandwidth, self.bandwidth >= 0.0, "above 0")?;
+        number("--perceptual", self.perceptual, self.perceptual >= 0.0, "0 or more")?;
         number("--noise", self.noise, self.noise >= 0.0, "0 or more")?;
         number("--dropout", self.dropout, (0.0..1.0).contains(&self.dropout), "0 to below 1")?;
         self.check_together()?;
@@ -216,6 +223,12 @@ impl TrainOptions {
         if entropy && gated {
             return both("--activation gated", "--loss cross-entropy", "the loss of the gate is a squared error");
         }
+        if entropy && self.perceptual > 0.0 {
+            return both("--perceptual", "--loss cross-entropy", "it stands beside a squared error");
+        }
+        if self.reinforce && self.perceptual > 0.0 {
+            return both("--reinforce", "--perceptual", "effects are measured on the squared error alone");
+        }
         if self.reinforce && (entropy || self.matryoshka != Matryoshka::Off) {
             let other = if entropy { "--loss cross-entropy" } else { "--matryoshka" };
             return both("--reinforce", other, "effects are measured on the squared error of the whole");
@@ -279,7 +292,7 @@ impl TrainOptions {
             self.l0 > 0.0,
             self.kl > 0.0,
             self.activation == Activation::Gated,
-            false,
+            self.perceptual > 0.0,
             self.auxk > 0.0,
             self.consistency > 0.0,
         ];
@@ -351,6 +364,8 @@ pub struct Trainer<'a> {
     steps: u64,
     batch: Mat,
     corrupted: Mat,
+    /// The filters of the perceptual distance, with scratch of each thread.
+    bank: Option<(Bank, Vec<Mutex<Scratch>>)>,
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
     began: Option<&'static str>,
@@ -377,6 +392,10 @@ impl<'a> Trainer<'a> {
         options.check()?;
         let config = options.model(facts.dim);
         config.check()?;
+        if options.perceptual > 0.0 && data.shape().is_none() {
+            let remedy = "leave it out: rows of numbers have no edges";
+            return Err(Error::option("--perceptual", "pictures", "rows of numbers", remedy));
+        }
         if rows.is_empty() {
             return Err(Error::option(
                 "data",
@@ -456,6 +475,11 @@ impl<'a> Trainer<'a> {
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let per_epoch = rows.len().div_ceil(options.batch) as u64;
         let steps = options.steps.unwrap_or(options.epochs * per_epoch);
+        let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
+            let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
+            let threads = rayon::current_num_threads().max(1);
+            (Bank::new(shape, facts.scale), (0..threads).map(|_| Mutex::default()).collect())
+        });
         let gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
         } else {
@@ -464,6 +488,7 @@ impl<'a> Trainer<'a> {
         Trainer {
             batch: Mat::zeros(options.batch.min(rows.len()), facts.dim),
             corrupted: Mat::default(),
+            bank,
             order: rows.clone(),
             data,
             rows,
@@ -599,12 +624,20 @@ impl<'a> Trainer<'a> {
             shared = consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.gradients);
         }
         let k = Some(self.options.k_at(self.step));
+        let bank = self.bank.as_ref();
+        let see = bank.map(|(bank, scratch)| {
+            move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
+                let own = &scratch[rayon::current_thread_index().unwrap_or(0)];
+                bank.distance_and_gradient(x, recon, gradient, &mut own.lock().expect("no panic while held"))
+            }
+        });
+        let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
         let mut losses = Vec::with_capacity(self.engines.len());
         for (s, engine) in self.engines.iter_mut().enumerate() {
             let drawn = Stream::new(self.options.seed, "prefixes", &[s as u64, self.step]);
             let prefixes = self.options.matryoshka.lengths(self.options.latents, drawn);
             let extra = self.gradients.get(s).map(|g| (g, shared));
-            losses.push(engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra })?);
+            losses.push(engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })?);
         }
         let units = 1.0 / self.units();
         for l in &mut losses {

@@ -419,6 +419,74 @@ fn sigmoid() {
     check_all(Activation::Sigmoid, 48);
 }
 
+/// A term beside the squared error, ¼ Σ (recon - x)⁴ here, reaches all latents and weighs λ V.
+#[test]
+fn a_term_beside_the_squared_error() {
+    let term = |x: &[f32], y: &[f32], gradient: &mut [f32]| -> f64 {
+        gradient.iter_mut().zip(x.iter().zip(y)).for_each(|(g, (x, y))| *g = (y - x).powi(3));
+        x.iter().zip(y).map(|(x, y)| 0.25 * f64::from(y - x).powi(4)).sum()
+    };
+    let lambda = 0.3;
+    for (tied, nested, auxk) in [(false, false, false), (true, false, true), (false, true, true)] {
+        let base = Case {
+            activation: Activation::BatchTopK,
+            tied,
+            free: false,
+            bias: true,
+            entropy: false,
+            nested,
+            auxk,
+            l1: 0.0,
+            l0: 0.0,
+            kl: 0.0,
+        };
+        let (sae, x, held) = point(&base);
+        let p = params(&base, &sae);
+        let rows: Vec<Vec<f64>> = (0..B).map(|b| x.row(b).iter().map(|&v| f64::from(v)).collect()).collect();
+        let weight = lambda * spread(&rows) / B as f64;
+        let value = |p: &Params| -> f64 {
+            let each = (0..B).map(|b| {
+                let y = decode(p, &held.latents(&base, p, x.row(b), b).0, H);
+                y.iter().zip(&rows[b]).map(|(y, x)| 0.25 * (y - x).powi(4)).sum::<f64>()
+            });
+            weight * each.sum::<f64>() / B as f64
+        };
+        let mut numeric = held.gradient(&base, &p, &x);
+        for t in 0..4 {
+            let mut own: Vec<f64> = Vec::new();
+            for i in 0..p[t].len() {
+                let mut at = p.clone();
+                at[t][i] += 1e-5;
+                let up = value(&at);
+                at[t][i] -= 2e-5;
+                own.push((up - value(&at)) / 2e-5);
+            }
+            if t == 1 {
+                for (g, w) in own.chunks_mut(D).zip(p[1].chunks(D)) {
+                    let along: f64 = g.iter().zip(w).map(|(g, w)| g * w).sum();
+                    g.iter_mut().zip(w).for_each(|(g, w)| *g -= along * w);
+                }
+            }
+            numeric[t].iter_mut().zip(own).for_each(|(a, b)| *a += b);
+        }
+        let mut engine = base.engine(Isa::current(), sae.clone());
+        let prefixes: &[usize] = if nested { &PREFIXES } else { &[] };
+        let step = Step { prefixes, perceptual: Some((lambda, &term)), ..Step::new(x.view(), 1e-3) };
+        let losses = engine.step_on(&step).expect("finite");
+        assert!((losses.perceptual - value(&p)).abs() <= 2e-5 * value(&p), "{} {}", losses.perceptual, value(&p));
+        let state = engine.state();
+        for ((name, want), moments) in
+            NAMES.iter().zip(&numeric).zip([&state.W_enc, &state.W_dec, &state.b_enc, &state.b_dec])
+        {
+            let size = want.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+            for (i, (&m, &want)) in moments.m.iter().zip(want).enumerate() {
+                let got = f64::from(m) / (1.0 - 0.9);
+                assert!((got - want).abs() <= 2e-5 * size, "{name}[{i}] of {base:?}: {got} against {want}");
+            }
+        }
+    }
+}
+
 /// AuxK trains the encoder of dead latents, which nothing else reaches (in one well-known library it does not).
 #[test]
 fn auxk_reaches_the_encoder_of_dead_latents() {

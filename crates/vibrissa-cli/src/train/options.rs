@@ -227,6 +227,9 @@ pub struct ModelArgs {
     /// Steps of that [default: a fifth]
     #[arg(long, value_name = "STEPS", help_heading = "Training", requires = "k_start")]
     pub k_anneal: Option<u64>,
+    /// Pictures: weight of a perceptual distance (edges and shades) beside the squared error, such as 0.1 [default: 0]
+    #[arg(long, value_name = "LAMBDA", help_heading = "Training", allow_negative_numbers = true)]
+    pub perceptual: Option<f64>,
     /// Denoising: Gaussian noise on the input, in standard deviations of the data [default: 0]
     #[arg(long, value_name = "SIGMA", help_heading = "Training", allow_negative_numbers = true)]
     pub noise: Option<f64>,
@@ -285,6 +288,7 @@ impl ModelArgs {
             matryoshka: self.matryoshka.or(o.matryoshka),
             k_start: self.k_start.or(o.k_start),
             k_anneal: self.k_anneal.or(o.k_anneal),
+            perceptual: self.perceptual.or(o.perceptual),
             noise: self.noise.or(o.noise),
             dropout: self.dropout.or(o.dropout),
             saes: self.saes.or(o.saes),
@@ -331,6 +335,7 @@ impl ModelArgs {
             matryoshka: self.matryoshka.clone(),
             k_start: self.k_start,
             k_anneal: self.k_anneal,
+            perceptual: self.perceptual,
             noise: self.noise,
             dropout: self.dropout,
             saes: self.saes,
@@ -404,6 +409,7 @@ impl ModelArgs {
             matryoshka: Some(o.matryoshka.clone()).filter(|m| *m != Matryoshka::Off),
             k_start: o.k_start,
             k_anneal: o.k_start.map(|_| o.k_anneal),
+            perceptual: Some(o.perceptual).filter(|v| *v > 0.0),
             noise: Some(o.noise).filter(|v| *v > 0.0),
             dropout: Some(o.dropout).filter(|v| *v > 0.0),
             saes: Some(o.saes),

@@ -47,8 +47,12 @@ impl Default for StepOptions {
     }
 }
 
+/// A term of the loss of each row beside its error: takes the row and its reconstruction, writes its gradient to the
+/// reconstruction, gives its value.
+pub type RowTerm<'a> = dyn Fn(&[f32], &[f32], &mut [f32]) -> f64 + Sync + 'a;
+
 /// One batch, and what changes from step to step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Step<'a> {
     /// What is encoded `[B, D]`.
     pub x: MatRef<'a>,
@@ -63,12 +67,15 @@ pub struct Step<'a> {
     pub prefixes: &'a [usize],
     /// A gradient to the decoder directions `[H, D]` from outside (consistency), with its loss.
     pub extra: Option<(&'a Mat, f64)>,
+    /// λ and a perceptual distance: adds `λ V` times its mean over rows, V = Σ‖x - mean(x)‖²/B of the batch, detached, so
+    /// that λ has no units. Needs a linear output.
+    pub perceptual: Option<(f64, &'a RowTerm<'a>)>,
 }
 
 impl<'a> Step<'a> {
     /// A plain step.
     pub fn new(x: MatRef<'a>, lr: f64) -> Step<'a> {
-        Step { x, target: x, lr, k: None, prefixes: &[], extra: None }
+        Step { x, target: x, lr, k: None, prefixes: &[], extra: None, perceptual: None }
     }
 }
 
@@ -198,6 +205,7 @@ struct RowLoss {
     /// `Σ latent ‖W_dec‖`
     l1: f64,
     auxk: f64,
+    perceptual: f64,
 }
 
 /// A model in training.
@@ -469,6 +477,9 @@ impl Engine {
         if self.segments.aux {
             losses.auxk = self.decode_dead(step);
         }
+        if let Some((lambda, term)) = step.perceptual {
+            losses.perceptual = self.perceive(step, lambda, term);
+        }
         self.regroup(step);
         let Penalties { l0, kl: beta, .. } = self.options.penalties;
         self.d_l0 = 0.0;
@@ -491,6 +502,30 @@ impl Engine {
             self.d_kl.extend(each.iter().map(|e| (beta * e.1 / rows as f64) as f32));
         }
         losses
+    }
+
+    /// Adds a perceptual term to the residuals of all prefixes: every latent serves the whole reconstruction.
+    fn perceive(&mut self, step: &Step, lambda: f64, term: &RowTerm) -> f64 {
+        let (rows, dim, isa) = (step.target.rows(), step.target.cols(), self.isa);
+        let weight = lambda * spread(step.target, 0, 1, &mut self.column_sums) / rows as f64;
+        let (prefixes, segments) = (self.segments.prefixes, self.segments.count());
+        let scratch = &self.scratch;
+        let residual = &mut self.residual.data_mut()[..segments * rows * dim];
+        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let Scratch { enc: recon, dec: gradient, .. } = &mut *own;
+            recon.resize(dim, 0.0);
+            gradient.resize(dim, 0.0);
+            let x = step.target.row(b);
+            recon.copy_from_slice(x);
+            isa.add_scaled(recon, -(prefixes as f32), &all[(prefixes - 1) * dim..][..dim]);
+            loss.perceptual = term(x, recon, gradient);
+            // -2/B times what is added is λ V/B times the gradient.
+            for out in all[..prefixes * dim].chunks_exact_mut(dim) {
+                isa.add_scaled(out, (-0.5 * weight) as f32, gradient);
+            }
+        });
+        weight * self.row_loss.iter().map(|l| l.perceptual).sum::<f64>() / rows as f64
     }
 
     /// Entries by latent, with the row of `residual` that each learns from.

@@ -156,7 +156,19 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub fn create(&self) -> Result<()> {
-        std::fs::create_dir_all(self.0.join("checkpoints")).map_err(Error::io(
+        self.make(&self.0.join("checkpoints"))
+    }
+
+    /// Makes the folder alone, without what a run needs in it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create_bare(&self) -> Result<()> {
+        self.make(&self.0)
+    }
+
+    fn make(&self, path: &Path) -> Result<()> {
+        std::fs::create_dir_all(path).map_err(Error::io(
             &self.0,
             "make the run folder",
             "choose an --out that can be written",

@@ -1,0 +1,410 @@
+//! `vibrissa sweep`: a grid of configurations, trained together, and what they say together.
+
+use crate::data::open;
+use crate::train::{FileOptions, ModelArgs, about, interrupt, picture_settings};
+use crate::{memory, pictures, show};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use vibrissa::data::split;
+use vibrissa::format::{self, write_atomically};
+use vibrissa::record::sweep::{CellRecord, Ended, SWEEP_SCHEMA, SweepRecord};
+use vibrissa::record::{self, Scores};
+use vibrissa::sweep::judge::{best, configurations, knee};
+use vibrissa::sweep::{Cell, Event, Sweep, SweepOptions};
+use vibrissa::train::defaults::resolve;
+use vibrissa::train::evaluate::evaluate;
+use vibrissa::train::run::{Folder, RunRows};
+use vibrissa::train::{DataFacts, TrainOptions};
+use vibrissa::{Error, Result};
+
+/// Train a grid of configurations and compare them on one frontier of sparsity and fidelity.
+#[derive(Args, Debug)]
+pub struct SweepArgs {
+    /// What to train on, as in vibrissa train
+    #[arg(value_name = "DATA")]
+    pub data: String,
+    /// Folder for everything the sweep makes; it must not exist yet, or be empty
+    #[arg(long, value_name = "SWEEP")]
+    pub out: PathBuf,
+    /// Options and their values, such as: latents=512,1024 k=16,32,64 lr=0.001,0.003 seed=1,2,3 activation=topk,relu
+    /// (any option of vibrissa train; ; in place of , where values have commas)
+    #[arg(long, value_name = "OPTION=VALUES", num_args = 1.., required = true)]
+    pub grid: Vec<String>,
+    /// Stop hopeless configurations early: at 1/8, 1/4 and 1/2 of the steps the better half of each k goes on
+    #[arg(long)]
+    pub halving: bool,
+    /// Go on where a sweep was stopped; cells that are there stay, the grid may have grown
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub options: FileOptions,
+}
+
+/// Options that a grid cannot vary, and why.
+const NOT_HERE: [(&str, &str); 8] = [
+    ("from", "cells begin alike"),
+    ("saes", "a cell is one SAE; vary the seed"),
+    ("consistency", "a cell is one SAE"),
+    ("early-stop", "halving stops what is hopeless"),
+    ("augment-each-epoch", "all cells see the same rows"),
+    ("no-shuffle", "all cells see the rows in one order"),
+    ("checkpoint-every", "cells are saved every half minute"),
+    ("keep", "cells keep their last weights"),
+];
+
+/// `key=a,b` as the key and its values.
+fn axis(text: &str) -> Result<(String, Vec<String>)> {
+    let example = "write for example k=16,32,64";
+    let Some((key, values)) = text.split_once('=') else {
+        return Err(Error::option("--grid", "OPTION=VALUES", text, example));
+    };
+    let key = key.trim().trim_start_matches('-').replace('_', "-");
+    let separator = if values.contains(';') { ';' } else { ',' };
+    let values: Vec<String> = values.split(separator).map(|v| v.trim().to_owned()).collect();
+    if values.iter().any(String::is_empty) {
+        return Err(Error::option("--grid", "a value after each comma", text, example));
+    }
+    for (i, value) in values.iter().enumerate() {
+        if values[..i].contains(value) {
+            return Err(Error::option("--grid", "each value once", format!("{key}={value} twice"), "leave one out"));
+        }
+    }
+    if let Some((_, why)) = NOT_HERE.iter().find(|n| n.0 == key) {
+        return Err(Error::option("--grid", "an option that cells may differ in", key, why.to_string()));
+    }
+    let flags = ModelArgs::augment_args(clap::Command::new("sweep"));
+    let names: Vec<String> =
+        flags.get_arguments().map(|a| a.get_long().unwrap_or(a.get_id().as_str()).to_owned()).collect();
+    if !names.contains(&key) {
+        let known: Vec<&str> =
+            names.iter().map(String::as_str).filter(|n| NOT_HERE.iter().all(|(not, _)| not != n)).collect();
+        return Err(Error::option("--grid", format!("one of {}", known.join(", ")), key, "see vibrissa train --help"));
+    }
+    Ok((key, values))
+}
+
+/// Options with one value put in.
+fn with(options: &ModelArgs, key: &str, value: &str) -> Result<ModelArgs> {
+    let mut table = toml::Table::try_from(options).expect("plain data");
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    table.insert(key.to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())));
+    // Steps and epochs are two ways to say one thing.
+    match key {
+        "steps" => table.remove("epochs"),
+        "epochs" => table.remove("steps"),
+        _ => None,
+    };
+    table.try_into().map_err(|e: toml::de::Error| {
+        let why = e.message().replace('\n', " ");
+        Error::option("--grid", format!("a value of --{key} ({why})"), value, "see vibrissa train --help")
+    })
+}
+
+/// All cells of a grid: the last option varies fastest.
+fn cells(grid: &[(String, Vec<String>)], base: &ModelArgs) -> Result<Vec<(Vec<(String, String)>, ModelArgs)>> {
+    let mut all = vec![(Vec::new(), base.clone())];
+    for (key, values) in grid {
+        let mut next = Vec::with_capacity(all.len() * values.len());
+        for (own, options) in &all {
+            for value in values {
+                let mut own: Vec<(String, String)> = own.clone();
+                own.push((key.clone(), value.clone()));
+                next.push((own, with(options, key, value)?));
+            }
+        }
+        all = next;
+    }
+    Ok(all)
+}
+
+/// Rows that cells are chosen by, at most.
+const JUDGES: usize = 4096;
+
+/// Sweeps.
+pub fn run(args: SweepArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let stop = interrupt();
+    let (folder, options) = (Folder(args.out.clone()), args.options);
+    if folder.in_use() && !args.resume {
+        return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out, or --resume"));
+    }
+    let grid: Vec<(String, Vec<String>)> = args.grid.iter().map(|g| axis(g)).collect::<Result<_>>()?;
+    for (i, (key, _)) in grid.iter().enumerate() {
+        if grid[..i].iter().any(|g| g.0 == *key) {
+            return Err(Error::option("--grid", "each option once", format!("{key} twice"), "put its values together"));
+        }
+    }
+    for (option, given) in [
+        ("--saes", options.train.saes.is_some_and(|n| n > 1)),
+        ("--from", options.train.from.is_some()),
+        ("--folds", options.split.folds.is_some()),
+        ("--augment-each-epoch", options.train.augment_each_epoch == Some(true)),
+    ] {
+        if given {
+            return Err(Error::option(option, "no such option in a sweep", "it", "leave it out: a cell is one SAE"));
+        }
+    }
+    let cells = cells(&grid, &options.train)?;
+    let wishes = options.train.wishes(None)?;
+    let load = options.data.options(wishes.seed.unwrap_or(42))?;
+    let mut data = open(&args.data, &load)?;
+    let split = options.split.divide(&data)?;
+    let group = options.split.group.as_deref();
+    let fraction = (JUDGES as f64 / split.train.len().max(1) as f64).min(0.1);
+    let (train, validation) = split::validation(&data, &split, fraction, group)?;
+    let rows = RunRows {
+        train: data.with_variants(&train),
+        test: data.without_variants(&split.test),
+        validation: data.without_variants(&validation),
+    };
+    let wishes: Vec<_> = cells.iter().map(|c| c.1.wishes(None)).collect::<Result<_>>()?;
+    let may_scale = wishes.iter().all(|w| w.may_scale());
+    let facts = DataFacts::gather(&mut data, &rows.train, may_scale);
+    let mut resolved: Vec<Cell> = Vec::with_capacity(cells.len());
+    for ((values, _), wishes) in cells.iter().zip(&wishes) {
+        // Few rows would stop early by themselves: cells are compared by the same steps.
+        let own = TrainOptions { early_stop: None, ..resolve(wishes, &facts) };
+        let cell = Cell { values: values.clone(), options: own };
+        let named =
+            |e: Error| Error::option("--grid", "cells that can be", format!("{} ({e})", cell.name()), "change it");
+        cell.options.check().map_err(named)?;
+        cell.options.model(facts.dim).check().map_err(named)?;
+        memory::check(&cell.options, facts.dim)?;
+        resolved.push(cell);
+    }
+    describe(&args.data, &rows, &resolved, args.halving);
+    folder.create_bare()?;
+    let _alone = folder.lock()?;
+    let sweep = Sweep {
+        folder: folder.0.clone(),
+        data: &data,
+        rows: &rows,
+        facts: &facts,
+        cells: resolved,
+        options: SweepOptions { halving: args.halving, memory: memory::total().map_or(4e9, |t| 0.5 * t) },
+    };
+    for (i, (_, own)) in cells.iter().enumerate() {
+        let cell = sweep.cell_folder(i);
+        let path = cell.0.join("config.toml");
+        if path.exists() {
+            continue;
+        }
+        cell.create()?;
+        let config = FileOptions {
+            data: picture_settings(&options.data, &data),
+            split: options.split.clone(),
+            train: own.resolved(&sweep.cells[i].options),
+            about: Some(about(&args.data, &data, &rows)),
+        };
+        let text = toml::to_string(&config).expect("plain data");
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))?;
+    }
+    let bar = show::styled(1, "sweeping");
+    let total = sweep.cells.len();
+    let mut told = Told { bar: &bar, ended: 0, total, said: Instant::now() };
+    let ended = sweep.run(&mut |event| {
+        told.hear(event);
+        if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    let Some(ended) = ended? else {
+        eprintln!("stopped; continue with the same command and --resume");
+        return Ok(ExitCode::from(130));
+    };
+    let path = folder.0.join("sweep.json");
+    let before = std::fs::read_to_string(&path).ok();
+    let before = before.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok());
+    let all = configurations(&ended);
+    let looked_at = if rows.test.is_empty() { &rows.validation } else { &rows.test };
+    let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
+    let mut plain = data.clone();
+    plain.set_scale(1.0);
+    let baseline = evaluate(&[], &mean, &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
+    let record = SweepRecord {
+        schema: SWEEP_SCHEMA.into(),
+        data: args.data.clone(),
+        keys: grid.iter().map(|g| g.0.clone()).collect(),
+        training_rows: rows.train.len() as u64,
+        validation_rows: rows.validation.len() as u64,
+        test_rows: rows.test.len() as u64,
+        halving: args.halving,
+        best: best(&all),
+        knee: knee(&all),
+        configurations: all,
+        cells: ended,
+        mean_image: baseline,
+        seconds: Some(started.elapsed().as_secs_f64() + before.and_then(|b| b.seconds).unwrap_or(0.0)),
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+    };
+    // What is shown side by side: a cell of each configuration of the front.
+    for c in record.configurations.iter().filter(|c| c.front) {
+        let of = |cell: &&CellRecord| cell.configuration == c.name && cell.ended == Ended::Finished;
+        let Some(cell) = record.cells.iter().find(of) else { continue };
+        let own = folder.0.join("cells").join(&cell.name);
+        if !own.join("features.png").exists() || !own.join("reconstructions.png").exists() {
+            let saes = format::read_model(&own)?.saes;
+            pictures::write(&own, &saes, &plain, &rows, true)?;
+        }
+    }
+    write_atomically(&folder.0.join("sweep.csv"), |out| out.write_all(csv(&record).as_bytes()))?;
+    let json = serde_json::to_string_pretty(&record).expect("plain data");
+    write_atomically(&path, |out| writeln!(out, "{json}"))?;
+    print!("{}", report(&record));
+    eprintln!("\nwrote {0}/sweep.json and sweep.csv; next: vibrissa report {0}", folder.0.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(spec: &str, rows: &RunRows, cells: &[Cell], halving: bool) {
+    let n = |rows: &[usize]| show::count(rows.len());
+    eprintln!(
+        "{spec}: {} rows to train on, {} to choose by, {} held out",
+        n(&rows.train),
+        n(&rows.validation),
+        n(&rows.test)
+    );
+    let halved = if halving { ", the better half of each k goes on at 1/8, 1/4 and 1/2 of the steps" } else { "" };
+    eprintln!("{}{halved}", show::plural(cells.len(), "cell"));
+}
+
+/// The progress on the terminal; without one, a line every half minute.
+struct Told<'a> {
+    bar: &'a ProgressBar,
+    ended: usize,
+    total: usize,
+    said: Instant,
+}
+
+impl Told<'_> {
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Progress(done, planned) => {
+                self.bar.set_length(planned);
+                self.bar.set_position(done);
+                self.bar.set_message(format!("{} of {} cells", self.ended, self.total));
+                if self.bar.is_hidden() && self.said.elapsed().as_secs() >= 30 {
+                    self.said = Instant::now();
+                    let (ended, total) = (self.ended, self.total);
+                    eprintln!("sweeping: step {done} of {planned}, {ended} of {total} cells ended");
+                }
+            }
+            Event::Ended(cell) => {
+                self.ended += 1;
+                if let Some(error) = &cell.error {
+                    self.bar.suspend(|| eprintln!("warning: {} failed: {error}", cell.name));
+                }
+            }
+        }
+    }
+}
+
+fn csv(record: &SweepRecord) -> String {
+    let mut out = String::from("name,configuration");
+    record.keys.iter().for_each(|key| out += &format!(",{key}"));
+    out += ",activation_of,latents_of,k_of,ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,dead_latents,rare_latents\n";
+    let text = |v: &str| if v.contains([',', '"']) { format!("\"{}\"", v.replace('"', "\"\"")) } else { v.to_owned() };
+    let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
+    for c in &record.cells {
+        let ended = match c.ended {
+            Ended::Finished => "finished",
+            Ended::Stopped => "stopped",
+            Ended::Failed => "failed",
+        };
+        let _ = write!(out, "{},{}", text(&c.name), text(&c.configuration));
+        record.keys.iter().for_each(|key| out += &format!(",{}", text(c.values.get(key).map_or("", |v| v))));
+        let _ = write!(out, ",{},{},{},{ended},{},{}", c.activation, c.latents, c.k, c.step, c.steps);
+        let none = Scores::default();
+        let s = c.scores.as_ref().unwrap_or(&none);
+        let whole = |v: Option<u64>| v.map(|v| v as f64);
+        for v in [
+            c.seconds,
+            c.validation_fvu,
+            s.l0,
+            s.l0_train,
+            s.pearson,
+            s.mse,
+            s.fvu,
+            s.cosine,
+            s.ssim,
+            s.psnr,
+            s.perceptual,
+            whole(s.dead_latents),
+            whole(s.rare_latents),
+        ] {
+            let _ = write!(out, ",{}", number(v));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The configurations as a table, the front marked.
+fn report(record: &SweepRecord) -> String {
+    let seeds = record.configurations.iter().any(|c| c.seeds > 1);
+    let mut head = vec!["", "configuration", "L0", "fvu"];
+    if seeds {
+        head.extend(["±", "seeds"]);
+    }
+    head.extend(["Pearson", "unused", "fvu to choose by"]);
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for c in &record.configurations {
+        let named = |of: &Option<String>| of.as_ref() == Some(&c.name);
+        let mark = match (named(&record.best), named(&record.knee), c.front) {
+            (true, true, _) => "best, knee",
+            (true, ..) => "best",
+            (_, true, _) => "knee",
+            (.., true) => "front",
+            _ => "",
+        };
+        let mut row = vec![
+            mark.to_owned(),
+            c.name.clone(),
+            c.l0.get().map_or("–".into(), |v| format!("{v:.1}")),
+            show::figure(c.fvu.get()),
+        ];
+        if seeds {
+            row.extend([show::figure(c.fvu_band.get()), c.seeds.to_string()]);
+        }
+        row.push(show::figure(c.pearson.get()));
+        row.push(c.dead_latents.get().map_or("–".into(), |v| show::count(v.round() as usize)));
+        row.push(show::figure(c.validation_fvu.get()));
+        rows.push(row);
+    }
+    let mut out = show::table(&rows);
+    let stopped = record.cells.iter().filter(|c| c.ended == Ended::Stopped).count();
+    if stopped > 0 {
+        out += &format!("{} stopped early\n", show::plural(stopped, "cell"));
+    }
+    out
+}
+
+/// Whether a folder is that of a sweep.
+pub fn is_sweep(folder: &Path) -> bool {
+    folder.join("sweep.json").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_is_every_combination_in_order() {
+        let grid = vec![axis("k=4,8").expect("a key"), axis("--activation=topk,relu").expect("a key")];
+        let all = cells(&grid, &ModelArgs { lr: Some(0.5), ..ModelArgs::default() }).expect("cells");
+        let names: Vec<String> =
+            all.iter().map(|(v, _)| v.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(names, ["k=4 activation=topk", "k=4 activation=relu", "k=8 activation=topk", "k=8 activation=relu"]);
+        assert_eq!((all[2].1.k, all[2].1.lr), (Some(8), Some(0.5)));
+        let nested = axis("matryoshka=off;4,8").expect("a key");
+        assert_eq!(nested.1, ["off", "4,8"]);
+        for wrong in ["k", "k=", "k=4,,8", "k=4,4", "colour=red", "saes=2"] {
+            assert!(axis(wrong).is_err(), "{wrong}");
+        }
+        assert!(with(&ModelArgs::default(), "k", "many").is_err());
+    }
+}
