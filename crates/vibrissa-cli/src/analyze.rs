@@ -229,7 +229,7 @@ impl<'a> Opened<'a> {
         if kept.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = history_rows(&self.rows);
+        let rows = history_rows(&self.data, &self.rows);
         let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.model.saes.len()];
         for (step, path) in &kept {
             let model = format::read_model(path)?;

@@ -2,7 +2,6 @@
 
 use super::usage::spearman;
 use crate::data::Dataset;
-use crate::data::split::spread;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::model::{Sae, Work};
@@ -25,8 +24,8 @@ pub struct Moment {
 }
 
 /// The rows that a history is made of.
-pub fn history_rows(rows: &[usize]) -> Vec<usize> {
-    spread(rows, ROWS)
+pub fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
+    data.spread_rows(rows, ROWS)
 }
 
 /// Looks at one SAE as it was at a step.

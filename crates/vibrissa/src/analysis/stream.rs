@@ -196,12 +196,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
         class.iter().for_each(|&c| out.class_rows[c] += 1);
         for ((sae, own), directions) in saes.iter().zip(&mut out.saes).zip(&all_directions) {
             let broken = |b: usize| {
-                Error::option(
-                    "data",
-                    "rows that the model can encode",
-                    data.name(batch[b] / data.copies()),
-                    "an overflow",
-                )
+                Error::option("data", "rows that the model can encode", data.row_name(batch[b]), "an overflow")
             };
             sae.encode(isa, x.top(n), &mut work, &mut latents).map_err(broken)?;
             sae.decode(isa, &latents, &work, recon.top_mut(n));
