@@ -2,12 +2,11 @@
 //! Kruskal and Wallis. One value a row, never one an augmented copy.
 
 use super::classes::benjamini_hochberg;
+use super::images::latents_of;
 use super::usage::ranks;
 use crate::data::Dataset;
 use crate::data::table::Cells;
-use crate::kernels::Isa;
-use crate::matrix::{Latents, Mat};
-use crate::model::{Sae, Work};
+use crate::model::Sae;
 use rayon::prelude::*;
 use statrs::function::beta::beta_reg;
 use statrs::function::gamma::gamma_ur;
@@ -20,16 +19,12 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Encodes these rows.
+    /// Encodes these rows, of patches one row of each picture.
     pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Activations {
         let mut values = vec![Vec::new(); sae.config().latents];
-        let (mut work, mut latents) = (Work::default(), Latents::default());
         let size = data.batch_rows(rows.len());
-        let mut x = Mat::zeros(size, data.dim());
         for (b, batch) in rows.chunks(size).enumerate() {
-            data.fill(batch, 0, x.top_mut(batch.len()));
-            // Rows that overflow were refused by the pass.
-            let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
+            let latents = latents_of(sae, data, batch);
             for r in 0..batch.len() {
                 let (index, value) = latents.row(r);
                 let place = (b * size + r) as u32;

@@ -255,6 +255,11 @@ impl Dataset {
         out
     }
 
+    /// The first row of each picture of these; without patches the rows.
+    pub fn first_rows(&self, rows: &[usize]) -> Vec<usize> {
+        self.pictures(rows).iter().map(|p| p * self.places()).collect()
+    }
+
     /// Rows of at most `most` of the pictures of these, spread evenly over them: of each all.
     pub fn spread_pictures(&self, rows: &[usize], most: usize) -> Vec<usize> {
         let places = self.places();
