@@ -43,3 +43,49 @@ impl ModelConfig {
         Err(format!("patches of {width}x{height} every {across}x{down} pixels of {w}x{h} do not make rows of {rows}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pictures;
+    use super::*;
+    use crate::model::Config;
+
+    fn config(d_in: usize, patches: Option<PatchGrid>) -> ModelConfig {
+        let (activation, pictures) = (Default::default(), Some(Pictures { channels: 3, height: 8, width: 6 }));
+        let (latents, k, relu_after, tied, decoder_bias) = (4, 2, true, false, true);
+        let sae = Config { d_in, latents, activation, k, relu_after, tied, decoder_bias };
+        ModelConfig { sae, saes: 1, pictures, patches }
+    }
+
+    fn grid(height: usize, width: usize, stride: [usize; 2]) -> Option<PatchGrid> {
+        Some(PatchGrid { height, width, stride })
+    }
+
+    #[test]
+    fn patches_fit_pictures_and_rows() {
+        assert!(config(144, None).check_patches().is_ok() && config(60, grid(5, 4, [5, 1])).check_patches().is_ok());
+        assert_eq!((config(144, None).mean_len(), config(60, grid(5, 4, [5, 1])).mean_len()), (144, 144));
+        for (d_in, broken) in [
+            (61, grid(5, 4, [5, 1])),
+            (108, grid(9, 4, [5, 1])),
+            (105, grid(5, 7, [5, 1])),
+            (60, grid(5, 4, [6, 1])),
+            (60, grid(5, 4, [5, 0])),
+            (0, grid(0, 4, [1, 1])),
+            (60, grid(usize::MAX, 4, [1, 1])),
+        ] {
+            assert!(config(d_in, broken).check_patches().is_err(), "{d_in} {broken:?}");
+        }
+        let bare = ModelConfig { pictures: None, ..config(60, grid(5, 4, [5, 1])) };
+        assert!(bare.check_patches().is_err_and(|e| e.contains("without pictures")));
+    }
+
+    #[test]
+    fn a_configuration_without_patches_reads_and_writes_as_before() {
+        let text = serde_json::to_string(&config(144, None)).expect("plain data");
+        assert!(!text.contains("patches"), "{text}");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&text).expect("reads"), config(144, None));
+        let with = serde_json::to_string(&config(60, grid(5, 4, [2, 3]))).expect("plain data");
+        assert!(with.contains(r#""patches":{"height":5,"width":4,"stride":[2,3]}"#), "{with}");
+    }
+}
