@@ -101,7 +101,18 @@ def summary():
         dead = f["rule_on_training_rows"]["saes"][0]
         return ["1,000 photographs, 64×64 RGB, H 3,072 and k 128 given", f"Pearson {text(f['rule']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % of latents dead on the training rows, {seconds(f['wall_s'])}", f"PyTorch, seeds' recipe: 0.770; PCA with 128: {text(f['baselines']['pca_k']['pearson'])}"]
 
-    def mice():
+    def patches():
+    f, rows = figures("patches"), []
+    for name, what in [("mnist", "MNIST"), ("photos", "1,000 photographs, 64×64 RGB")]:
+        own = f[name]
+        s, c = own["test"]["saes"][0], own["chosen"]
+        dead = f"{s['dead_latents']} of {s['latents']:,}"
+        rows.append([what, text(s["pearson"]), text(s["fvu"]), text(s["l0"], 1), dead, seconds(own["wall_s"]), mib(own["peak_bytes"]), chosen(c)])
+    head = ["patches of 8×8, one every 4 pixels", "Pearson", "fvu", "L0 of a patch", "dead", "time", "memory", "chosen"]
+    return table(head, rows) + made("patches")
+
+
+def mice():
         f = figures("mice")
         at = lambda key: f[key]["saes"][0]["pearson"]
         return ["39 mice, fine-tuned from MNIST", f"Pearson {text(at('originals_before'))} → {text(at('originals_held_out_by_folds'))}, held out by five folds", "before → after"]
@@ -288,7 +299,7 @@ def reinforce():
     return table(head, rows) + f"\nMeans of {seeds} seeds.\n" + made("reinforce")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice, features_of_mice, page, reinforce)}
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce)}
 
 
 def fill(match):

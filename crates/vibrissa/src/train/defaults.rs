@@ -66,16 +66,9 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 /// | early stop | few rows: patience 10 | the best weights by validation are kept, the first ones included |
 /// | dead after | 50 H/k rows | fifty times the silence of an average latent |
 /// | k_aux | D/2, at most H/4 and 256 | as published, limited by its cost |
-///
-/// Where rows are patches there are many of few values each, and those of a picture are alike: rows say little of how much
-/// there is to learn, and k of them all draw each pixel.
-///
-/// | option | default for patches | reason |
-/// | --- | --- | --- |
-/// | latents | 2 D, a multiple of 64, at least 256, at most as above | of 4 D on photographs more than half stay unused, for no better figures |
-/// | k | D/16, a multiple of 4, at least 8, at most H/4 | MNIST 8 of 64 values: held-out Pearson 0.986 |
-/// | epochs | 1,000,000 / rows, 1 to 100 | four epochs instead of one of MNIST's 2 million patches: 0.9889 instead of 0.9875 |
-/// | steps | at most 10,000 | a set of any size takes minutes; then not every patch is seen |
+/// | of patches: latents | 2 D, a multiple of 64, at least 256, at most as above | patches are many and much alike; of 4 D on photographs most stay unused |
+/// | of patches: k | D/16, a multiple of 4, at least 8, at most H/4 | several patches draw each pixel |
+/// | of patches: epochs | 1,000,000 / rows, 1 to 100, at most 10,000 steps | a set of any size takes minutes; of a very large one not every patch is seen |
 pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
     let whole = facts.places == 1;
