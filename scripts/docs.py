@@ -101,18 +101,7 @@ def summary():
         dead = f["rule_on_training_rows"]["saes"][0]
         return ["1,000 photographs, 64×64 RGB, H 3,072 and k 128 given", f"Pearson {text(f['rule']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % of latents dead on the training rows, {seconds(f['wall_s'])}", f"PyTorch, seeds' recipe: 0.770; PCA with 128: {text(f['baselines']['pca_k']['pearson'])}"]
 
-    def patches():
-    f, rows = figures("patches"), []
-    for name, what in [("mnist", "MNIST"), ("photos", "1,000 photographs, 64×64 RGB")]:
-        own = f[name]
-        s, c = own["test"]["saes"][0], own["chosen"]
-        dead = f"{s['dead_latents']} of {s['latents']:,}"
-        rows.append([what, text(s["pearson"]), text(s["fvu"]), text(s["l0"], 1), dead, seconds(own["wall_s"]), mib(own["peak_bytes"]), chosen(c)])
-    head = ["patches of 8×8, one every 4 pixels", "Pearson", "fvu", "L0 of a patch", "dead", "time", "memory", "chosen"]
-    return table(head, rows) + made("patches")
-
-
-def mice():
+    def mice():
         f = figures("mice")
         at = lambda key: f[key]["saes"][0]["pearson"]
         return ["39 mice, fine-tuned from MNIST", f"Pearson {text(at('originals_before'))} → {text(at('originals_held_out_by_folds'))}, held out by five folds", "before → after"]
@@ -247,6 +236,17 @@ def defaults():
     if beside:
         out += "\nWithout any training, on the same rows:\n\n" + table(["data", "dictionary", "Pearson", "fvu"], beside)
     return out + made("mnist_default", "mnist_free", "mnist_seeds", "digits", "photos", "activations")
+
+
+def patches():
+    f, rows = figures("patches"), []
+    for name, what in [("mnist", "MNIST"), ("photos", "1,000 photographs, 64×64 RGB")]:
+        own = f[name]
+        s, c = own["test"]["saes"][0], own["chosen"]
+        dead = f"{s['dead_latents']} of {s['latents']:,}"
+        rows.append([what, text(s["pearson"]), text(s["fvu"]), text(s["l0"], 1), dead, seconds(own["wall_s"]), mib(own["peak_bytes"]), chosen(c)])
+    head = ["patches of 8×8, one every 4 pixels", "Pearson", "fvu", "L0 of a patch", "dead", "time", "memory", "chosen"]
+    return table(head, rows) + made("patches")
 
 
 def mice():
