@@ -238,6 +238,17 @@ def defaults():
     return out + made("mnist_default", "mnist_free", "mnist_seeds", "digits", "photos", "activations")
 
 
+def patches():
+    f, rows = figures("patches"), []
+    for name, what in [("mnist", "MNIST"), ("photos", "1,000 photographs, 64×64 RGB")]:
+        own = f[name]
+        s, c = own["test"]["saes"][0], own["chosen"]
+        dead = f"{s['dead_latents']} of {s['latents']:,}"
+        rows.append([what, text(s["pearson"]), text(s["fvu"]), text(s["l0"], 1), dead, seconds(own["wall_s"]), mib(own["peak_bytes"]), chosen(c)])
+    head = ["patches of 8×8, one every 4 pixels", "Pearson", "fvu", "L0 of a patch", "dead", "time", "memory", "chosen"]
+    return table(head, rows) + made("patches")
+
+
 def mice():
     f = figures("mice")
     rows = []
@@ -288,7 +299,7 @@ def reinforce():
     return table(head, rows) + f"\nMeans of {seeds} seeds.\n" + made("reinforce")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, mice, features_of_mice, page, reinforce)}
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce)}
 
 
 def fill(match):

@@ -226,6 +226,16 @@ def photos(b):
     b.write("photos", figures)
 
 
+def patches(b):
+    """Convolutional models; no model option but the patch."""
+    figures = {}
+    for name, more in [("mnist", []), ("photos", ["--size", 64])]:
+        run, wall, peak = b.train(f"patches-{name}", b.data / name, "--patch", 8, "--stride", 4, *more)
+        test = held_out(b, run, b.data / name)
+        figures[name] = {"test": test, "wall_s": wall, "peak_bytes": peak, "chosen": resolved(run, *CHOSEN)}
+    b.write("patches", figures)
+
+
 def activations(b):
     """Rows that are not pictures; the rule was not tuned on them."""
     data = b.data / "activations"
@@ -445,7 +455,7 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce]
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce]
 
 
 def main():

@@ -129,10 +129,12 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     }
     let opened = Opened::new(&args.run, &args.data, &args.common)?;
     let (data, rows) = (&opened.data, &opened.rows[..]);
-    let own = shard.map_or(rows, |(i, n)| &rows[i * rows.len() / n..(i + 1) * rows.len() / n]);
+    // All patches of a picture are in one part.
+    let (each, whole) = (data.places(), rows.len() / data.places());
+    let own = shard.map_or(rows, |(i, n)| &rows[i * whole / n * each..(i + 1) * whole / n * each]);
     if own.is_empty() {
         let remedy = "ask for fewer parts";
-        return Err(Error::option("--shard", format!("at most {} parts", rows.len()), "a part without rows", remedy));
+        return Err(Error::option("--shard", format!("at most {whole} parts"), "a part without rows", remedy));
     }
     let bar = show::Bar::new("analysing");
     let began = Instant::now();
@@ -186,6 +188,7 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
         }
     }
     let whole = whole.expect("clap saw one");
+    let rows = &opened.data.first_rows(rows)[..];
     let seen: Vec<u64> = whole.saes[0].rows.iter().map(|r| r.row).collect();
     if seen.len() != rows.len() || !seen.iter().zip(rows).all(|(&a, &b)| a == b as u64) {
         let found = format!("{} of {} rows, some twice or not at all", seen.len(), rows.len());
@@ -229,7 +232,7 @@ impl<'a> Opened<'a> {
         if kept.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = history_rows(&self.rows);
+        let rows = history_rows(&self.data, &self.rows);
         let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.model.saes.len()];
         for (step, path) in &kept {
             let model = format::read_model(path)?;

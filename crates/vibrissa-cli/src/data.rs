@@ -5,6 +5,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use vibrissa::data::Dataset;
+use vibrissa::data::patches::PatchSize;
 use vibrissa::data::rows::{Channels, Fit, LoadOptions, Range};
 use vibrissa::format::Model;
 use vibrissa::train::check_width;
@@ -42,6 +43,16 @@ pub struct DataArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad: bool,
+    /// Learn features of patches of so many pixels, e.g. 8 or 8x6 (width x height), the same ones everywhere in a picture
+    /// (convolutional) [default: whole pictures]
+    #[arg(long, value_name = "PIXELS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// Pixels from one patch to the next, e.g. 4 or 4x3 (across x down); where patches overlap, their mean is taken
+    /// [default: half the patch]
+    #[arg(long, value_name = "PIXELS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stride: Option<String>,
 }
 
 /// Most augmented variants of one picture.
@@ -59,7 +70,37 @@ impl DataArgs {
             range: self.range.or(other.range),
             augment: self.augment.or(other.augment),
             skip_bad: self.skip_bad || other.skip_bad,
+            patch: self.patch.or(other.patch),
+            stride: self.stride.or(other.stride),
         }
+    }
+
+    /// Patches as asked for; whether they fit is known when the pictures are.
+    fn patches(&self) -> Result<Option<PatchSize>> {
+        let example = |option: &'static str| {
+            move |e: &str| Error::option(option, SIDES, e, format!("e.g. {option} 8 or {option} 8x6"))
+        };
+        let Some(patch) = &self.patch else {
+            return match &self.stride {
+                Some(stride) => Err(Error::option("--stride", "patches to be so far apart", stride, "add --patch 8")),
+                None => Ok(None),
+            };
+        };
+        let (width, height) = sides(patch, 0).ok_or_else(|| example("--patch")(patch))?;
+        let half = PatchSize::half(height, width);
+        Ok(Some(match &self.stride {
+            Some(stride) => {
+                let (across, down) = sides(stride, 0).ok_or_else(|| example("--stride")(stride))?;
+                PatchSize { stride: [down, across], ..half }
+            }
+            None => half,
+        }))
+    }
+
+    /// Says these patches.
+    pub fn set_patches(&mut self, size: PatchSize) {
+        let PatchSize { height, width, stride: [down, across] } = size;
+        (self.patch, self.stride) = (Some(spelled(width, height)), Some(spelled(across, down)));
     }
 
     /// For the library.
@@ -81,6 +122,7 @@ impl DataArgs {
             augment_each_epoch: false,
             seed,
             skip_bad: self.skip_bad,
+            patches: self.patches()?,
         })
     }
 }
@@ -90,13 +132,24 @@ pub fn parse_named<T: for<'de> Deserialize<'de>>(text: &str) -> std::result::Res
     T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text)).map_err(|e| e.to_string())
 }
 
-fn parse_size(text: &str) -> Result<(usize, usize)> {
-    let parse = |s: &str| s.trim().parse::<usize>().ok().filter(|&n| (1..=16384).contains(&n));
-    let sides = match text.split_once(['x', 'X', '×']) {
+const SIDES: &str = "1 to 16384 pixels a side";
+
+/// `8` or `8x6` as (8, 8) or (8, 6), each from `least` to 16384.
+fn sides(text: &str, least: usize) -> Option<(usize, usize)> {
+    let parse = |s: &str| s.trim().parse::<usize>().ok().filter(|n| (least..=16384).contains(n));
+    match text.split_once(['x', 'X', '×']) {
         Some((w, h)) => parse(w).zip(parse(h)),
         None => parse(text).map(|n| (n, n)),
-    };
-    sides.ok_or_else(|| Error::option("--size", "1 to 16384 pixels a side", text, "e.g. --size 28 or --size 96x64"))
+    }
+}
+
+/// The reverse of [`sides`].
+fn spelled(width: usize, height: usize) -> String {
+    if width == height { width.to_string() } else { format!("{width}x{height}") }
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize)> {
+    sides(text, 1).ok_or_else(|| Error::option("--size", SIDES, text, "e.g. --size 28 or --size 96x64"))
 }
 
 /// Opens data in the shape that a model takes, read as its run read it but for `--fit`, `--augment` and `--skip-bad`,
@@ -108,10 +161,19 @@ pub fn read_data(run: &Path, model: &Model, spec: &str, how: DataArgs) -> Result
         args.size = Some(format!("{}x{}", p.width, p.height));
         (args.gray, args.rgb) = (p.channels == 1, p.channels == 3);
     }
+    (args.patch, args.stride) = (None, None);
+    if let Some(size) = patch_size(model) {
+        args.set_patches(size);
+    }
     let args = DataArgs { fit: how.fit.or(args.fit), augment: how.augment, skip_bad: how.skip_bad, ..args };
     let data = open(spec, &args.options(settings.as_ref().map_or(42, |s| s.seed))?)?;
     check_width(run, model, data.dim())?;
     Ok(data)
+}
+
+/// The patches that a model was trained on.
+pub fn patch_size(model: &Model) -> Option<PatchSize> {
+    model.config.patches.map(|p| PatchSize { height: p.height, width: p.width, stride: p.stride })
 }
 
 /// Opens a data set, with a progress bar, and lists what was skipped.

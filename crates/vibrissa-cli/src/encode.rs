@@ -13,7 +13,8 @@ use vibrissa::matrix::{Latents, Mat};
 use vibrissa::model::Work;
 use vibrissa::{Error, Result};
 
-/// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names.
+/// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names; of a
+/// convolutional model a row is a patch, NAME@LEFT,TOP.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
     /// A run (or a model file)
@@ -52,7 +53,7 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     for (b, batch) in rows.chunks(size).enumerate() {
         data.fill(batch, 0, x.top_mut(batch.len()));
         sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents).map_err(|r| {
-            let name = data.name(batch[r] / data.copies());
+            let name = data.row_name(batch[r]);
             Error::option("data", "rows that the model can encode", name, "its numbers are too large for this model")
         })?;
         for r in 0..batch.len() {
@@ -64,7 +65,7 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     bar.finish();
     writer.finish(&args.out)?;
     let names = args.out.with_extension("rows.txt");
-    write_atomically(&names, |out| originals.iter().try_for_each(|&o| writeln!(out, "{}", data.name(o))))?;
+    write_atomically(&names, |out| rows.iter().try_for_each(|&r| writeln!(out, "{}", data.row_name(r))))?;
     eprintln!(
         "{} · {}, {} latents",
         args.out.display(),

@@ -44,7 +44,10 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let models: Vec<Model> = runs.iter().map(|r| format::read_model(r)).collect::<Result<_>>()?;
     let first = &models[0].config;
     for (run, model) in runs.iter().zip(&models) {
-        if model.config.pictures != first.pictures || model.config.sae.d_in != first.sae.d_in {
+        if model.config.pictures != first.pictures
+            || model.config.patches != first.patches
+            || model.config.sae.d_in != first.sae.d_in
+        {
             let found = "its rows have another shape than those of the first run";
             return Err(Error::file(run, found, "only models of one shape make an ensemble: evaluate it by itself"));
         }
@@ -73,13 +76,18 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             Part::Train => "training rows",
             Part::Test => "held-out rows",
         };
-        println!("{} of {data_spec}: {what}", show::plural(record.rows as usize, "row"));
+        let (what, unit) = match data.patches() {
+            Some(_) => (what.replace("rows", "pictures"), "picture"),
+            None => (what.to_owned(), "row"),
+        };
+        println!("{} of {data_spec}: {what}", show::plural(record.rows as usize, unit));
         print!("{}", report(&record));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
+/// `each`: rows a picture, where rows are patches.
+fn line(name: &str, rows: u64, each: Option<u64>, s: &Scores) -> Vec<String> {
     let whole = |v: Option<u64>| v.map_or("–".into(), |v| show::count(v as usize));
     let l0 = match (s.l0, s.l0_target) {
         (Some(l0), Some(target)) => format!("{l0:.1} of {target}"),
@@ -98,7 +106,7 @@ fn line(name: &str, rows: u64, s: &Scores) -> Vec<String> {
         l0,
         whole(s.dead_latents),
         // Fewer than 1 row of 1,000 needs 1,000 rows to be more than never.
-        whole(s.rare_latents.filter(|_| rows >= 1000)),
+        whole(s.rare_latents.filter(|_| rows * each.unwrap_or(1) >= 1000)),
     ]
 }
 
@@ -117,13 +125,27 @@ fn plain(r: &Reconstruction) -> Scores {
 
 /// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.
 pub fn report(record: &EvalRecord) -> String {
-    let head = ["", "rows", "Pearson", "mse", "fvu", "cosine", "SSIM", "perceptual", "PSNR dB", "L0", "unused", "rare"];
+    let each = record.patches_per_image;
+    let head = [
+        "",
+        if each.is_some() { "pictures" } else { "rows" },
+        "Pearson",
+        "mse",
+        "fvu",
+        "cosine",
+        "SSIM",
+        "perceptual",
+        "PSNR dB",
+        "L0",
+        "unused",
+        "rare",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (i, sae) in record.saes.iter().enumerate() {
-        rows.push(line(&format!("SAE {i}"), record.rows, &sae.scores));
+        rows.push(line(&format!("SAE {i}"), record.rows, each, &sae.scores));
     }
     if record.saes.len() > 1 {
-        rows.push(line("mean of all", record.rows, &record.ensemble.scores));
+        rows.push(line("mean of all", record.rows, each, &record.ensemble.scores));
     }
     let best: &ByClass<Scores> = match record.saes.as_slice() {
         [one] => one,
@@ -132,14 +154,26 @@ pub fn report(record: &EvalRecord) -> String {
     for (name, class) in &best.by_class.0 {
         // What is not used by one class is used by another.
         let scores = Scores { dead_latents: None, rare_latents: None, ..class.scores.clone() };
-        rows.push(line(&format!("  class {name}"), class.rows, &scores));
+        rows.push(line(&format!("  class {name}"), class.rows, each, &scores));
     }
     let pictures = record.mean_image.scores.psnr.is_some();
-    rows.push(line(if pictures { "mean image" } else { "mean row" }, record.rows, &plain(&record.mean_image.scores)));
+    rows.push(line(
+        if pictures { "mean image" } else { "mean row" },
+        record.rows,
+        each,
+        &plain(&record.mean_image.scores),
+    ));
     for (name, class) in &record.mean_image.by_class.0 {
-        rows.push(line(&format!("  class {name}"), class.rows, &plain(&class.scores)));
+        rows.push(line(&format!("  class {name}"), class.rows, each, &plain(&class.scores)));
     }
     let mut out = show::table(&rows);
+    if let (Some(each), Some(l0)) = (each, record.saes.first().and_then(|s| s.scores.l0_image)) {
+        out += &format!(
+            "L0, unused and rare are of patches; a picture has {}, and {} active latents in all\n",
+            show::count(each as usize),
+            show::count(l0.round() as usize)
+        );
+    }
     let (own, mean) = (best.scores.pearson, record.mean_image.scores.pearson);
     if own.zip(mean).is_some_and(|(own, mean)| own <= mean) {
         out += "warning: no better than the mean of the training rows; train longer, or give more rows\n";

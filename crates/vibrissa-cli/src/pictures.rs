@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use std::path::Path;
 use vibrissa::Result;
 use vibrissa::data::Dataset;
+use vibrissa::data::patches::through;
+use vibrissa::data::rows::ImageShape;
 use vibrissa::data::split::spread;
 use vibrissa::format::write_atomically;
 use vibrissa::kernels::Isa;
@@ -34,30 +36,44 @@ pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows, trained: 
     save("reconstructions.png", reconstructions(saes, data, rows, trained))
 }
 
-/// Encodes rows; with `recon` also decodes them into it. Returns the rows as read.
-fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents, recon: Option<&mut Mat>) -> Mat {
-    let (isa, mut work) = (Isa::current(), Work::default());
+/// Encodes rows. Returns them as read.
+fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> Mat {
     let mut x = Mat::zeros(rows.len(), data.dim());
     data.fill(rows, 0, x.view_mut());
-    let _ = sae.encode(isa, x.view(), &mut work, latents);
-    if let Some(recon) = recon {
-        sae.decode(isa, latents, &work, recon.view_mut());
-    }
+    let _ = sae.encode(Isa::current(), x.view(), &mut Work::default(), latents);
     x
 }
 
-fn shape(data: &Dataset) -> Option<vibrissa::plot::Shape> {
-    data.shape().map(|s| (s.channels, s.height, s.width))
+/// Whole pictures (without patches rows), and what the model makes of them.
+fn rebuild(sae: &Sae, data: &Dataset, pictures: &[usize]) -> (Mat, Mat) {
+    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
+    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
+    let mut recon = x.clone();
+    data.fill_pictures(pictures, 0, x.view_mut());
+    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+        let _ = sae.encode(isa, x, &mut work, &mut latents);
+        sae.decode(isa, &latents, &work, recon);
+    });
+    (x, recon)
+}
+
+fn shape(shape: Option<ImageShape>) -> Option<vibrissa::plot::Shape> {
+    shape.map(|s| (s.channels, s.height, s.width))
+}
+
+/// What a row is called: a patch, or a row.
+fn row_word(data: &Dataset) -> &'static str {
+    if data.patches().is_some() { "patch" } else { "row" }
 }
 
 fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Canvas {
     let sae = &saes[0];
     let mut counts = vec![0u32; sae.config().latents];
-    let counted = spread(train, COUNTED);
+    let counted = data.spread_rows(train, COUNTED);
     let mut latents = Latents::default();
     let mut grey = data.shape().is_some_and(|s| s.channels == 3);
     for batch in counted.chunks(256) {
-        let x = encode(sae, data, batch, &mut latents, None);
+        let x = encode(sae, data, batch, &mut latents);
         grey = grey && (0..batch.len()).all(|b| is_grey(x.row(b)));
         for b in 0..batch.len() {
             let (index, value) = latents.row(b);
@@ -72,11 +88,12 @@ fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Can
         order.iter().zip(&rows).map(|(&h, row)| Feature { index: h, share: Some(share(h)), row }).collect();
     let title = if trained { "Learned features" } else { "Features before training" };
     let member = if saes.len() > 1 { format!(" · SAE 0 of {}", saes.len()) } else { String::new() };
-    let mut note = feature_note(&counts, cells.len(), &of(counted.len(), train.len(), "training row"));
+    let mut note =
+        feature_note(&counts, cells.len(), &of(counted.len(), train.len(), &format!("training {}", row_word(data))));
     if grey && !cells.is_empty() {
         note += " These rows are grey: of each feature's three channels the mean is drawn.";
     }
-    let shape = shape(data).map(|s| if grey { (1, s.1, s.2) } else { s });
+    let shape = shape(data.shape()).map(|s| if grey { (1, s.1, s.2) } else { s });
     feature_sheet(&cells, shape, 10, &format!("{title}{member}"), &note)
 }
 
@@ -118,18 +135,18 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
     let held_out = !rows.test.is_empty();
     // Variants of pictures are made for training: what they were made from is shown.
     let from: Vec<usize> = match held_out {
-        true => rows.test.clone(),
-        false => rows.train.iter().copied().filter(|r| r % data.copies() == 0).collect(),
+        true => data.pictures(&rows.test),
+        false => data.pictures(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
     };
-    let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], |r| data.label(r));
+    let label = |p: usize| data.label_of_picture(p);
+    let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], label);
     let n = shown.len();
-    let mut latents = Latents::default();
     let mut x = Mat::default();
-    let mut mean = Mat::zeros(n, data.dim());
+    let mut mean = Mat::zeros(n, data.picture_dim());
     let mut recons: Vec<Mat> = Vec::new();
     for sae in saes {
-        let mut recon = Mat::zeros(n, data.dim());
-        x = encode(sae, data, &shown, &mut latents, Some(&mut recon));
+        let recon;
+        (x, recon) = rebuild(sae, data, &shown);
         Isa::current().add_scaled(mean.data_mut(), 1.0 / saes.len() as f32, recon.data());
         if recons.len() < MEMBERS {
             recons.push(recon);
@@ -148,14 +165,15 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
         (0..n).map(|b| rows_of[b].iter().map(|r| row_metrics(x.row(b), r).pearson).collect()).collect();
     let columns: Vec<Column> = (0..n)
         .map(|b| Column {
-            label: data.label(shown[b]).map_or(String::new(), |c| class(&data.classes()[c as usize])),
+            label: label(shown[b]).map_or(String::new(), |c| class(&data.classes()[c as usize])),
             name: name(&data.name(shown[b] / data.copies())),
             original: x.row(b),
             recons: &rows_of[b],
             pearson: &pearson[b],
         })
         .collect();
-    let kind = if held_out { "held-out row" } else { "training row" };
+    let row = if data.patches().is_some() { "picture" } else { "row" };
+    let kind = &format!("{} {row}", if held_out { "held-out" } else { "training" });
     let untrained = if trained { "" } else { ", before training" };
     let title = match n {
         1 => format!("Reconstruction of a {kind}{untrained}"),
@@ -165,7 +183,7 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
     let picked = of(n, from.len(), kind);
     let score = "r is Pearson's correlation of a reconstruction with its original";
     let note = format!("{}{evenly}; {score}.", capital(&picked));
-    reconstruction_sheet(&columns, shape(data), &labels, &title, &note)
+    reconstruction_sheet(&columns, shape(data.picture_shape()), &labels, &title, &note)
 }
 
 /// A class as it is drawn: a mere number says that it is one.
@@ -183,11 +201,12 @@ fn name(path: &str) -> String {
 
 /// "all 12 held-out rows", "12 of 2,418 held-out rows", "the only held-out row".
 fn of(n: usize, all: usize, row: &str) -> String {
+    let s = if row.ends_with("ch") { "es" } else { "s" };
     match (n, all) {
         (0, 0) => format!("no {row}"),
         (1, 1) => format!("the only {row}"),
-        _ if n == all => format!("all {} {row}s", show::count(n)),
-        _ => format!("{} of {} {row}s", show::count(n), show::count(all)),
+        _ if n == all => format!("all {} {row}{s}", show::count(n)),
+        _ => format!("{} of {} {row}{s}", show::count(n), show::count(all)),
     }
 }
 

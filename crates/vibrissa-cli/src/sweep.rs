@@ -222,7 +222,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let before = before.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok());
     let all = configurations(&ended);
     let looked_at = if rows.test.is_empty() { &rows.validation } else { &rows.test };
-    let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
+    let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
     let mut plain = data.clone();
     plain.set_scale(1.0);
     let baseline = evaluate(&[], &mean, &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;

@@ -5,7 +5,7 @@ mod screen;
 
 pub use options::{FileOptions, ModelArgs, SplitArgs, TrainArgs, settings};
 
-use crate::data::{DataArgs, open};
+use crate::data::{DataArgs, open, patch_size};
 use crate::{eval, memory, part, pictures, show};
 use options::About;
 use screen::{Screen, describe, warn_small, warn_sparsity};
@@ -24,7 +24,7 @@ use vibrissa::record::EvalRecord;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
 use vibrissa::train::matryoshka::Matryoshka;
-use vibrissa::train::run::{Begin, Folder, Keep, Outcome, PROBE, RunRows, train};
+use vibrissa::train::run::{Begin, Folder, Keep, Outcome, RunRows, probe, train};
 use vibrissa::train::{DataFacts, TrainOptions, check_width};
 use vibrissa::{Error, Result};
 
@@ -138,7 +138,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         };
         folds = Some(pool);
     }
-    let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
+    let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
     let mut began = None;
     let saes = if trained {
         eprintln!("resumed at step {}", folder.last_step());
@@ -181,12 +181,13 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
-    if let Some(began) = began.as_mut().filter(|_| rows.test.len() <= PROBE) {
+    let (probed, pictures) = (data.pictures(&probe(&data, &rows.test)).len(), data.pictures(&rows.test).len());
+    if let Some(began) = began.as_mut().filter(|_| probed == pictures) {
         began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
     }
     if let Some((with, Some(before), Some(after))) = began {
-        let n = rows.test.len();
-        let on = if n > PROBE { format!(" (of {PROBE} of {} rows)", show::count(n)) } else { String::new() };
+        let of = |n: usize| format!(" (of {probed} of {} {}s)", show::count(n), screen::unit(&data));
+        let on = if probed < pictures { of(pictures) } else { String::new() };
         eprintln!("began with {with}: held-out Pearson{on} {before:.4} before training, {after:.4} after");
         if after - before < 0.1 * (1.0 - before) {
             eprintln!("note: training changed little; most of what the features show was there at the beginning");
@@ -200,7 +201,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         eprint!("{}", eval::report(&pooled));
         eprintln!("\nthe model of the run, on rows it was trained on:");
     } else {
-        eprintln!("\n{}:", if held_out { "held-out rows" } else { "rows it was trained on" });
+        let what = screen::unit(&data);
+        eprintln!("\n{}:", if held_out { format!("held-out {what}s") } else { format!("{what}s it was trained on") });
     }
     eprint!("{}", eval::report(&record));
     pictures::write(&folder.0, &saes, &data, &rows, folder.last_step() > 0)?;
@@ -221,7 +223,7 @@ pub fn about(spec: &str, data: &Dataset, rows: &RunRows) -> About {
         test_rows: rows.test.len(),
         threads: rayon::current_num_threads(),
         isa: Isa::current().name().into(),
-        pictures: data.shape().map(|s| [s.width, s.height, s.channels]),
+        pictures: data.picture_shape().map(|s| [s.width, s.height, s.channels]),
     }
 }
 
@@ -231,11 +233,23 @@ fn made_last(folder: &Folder, folds: bool) -> Vec<PathBuf> {
     figures.chain(["features.png", "reconstructions.png"]).map(|name| folder.0.join(name)).collect()
 }
 
-/// Pictures are brought to the shape of the model that training begins with.
+/// Pictures are brought to the shape of the model that training begins with, and cut into patches as its own; those may
+/// be of pictures of any size, any distance apart.
 fn inherit_pictures(model: &Model, data: &mut DataArgs) -> Result<()> {
+    let given = (data.patch.take(), data.stride.take());
+    if let Some(own) = patch_size(model) {
+        data.set_patches(own);
+        data.stride = given.1.or(data.stride.take());
+    }
+    let square = |own: &String| format!("{own}x{own}");
+    if let Some(wish) = given.0.filter(|w| data.patch.as_ref().is_none_or(|own| w != own && *w != square(own))) {
+        let has = data.patch.as_deref().unwrap_or("whole pictures");
+        return Err(Error::option("--patch", format!("{has}, as in the model of --from"), wish, "leave it out"));
+    }
     let Some(pictures) = model.config.pictures else { return Ok(()) };
     let size = format!("{}x{}", pictures.width, pictures.height);
-    if let Some(wish) = data.size.as_ref().filter(|&s| *s != size && format!("{s}x{s}") != size) {
+    let other = |s: &&String| **s != size && format!("{s}x{s}") != size && data.patch.is_none();
+    if let Some(wish) = data.size.as_ref().filter(other) {
         return Err(Error::option("--size", format!("{size}, as in the model of --from"), wish, "leave it out"));
     }
     let gray = pictures.channels == 1;
@@ -243,7 +257,7 @@ fn inherit_pictures(model: &Model, data: &mut DataArgs) -> Result<()> {
         let has = if gray { "--gray, as in the model of --from" } else { "--rgb, as in the model of --from" };
         return Err(Error::option("colour", has, "the other", "leave it out"));
     }
-    data.size = Some(size);
+    data.size = data.size.take().or(Some(size));
     (data.gray, data.rgb) = (gray, !gray);
     Ok(())
 }
@@ -321,7 +335,7 @@ fn train_folds(
         let rows = run_rows(&own, split, options.early_stop.is_some(), calibrated, group)?;
         let may_scale = options.activation != Activation::Sigmoid && options.loss == Loss::SquaredError;
         let facts = DataFacts::gather(&mut own, &rows.train, may_scale);
-        let mean: Vec<f32> = facts.mean.iter().map(|m| m / facts.scale).collect();
+        let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
         let sub = Folder(folder.0.join(format!("folds/{f}")));
         sub.create()?;
         let begin = match from {
@@ -363,7 +377,9 @@ fn train_folds(
 
 /// Options that are wrong whatever the data, before it is read.
 fn early_check(wishes: &Wishes) -> Result<()> {
-    let nothing = DataFacts { rows: 1 << 20, dim: 64, mean: vec![0.0; 64], spread: 1.0, scale: 1.0 };
+    let mean = vec![0.0; 64];
+    let nothing =
+        DataFacts { rows: 1 << 20, dim: 64, baseline: mean.clone(), mean, places: 1, spread: 1.0, scale: 1.0 };
     let options = resolve(wishes, &nothing);
     options.check()?;
     options.model(nothing.dim).check()
@@ -372,9 +388,12 @@ fn early_check(wishes: &Wishes) -> Result<()> {
 /// Size and colour as they came out, so that an evaluation reads data in the same way.
 pub fn picture_settings(args: &DataArgs, data: &Dataset) -> DataArgs {
     let mut out = args.clone();
-    if let Some(shape) = data.shape() {
+    if let Some(shape) = data.picture_shape() {
         out.size = Some(format!("{}x{}", shape.width, shape.height));
         (out.gray, out.rgb) = (shape.channels == 1, shape.channels == 3);
+    }
+    if let Some(patches) = data.patches() {
+        out.set_patches(patches.size());
     }
     out
 }

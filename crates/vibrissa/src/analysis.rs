@@ -8,6 +8,7 @@ pub mod exact;
 pub mod finish;
 pub mod groups;
 pub mod history;
+pub mod images;
 pub mod metadata;
 pub mod pairs;
 pub mod separate;

@@ -7,6 +7,7 @@
 //! `config_hash` (BLAKE3 of that text), `tool_version`. A checkpoint adds the optimiser's state.
 #![allow(non_snake_case)]
 
+pub mod grid;
 pub mod npz;
 
 use crate::error::{Error, Result};
@@ -45,8 +46,11 @@ pub struct ModelConfig {
     pub sae: Config,
     /// Number of SAEs.
     pub saes: usize,
-    /// Set where rows are pictures.
+    /// Set where rows are pictures, or patches of them.
     pub pictures: Option<Pictures>,
+    /// Set where rows are patches of the pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches: Option<grid::PatchGrid>,
 }
 
 /// A model as read.
@@ -56,7 +60,7 @@ pub struct Model {
     pub config: ModelConfig,
     /// Its SAEs.
     pub saes: Vec<Sae>,
-    /// Mean of the training rows `[D]`.
+    /// Mean of the training rows `[D]`; with patches, of the training pictures.
     pub mean: Vec<f32>,
     /// All of the file's metadata.
     pub metadata: HashMap<String, String>,
@@ -372,12 +376,14 @@ impl<'a> File<'a> {
         if blake3::hash(text.as_bytes()).to_hex().as_str() != self.text("config_hash")? {
             return Err(Error::file(self.path, "its configuration does not match its hash", BROKEN));
         }
-        serde_json::from_str(&text)
-            .map_err(|e| Error::file(self.path, format!("its configuration is broken ({e})"), BROKEN))
+        let broken = |why: String| Error::file(self.path, format!("its configuration is broken ({why})"), BROKEN);
+        let config: ModelConfig = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
+        config.check_patches().map_err(broken)?;
+        Ok(config)
     }
 
     fn mean(&mut self, config: &ModelConfig) -> Result<Vec<f32>> {
-        let mean: Vec<f32> = self.read("data.mean", Dtype::F32, &[config.sae.d_in])?;
+        let mean: Vec<f32> = self.read("data.mean", Dtype::F32, &[config.mean_len()])?;
         if mean.iter().all(|m| m.is_finite()) {
             return Ok(mean);
         }

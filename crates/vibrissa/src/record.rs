@@ -243,6 +243,9 @@ pub struct Scores {
     /// Mean latents ≠ 0 a row.
     #[serde(with = "finite")]
     pub l0: Option<f64>,
+    /// Where rows are patches: the same for all patches of an image together.
+    #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0_image: Option<f64>,
     /// The k that was asked for.
     #[serde(with = "finite")]
     pub l0_target: Option<f64>,
@@ -297,8 +300,11 @@ impl<T: Default> Default for ByClass<T> {
 pub struct EvalRecord {
     /// [`EVAL_SCHEMA`].
     pub schema: String,
-    /// Rows evaluated.
+    /// Rows evaluated; where rows are patches, the whole images that they make.
     pub rows: u64,
+    /// Where rows are patches: how many an image has. `l0`, `dead_latents`, `rare_latents` and `density` are of patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches_per_image: Option<u64>,
     /// One entry an SAE.
     #[serde(default)]
     pub saes: Vec<ByClass<Scores>>,
@@ -330,6 +336,7 @@ impl Default for EvalRecord {
         EvalRecord {
             schema: EVAL_SCHEMA.into(),
             rows: 0,
+            patches_per_image: None,
             saes: Vec::new(),
             ensemble: ByClass::default(),
             mean_image: ByClass::default(),

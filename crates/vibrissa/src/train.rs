@@ -9,6 +9,7 @@ pub mod run;
 use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::format::grid::PatchGrid;
 use crate::format::{self, Model, ModelConfig, Pictures, Progress};
 use crate::kernels::Isa;
 use crate::loss::{AuxK, Loss, Losses, Penalties, consistency, match_latents};
@@ -312,6 +313,10 @@ pub struct DataFacts {
     pub dim: usize,
     /// Mean of each column.
     pub mean: Vec<f32>,
+    /// Mean of the whole pictures where rows are patches, else `mean` again: what anyone could draw without a model.
+    pub baseline: Vec<f32>,
+    /// Rows a picture: 1, or its patches.
+    pub places: usize,
     /// Mean squared distance of a row from the mean.
     pub spread: f64,
     /// Rows are multiplied by this while training: a power of two that brings far-off data near unit variance, else 1.
@@ -329,9 +334,14 @@ impl DataFacts {
             1.0
         };
         data.set_scale(scale);
-        let mean = mean.iter().map(|&m| m as f32 * scale).collect();
+        let mean: Vec<f32> = mean.iter().map(|&m| m as f32 * scale).collect();
+        let baseline = match data.patches() {
+            Some(_) => data.picture_moments(rows).0.iter().map(|&m| m as f32).collect(),
+            None => mean.clone(),
+        };
         let factor = f64::from(scale) * f64::from(scale);
-        DataFacts { rows: rows.len(), dim: data.dim(), mean, spread: spread * factor, scale }
+        let (dim, places) = (data.dim(), data.places());
+        DataFacts { rows: rows.len(), dim, mean, baseline, places, spread: spread * factor, scale }
     }
 }
 
@@ -727,13 +737,16 @@ impl<'a> Trainer<'a> {
 
     /// What the model file says of these models.
     pub fn model_config(&self) -> ModelConfig {
-        let pictures = self.data.shape().map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
-        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), pictures }
+        let whole = self.data.picture_shape();
+        let pictures = whole.map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
+        let patches = self.data.patches().map(|p| p.size());
+        let patches = patches.map(|p| PatchGrid { height: p.height, width: p.width, stride: p.stride });
+        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), pictures, patches }
     }
 
-    /// Mean of the training rows in the units of the data.
+    /// Mean of the training rows, or of their whole pictures, in the units of the data.
     pub fn mean(&self) -> Vec<f32> {
-        self.facts.mean.iter().map(|m| m / self.facts.scale).collect()
+        self.facts.baseline.iter().map(|m| m / self.facts.scale).collect()
     }
 
     /// Writes all that is needed to go on from here.
@@ -768,13 +781,11 @@ const HELD: (usize, usize) = (10, 2048);
 /// Training rows in a random order, each with its variants, as many as [`sample_size`] allows; and how many of the first
 /// ones decide.
 fn sample(data: &Dataset, rows: &[usize], seed: u64) -> (Mat, usize) {
-    let copies = data.copies();
-    let mut originals: Vec<usize> = rows.iter().map(|r| r / copies).collect();
+    let mut originals: Vec<usize> = rows.iter().map(|&r| data.original(r)).collect();
     originals.dedup();
     Stream::new(seed, "sample", &[]).shuffle(&mut originals);
-    originals.truncate((sample_size(data.dim()) / copies).max(1));
-    let held = (originals.len() / HELD.0).min(HELD.1 / copies) * copies;
-    let order = data.with_variants(&originals);
+    let (order, copies) = data.some_rows(&originals, sample_size(data.dim()), seed);
+    let held = (order.len() / copies / HELD.0).min(HELD.1 / copies) * copies;
     let mut out = Mat::zeros(order.len(), data.dim());
     data.fill(&order, 0, out.view_mut());
     (out, held)

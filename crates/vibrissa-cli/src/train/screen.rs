@@ -17,7 +17,7 @@ use vibrissa::train::defaults::Wishes;
 use vibrissa::train::run::{Event, Outcome, RunRows};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
-    let what = match data.shape() {
+    let what = match data.picture_shape() {
         Some(s) => format!("{}×{} {} pictures", s.width, s.height, if s.channels == 1 { "grey" } else { "colour" }),
         None => format!("rows of {} values", show::count(data.dim())),
     };
@@ -27,8 +27,19 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
     };
     let copies = if data.copies() > 1 { format!(" with {} variants each", data.copies() - 1) } else { String::new() };
     eprintln!("{spec}: {} {what}{copies}{classes}", show::count(data.originals()));
-    let mut parts =
-        format!("{} to train on, {} held out", show::plural(rows.train.len(), "row"), show::count(rows.test.len()));
+    let row = match data.patches() {
+        Some(patches) => {
+            let (size, [down, across]) = (patches.size(), patches.grid());
+            let (each, apart) = (patches.places(), size.stride);
+            let every = if apart[0] == apart[1] { apart[0].to_string() } else { format!("{}×{}", apart[1], apart[0]) };
+            let (w, h) = (size.width, size.height);
+            eprintln!("each as {each} patches of {w}×{h}, one every {every} pixels ({across} across, {down} down)");
+            "patch"
+        }
+        None => "row",
+    };
+    let rows_of = |n: usize| if row == "patch" { show::count(n) + " patches" } else { show::plural(n, row) };
+    let mut parts = format!("{} to train on, {} held out", rows_of(rows.train.len()), show::count(rows.test.len()));
     if !rows.validation.is_empty() {
         let purpose = if o.early_stop.is_some() { "early stopping" } else { "the threshold" };
         parts += &format!(", {} for {purpose}", show::count(rows.validation.len()));
@@ -82,6 +93,11 @@ pub fn warn_sparsity(o: &TrainOptions, line: &MetricsLine) {
     }
 }
 
+/// What figures of reconstruction are of.
+pub fn unit(data: &Dataset) -> &'static str {
+    if data.patches().is_some() { "picture" } else { "row" }
+}
+
 /// Fewer test rows in a class than this are warned of.
 const FEW: usize = 5;
 
@@ -94,7 +110,7 @@ pub fn warn_small(data: &Dataset, split: &Split, folds: Option<usize>) {
         return;
     }
     for (c, name) in data.classes().iter().enumerate() {
-        let n = split.test.iter().filter(|&&i| data.label(i * data.copies()) == Some(c as u16)).count();
+        let n = split.test.iter().filter(|&&i| data.label_of_picture(i * data.copies()) == Some(c as u16)).count();
         if n < FEW {
             eprintln!(
                 "warning: class {name} has only {}; --folds 5 gives figures over all rows",

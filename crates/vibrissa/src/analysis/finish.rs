@@ -11,13 +11,15 @@ use super::stream::{Gathered, RowQuality, SaeSums};
 use super::sums::BINS;
 use super::usage::{descending, shares, spearman, usage};
 use crate::data::Dataset;
+use crate::data::patches::Patches;
+use crate::data::rows::ImageShape;
 use crate::data::table::{Cells, Table};
 use crate::kernels::Isa;
 use crate::metrics::mean;
 use crate::model::Sae;
 use crate::record::analysis::{
     ANALYSIS_SCHEMA, AnalysisRecord, Cited, ClassesRecord, EnsembleAnalysis, GroupRecord, MetadataOf, MetadataRecord,
-    OrderRecord, PairRecord, PairsRecord, SaeAnalysis, UsageRecord,
+    OrderRecord, PairRecord, PairsRecord, PatchesRecord, SaeAnalysis, UsageRecord,
 };
 use crate::record::columns::Columns;
 use crate::record::{Number, Ordered};
@@ -111,9 +113,10 @@ fn sharpness(picture: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
 
 /// Record and columns of what `gathered` holds about these SAEs on these rows.
 pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Options) -> (AnalysisRecord, Columns) {
-    let rows = gathered.saes[0].rows.len();
+    // Of patches there are so many times as many as of pictures, which all about single rows is of.
+    let rows = gathered.saes[0].rows.len() * data.places();
     let n = rows as f64;
-    let pictures = data.shape().map(|s| [s.channels, s.height, s.width]);
+    let sides = |s: ImageShape| [s.channels, s.height, s.width];
     let classes = data.classes();
     let mut columns = Columns::default();
     let mut cited = CitedRows::default();
@@ -127,15 +130,15 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
             dead: own.count.iter().filter(|&&c| c == 0).count() as u64,
             rare: own.count.iter().filter(|&&c| c > 0 && (c as f64) < n / 1000.0).count() as u64,
             dense: own.frequency.iter().filter(|&&f| f > 0.5).count() as u64,
-            l0: mean(sums.rows.iter().map(|r| f64::from(r.l0))).into(),
+            l0: mean(sums.rows.iter().map(|r| f64::from(r.l0) / data.places() as f64)).into(),
             pearson: mean(sums.rows.iter().map(|r| f64::from(r.pearson))).into(),
             class_pearson: (0..classes.len())
                 .map(|c| mean(sums.rows.iter().filter(|r| r.class as usize == c).map(|r| f64::from(r.pearson))).into())
                 .collect(),
-            mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.dim() as f64).into(),
+            mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.picture_dim() as f64).into(),
             usage: usage_record(&own.delta_sse),
             density: density(&own.frequency),
-            order: order(sae, own, pictures),
+            order: order(sae, own, data.shape().map(sides)),
             pairs: sums.partners.is_some().then(|| pairs(sums, own, &directions[s], n)),
             ..SaeAnalysis::default()
         };
@@ -159,7 +162,8 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         split: String::new(),
         rows: rows as u64,
         classes: Ordered(classes.iter().cloned().zip(gathered.class_rows.iter().copied()).collect()),
-        pictures,
+        pictures: data.picture_shape().map(sides),
+        patches: data.patches().map(patches_record),
         weights: options.weights,
         k: saes[0].config().k,
         saes: out,
@@ -182,6 +186,7 @@ pub fn add_metadata(
     rows: &[usize],
     table: &Table,
 ) {
+    let rows = &data.first_rows(rows)[..];
     let class: Vec<Option<u16>> = rows.iter().map(|&r| data.label(r)).collect();
     let mut out: Vec<MetadataRecord> = table
         .columns
@@ -225,7 +230,20 @@ pub fn add_metadata(
 }
 
 fn cited_row(data: &Dataset, row: u64) -> Cited {
-    Cited { row, name: data.name(row as usize / data.copies()), class: data.label(row as usize) }
+    let number = row as usize;
+    let place = data.patches().map(|p| p.at(number % p.places()));
+    Cited { row, name: data.name(data.original(number)), class: data.label(number), place }
+}
+
+fn patches_record(patches: &Patches) -> PatchesRecord {
+    let (size, [down, across]) = (patches.size(), patches.grid());
+    PatchesRecord {
+        height: size.height,
+        width: size.width,
+        stride: size.stride,
+        tops: (0..down).map(|i| patches.at(i * across)[0]).collect(),
+        lefts: (0..across).map(|i| patches.at(i)[1]).collect(),
+    }
 }
 
 fn usage_record(delta_sse: &[f64]) -> UsageRecord {
@@ -356,7 +374,7 @@ fn class_columns(
     own: &Measures,
     classes: usize,
 ) -> ClassesRecord {
-    let all: Vec<_> = sums.latents.par_iter().map(|l| relevance(l, &gathered.class_rows)).collect();
+    let all: Vec<_> = sums.by_picture().par_iter().map(|l| relevance(l, &gathered.class_rows)).collect();
     let p: Vec<f64> = all.iter().zip(&own.count).map(|(r, &c)| if c > 0 { r.p } else { f64::NAN }).collect();
     let q = benjamini_hochberg(&p);
     let flat = |f: fn(&super::classes::Relevance) -> &Vec<f64>| all.iter().flat_map(|r| f(r).clone()).collect();

@@ -3,7 +3,6 @@
 use super::stream::each_row;
 use super::usage::spearman;
 use crate::data::Dataset;
-use crate::data::split::spread;
 use crate::model::Sae;
 use crate::record::Number;
 use crate::record::analysis::MomentRecord;
@@ -24,8 +23,8 @@ pub struct Moment {
 }
 
 /// The rows that a history is made of.
-pub fn history_rows(rows: &[usize]) -> Vec<usize> {
-    spread(rows, ROWS)
+pub fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
+    data.spread_rows(rows, ROWS)
 }
 
 /// Looks at one SAE as it was at a step.

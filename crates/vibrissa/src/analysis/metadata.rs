@@ -2,7 +2,7 @@
 //! Kruskal and Wallis. One value a row, never one an augmented copy.
 
 use super::classes::{benjamini_hochberg, kruskal_wallis};
-use super::stream::each_row;
+use super::images::latents_of;
 use super::usage::ranks;
 use crate::data::Dataset;
 use crate::data::table::Cells;
@@ -18,13 +18,18 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Encodes these rows.
+    /// Encodes these rows, of patches one row of each picture.
     pub fn of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Activations {
         let mut values = vec![Vec::new(); sae.config().latents];
-        // Rows that overflow were refused by the pass.
-        each_row(sae, data, rows, |place, index, value| {
-            index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place as u32, v)));
-        });
+        let size = data.batch_rows(rows.len());
+        for (b, batch) in rows.chunks(size).enumerate() {
+            let latents = latents_of(sae, data, batch);
+            for r in 0..batch.len() {
+                let (index, value) = latents.row(r);
+                let place = (b * size + r) as u32;
+                index.iter().zip(value).for_each(|(&h, &v)| values[h as usize].push((place, v)));
+            }
+        }
         Activations { rows: rows.len(), values }
     }
 }

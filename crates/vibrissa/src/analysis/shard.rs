@@ -19,29 +19,10 @@ pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
     out.bytes("belongs_to", &[32], belongs_to.to_vec());
     out.figures("class_rows", &[classes], gathered.class_rows.iter().map(|&n| n as f64).collect());
     for (s, sae) in gathered.saes.iter().enumerate() {
-        let h = sae.latents.len();
-        let (mut exact, mut bins, mut lengths, mut examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for l in &sae.latents {
-            for sum in [&l.sum, &l.delta_sse, &l.delta_pearson].into_iter().chain(&l.class_sum) {
-                exact.extend(sum.to_bytes());
-            }
-            bins.extend_from_slice(&l.bins);
-            for kind in [&l.top, &l.random, &l.near] {
-                lengths.push(kind.entries().len() as u32);
-                let mut bytes = [0u8; ENTRY * EXAMPLES];
-                for (place, &(key, row, value)) in bytes.chunks_exact_mut(ENTRY).zip(kind.entries()) {
-                    place[..8].copy_from_slice(&key.to_le_bytes());
-                    place[8..16].copy_from_slice(&row.to_le_bytes());
-                    place[16..].copy_from_slice(&value.to_le_bytes());
-                }
-                examples.extend(bytes);
-            }
+        sums_to_columns(&mut out, &format!("{s}"), &sae.latents, classes);
+        if let Some(images) = &sae.images {
+            sums_to_columns(&mut out, &format!("{s}.image"), images, classes);
         }
-        out.bytes(format!("{s}.exact"), &[h, 3 + classes, 32], exact);
-        out.counts(format!("{s}.bins"), &[h, classes, BINS], bins);
-        out.counts(format!("{s}.examples_n"), &[h, 3], lengths);
-        out.bytes(format!("{s}.examples"), &[h, 3, EXAMPLES, ENTRY], examples);
-        out.figures(format!("{s}.largest"), &[h], sae.latents.iter().map(|l| f64::from(l.largest)).collect());
         let rows: Vec<f64> = sae
             .rows
             .iter()
@@ -67,6 +48,77 @@ pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
     out
 }
 
+fn sums_to_columns(out: &mut Columns, name: &str, latents: &[LatentSums], classes: usize) {
+    let h = latents.len();
+    let (mut exact, mut bins, mut lengths, mut examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for l in latents {
+        for sum in [&l.sum, &l.delta_sse, &l.delta_pearson].into_iter().chain(&l.class_sum) {
+            exact.extend(sum.to_bytes());
+        }
+        bins.extend_from_slice(&l.bins);
+        for kind in [&l.top, &l.random, &l.near] {
+            lengths.push(kind.entries().len() as u32);
+            let mut bytes = [0u8; ENTRY * EXAMPLES];
+            for (place, &(key, row, value)) in bytes.chunks_exact_mut(ENTRY).zip(kind.entries()) {
+                place[..8].copy_from_slice(&key.to_le_bytes());
+                place[8..16].copy_from_slice(&row.to_le_bytes());
+                place[16..].copy_from_slice(&value.to_le_bytes());
+            }
+            examples.extend(bytes);
+        }
+    }
+    out.bytes(format!("{name}.exact"), &[h, 3 + classes, 32], exact);
+    out.counts(format!("{name}.bins"), &[h, classes, BINS], bins);
+    out.counts(format!("{name}.examples_n"), &[h, 3], lengths);
+    out.bytes(format!("{name}.examples"), &[h, 3, EXAMPLES, ENTRY], examples);
+    out.figures(format!("{name}.largest"), &[h], latents.iter().map(|l| f64::from(l.largest)).collect());
+}
+
+/// Sums by latent, `None` where the columns do not fit each other.
+fn sums_from_columns(columns: &Columns, name: &str, classes: usize) -> Option<Vec<LatentSums>> {
+    let (shape, exact) = columns.get_bytes(&format!("{name}.exact"));
+    let &[h, sums, 32] = shape else { return None };
+    let bins = columns.get_counts(&format!("{name}.bins"));
+    let lengths = columns.get_counts(&format!("{name}.examples_n"));
+    let examples = columns.get_bytes(&format!("{name}.examples")).1;
+    let largest = columns.get_figures(&format!("{name}.largest"));
+    let fits = sums == 3 + classes && bins.len() == h * classes * BINS && lengths.len() == 3 * h;
+    if !fits || examples.len() != h * 3 * EXAMPLES * ENTRY || largest.len() != h {
+        return None;
+    }
+    let latent = |i: usize| -> LatentSums {
+        let sum = |k: usize| {
+            let at = (i * sums + k) * 32;
+            Exact::from_bytes(exact[at..at + 32].try_into().expect("32 bytes"))
+        };
+        let kind = |k: usize| {
+            let own = &examples[(i * 3 + k) * EXAMPLES * ENTRY..][..EXAMPLES * ENTRY];
+            let entries = own.chunks_exact(ENTRY).take(lengths[i * 3 + k] as usize);
+            let number = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("8 bytes"));
+            Smallest::from_entries(
+                entries
+                    .map(|e| {
+                        let value = f32::from_le_bytes(e[16..].try_into().expect("4 bytes"));
+                        (number(&e[..8]), number(&e[8..16]), value)
+                    })
+                    .collect(),
+            )
+        };
+        LatentSums {
+            sum: sum(0),
+            delta_sse: sum(1),
+            delta_pearson: sum(2),
+            largest: largest[i] as f32,
+            class_sum: (0..classes).map(|c| sum(3 + c)).collect(),
+            bins: bins[i * classes * BINS..][..classes * BINS].to_vec(),
+            top: kind(0),
+            random: kind(1),
+            near: kind(2),
+        }
+    };
+    Some((0..h).map(latent).collect())
+}
+
 /// The reverse of [`to_columns`]; `None` where the columns are not those of a shard.
 pub fn from_columns(columns: &Columns) -> Option<(Gathered, [u8; 32])> {
     let belongs_to = columns.get_bytes("belongs_to").1.try_into().ok()?;
@@ -74,45 +126,15 @@ pub fn from_columns(columns: &Columns) -> Option<(Gathered, [u8; 32])> {
     let classes = class_rows.len();
     let mut saes = Vec::new();
     for s in 0.. {
-        let (shape, exact) = columns.get_bytes(&format!("{s}.exact"));
-        let &[h, sums, 32] = shape else { break };
-        let bins = columns.get_counts(&format!("{s}.bins"));
-        let lengths = columns.get_counts(&format!("{s}.examples_n"));
-        let examples = columns.get_bytes(&format!("{s}.examples")).1;
-        let largest = columns.get_figures(&format!("{s}.largest"));
-        let fits = sums == 3 + classes && bins.len() == h * classes * BINS && lengths.len() == 3 * h;
-        if !fits || examples.len() != h * 3 * EXAMPLES * ENTRY || largest.len() != h {
-            return None;
+        let name = format!("{s}");
+        if !columns.0.contains_key(&format!("{name}.exact")) {
+            break;
         }
-        let latent = |i: usize| -> LatentSums {
-            let sum = |k: usize| {
-                let at = (i * sums + k) * 32;
-                Exact::from_bytes(exact[at..at + 32].try_into().expect("32 bytes"))
-            };
-            let kind = |k: usize| {
-                let own = &examples[(i * 3 + k) * EXAMPLES * ENTRY..][..EXAMPLES * ENTRY];
-                let entries = own.chunks_exact(ENTRY).take(lengths[i * 3 + k] as usize);
-                let number = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("8 bytes"));
-                Smallest::from_entries(
-                    entries
-                        .map(|e| {
-                            let value = f32::from_le_bytes(e[16..].try_into().expect("4 bytes"));
-                            (number(&e[..8]), number(&e[8..16]), value)
-                        })
-                        .collect(),
-                )
-            };
-            LatentSums {
-                sum: sum(0),
-                delta_sse: sum(1),
-                delta_pearson: sum(2),
-                largest: largest[i] as f32,
-                class_sum: (0..classes).map(|c| sum(3 + c)).collect(),
-                bins: bins[i * classes * BINS..][..classes * BINS].to_vec(),
-                top: kind(0),
-                random: kind(1),
-                near: kind(2),
-            }
+        let latents = sums_from_columns(columns, &name, classes)?;
+        let (h, image) = (latents.len(), format!("{s}.image"));
+        let images = match columns.0.contains_key(&format!("{image}.exact")) {
+            true => Some(sums_from_columns(columns, &image, classes)?),
+            false => None,
         };
         let rows = columns.get_figures(&format!("{s}.rows")).chunks_exact(5).map(|r| RowQuality {
             row: r[0] as u64,
@@ -134,7 +156,7 @@ pub fn from_columns(columns: &Columns) -> Option<(Gathered, [u8; 32])> {
             }
             partners
         });
-        saes.push(SaeSums { latents: (0..h).map(latent).collect(), partners, rows: rows.collect() });
+        saes.push(SaeSums { latents, partners, rows: rows.collect(), images });
     }
     (!saes.is_empty()).then_some((Gathered { saes, class_rows }, belongs_to))
 }

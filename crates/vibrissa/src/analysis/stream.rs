@@ -1,6 +1,7 @@
 //! One pass over the rows: encode, decode, and for every active latent of every row what it contributes. Memory is
 //! bounded by the model and by four numbers a row; nothing depends on the order of the rows.
 
+use super::images::Building;
 use super::pairs::{MOST, Partners};
 use super::sums::LatentSums;
 use crate::data::Dataset;
@@ -36,17 +37,25 @@ pub struct SaeSums {
     pub latents: Vec<LatentSums>,
     /// By latent, those of larger number that were active with it; `None` when there were too many pairs.
     pub partners: Option<Vec<Partners>>,
-    /// Every row.
+    /// Every row; where rows are patches, every whole picture under the number of its first patch, `l0` that of all.
     pub rows: Vec<RowQuality>,
+    /// Where rows are patches: by latent, one value a picture (`images.rs`), without what removing it does.
+    pub images: Option<Vec<LatentSums>>,
 }
 
 impl SaeSums {
-    fn new(latents: usize, classes: usize) -> SaeSums {
+    fn new(latents: usize, classes: usize, patches: bool) -> SaeSums {
         SaeSums {
             latents: vec![LatentSums::new(classes); latents],
             partners: Some(vec![Partners::default(); latents]),
             rows: Vec::new(),
+            images: patches.then(|| vec![LatentSums::new(classes); latents]),
         }
+    }
+
+    /// By latent, one value a picture: what tests and examples are made of.
+    pub fn by_picture(&self) -> &[LatentSums] {
+        self.images.as_ref().unwrap_or(&self.latents)
     }
 
     fn drop_pairs_if_too_many(&mut self) {
@@ -61,7 +70,7 @@ impl SaeSums {
 pub struct Gathered {
     /// By SAE.
     pub saes: Vec<SaeSums>,
-    /// Rows of each class; one entry without classes.
+    /// Rows of each class, where rows are patches pictures; one entry without classes.
     pub class_rows: Vec<u64>,
 }
 
@@ -71,6 +80,8 @@ impl Gathered {
         self.class_rows.iter_mut().zip(other.class_rows).for_each(|(a, b)| *a += b);
         for (own, other) in self.saes.iter_mut().zip(other.saes) {
             own.latents.iter_mut().zip(&other.latents).for_each(|(a, b)| a.merge(b));
+            let images = own.images.iter_mut().flatten().zip(other.images.iter().flatten());
+            images.for_each(|(a, b)| a.merge(b));
             own.rows.extend(other.rows);
             own.rows.sort_unstable_by_key(|r| r.row);
             own.partners = match (own.partners.take(), other.partners) {
@@ -173,7 +184,8 @@ struct Scratch {
     y_w: Vec<f32>,
 }
 
-/// Goes over `rows` (numbers of the data set) once. `tick(done, total)` after each batch.
+/// Goes over `rows` (numbers of the data set; of patches all of a picture, one after another) once. `tick(done, total)`
+/// after each batch.
 ///
 /// # Errors
 /// [`Error::Option`] where a row makes a model overflow.
@@ -181,10 +193,11 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
     let (isa, dim) = (Isa::current(), data.dim());
     let classes = data.classes().len().max(1);
     let mut out = Gathered {
-        saes: saes.iter().map(|s| SaeSums::new(s.config().latents, classes)).collect(),
+        saes: saes.iter().map(|s| SaeSums::new(s.config().latents, classes, data.patches().is_some())).collect(),
         class_rows: vec![0; classes],
     };
     let all_directions: Vec<Vec<Direction>> = saes.iter().map(|s| directions(s)).collect();
+    let mut building: Vec<Option<Building>> = saes.iter().map(|s| Building::new(data, s.config().latents)).collect();
     let size = data.batch_rows(rows.len());
     let (mut x, mut recon, mut residual) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let (mut work, mut latents, mut by_latent) = (Work::default(), Latents::default(), ByLatent::default());
@@ -193,18 +206,20 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
         let n = batch.len();
         data.fill(batch, 0, x.top_mut(n));
         let class: Vec<usize> = batch.iter().map(|&r| data.label(r).map_or(0, usize::from)).collect();
-        class.iter().for_each(|&c| out.class_rows[c] += 1);
-        for ((sae, own), directions) in saes.iter().zip(&mut out.saes).zip(&all_directions) {
+        let first = |b: &usize| batch[*b].is_multiple_of(data.places());
+        (0..n).filter(first).for_each(|b| out.class_rows[class[b]] += 1);
+        let parts = saes.iter().zip(&mut out.saes).zip(&all_directions).zip(&mut building);
+        for (((sae, own), directions), building) in parts {
             let broken = |b: usize| {
-                Error::option(
-                    "data",
-                    "rows that the model can encode",
-                    data.name(batch[b] / data.copies()),
-                    "an overflow",
-                )
+                Error::option("data", "rows that the model can encode", data.row_name(batch[b]), "an overflow")
             };
             sae.encode(isa, x.top(n), &mut work, &mut latents).map_err(broken)?;
             sae.decode(isa, &latents, &work, recon.top_mut(n));
+            if let (Some(building), Some(images)) = (building, &mut own.images) {
+                let built =
+                    (0..n).filter_map(|b| building.add(batch[b], class[b], recon.row(b), latents.row(b), images));
+                own.rows.extend(built);
+            }
             let (centred, residuals) = (&mut recon.data_mut()[..n * dim], &mut residual.data_mut()[..n * dim]);
             centred
                 .par_chunks_mut(dim)
@@ -212,7 +227,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
                 .zip(&mut sums[..n])
                 .enumerate()
                 .for_each(|(b, ((y, r), sums))| *sums = row_sums(x.row(b), y, r));
-            for b in 0..n {
+            for b in (0..n).filter(|_| own.images.is_none()) {
                 let (row, l0) = (batch[b] as u64, latents.row(b).0.len() as u32);
                 let (pearson, sse) = (sums[b].0.pearson as f32, sums[b].1);
                 own.rows.push(RowQuality { row, class: class[b] as u16, l0, pearson, sse });

@@ -112,8 +112,17 @@ impl Block {
 
     /// Writes one row as f32 into `out` (`dim` values). The bytes need no alignment.
     pub fn read(&self, row: usize, out: &mut [f32]) {
-        let bytes = self.row_bytes(row);
         assert_eq!(out.len(), self.dim);
+        self.read_part(row, 0, out);
+    }
+
+    /// Writes the values of a row from number `from` on, as many as `out` holds.
+    ///
+    /// # Panics
+    /// If the row has fewer.
+    pub fn read_part(&self, row: usize, from: usize, out: &mut [f32]) {
+        let size = self.dtype.size();
+        let bytes = &self.row_bytes(row)[from * size..][..out.len() * size];
         match self.dtype {
             Dtype::U8 => out.iter_mut().zip(bytes).for_each(|(o, &b)| *o = f32::from(b) / 255.0),
             Dtype::F16 => {

@@ -6,6 +6,7 @@ pub mod arrays;
 pub mod augment;
 pub mod block;
 pub mod images;
+pub mod patches;
 pub mod rows;
 pub mod split;
 pub mod synthetic;
@@ -14,6 +15,7 @@ pub mod table;
 use crate::error::{Error, Result};
 use crate::matrix::MatMut;
 use block::{Block, Bytes, Dtype};
+use patches::Patches;
 use rayon::prelude::*;
 use rows::{Fit, ImageShape, LoadOptions, Names, Picture, Progress, Rows, Skipped};
 use std::path::Path;
@@ -21,14 +23,17 @@ use std::sync::Arc;
 
 /// Rows from one place, ready to be read as f32 batches.
 ///
-/// A row is numbered `original * (1 + augment) + variant`, variant 0 being the original itself.
+/// A row is numbered `original * (1 + augment) + variant`, variant 0 being the original itself; where rows are patches
+/// (`patches.rs`), that times the patches of a picture, plus the place of the patch.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     rows: Rows,
     /// First original of each block.
     starts: Vec<usize>,
     originals: usize,
+    /// Values of an original, whole.
     dim: usize,
+    patches: Option<Patches>,
     augment: usize,
     each_epoch: bool,
     seed: u64,
@@ -94,6 +99,9 @@ impl Dataset {
             return Err(Error::option("--augment", "pictures", "rows of numbers", "leave it out for arrays"));
         }
         (data.augment, data.each_epoch, data.seed) = (options.augment, options.augment_each_epoch, options.seed);
+        if let Some(size) = options.patches {
+            data.set_patches(size)?;
+        }
         data.prepare_variants();
         Ok(data)
     }
@@ -113,7 +121,8 @@ impl Dataset {
         if originals == 0 || dim == 0 {
             return Err(Error::option("data", "at least one row", "none", "give a data set that is not empty"));
         }
-        Ok(Dataset { rows, starts, originals, dim, augment: 0, each_epoch: false, seed: 0, scale: 1.0 })
+        let (patches, seed, scale) = (None, 0, 1.0);
+        Ok(Dataset { rows, starts, originals, dim, patches, augment: 0, each_epoch: false, seed, scale })
     }
 
     /// Brings rows that came as pictures of another shape (idx files, synthetic ones) to the wanted one.
@@ -179,24 +188,25 @@ impl Dataset {
         self.originals
     }
 
-    /// Rows for each original: itself and its variants.
+    /// Pictures for each original: itself and its variants.
     pub fn copies(&self) -> usize {
         1 + self.augment
     }
 
     /// How rows come out of the files, as one text: another text may mean other numbers.
     pub fn how_read(&self) -> String {
-        format!("{:?} {} {} {}", self.rows.shape, self.augment, self.each_epoch, self.seed)
+        let patches = self.patches.as_ref().map_or(String::new(), |p| format!(" {:?}", p.size()));
+        format!("{:?} {} {} {}{patches}", self.rows.shape, self.augment, self.each_epoch, self.seed)
     }
 
     /// Values a row.
     pub fn dim(&self) -> usize {
-        self.dim
+        self.patches.as_ref().map_or(self.dim, |p| p.shape().dim())
     }
 
-    /// Set where rows are pictures.
+    /// Set where rows are pictures, whole or patches.
     pub fn shape(&self) -> Option<ImageShape> {
-        self.rows.shape
+        self.patches.as_ref().map_or(self.rows.shape, |p| Some(p.shape()))
     }
 
     /// Class names, in order; empty = no classes.
@@ -206,7 +216,7 @@ impl Dataset {
 
     /// Class of a row, into [`Dataset::classes`].
     pub fn label(&self, row: usize) -> Option<u16> {
-        self.rows.labels.get(row / self.copies()).copied()
+        self.rows.labels.get(self.original(row)).copied()
     }
 
     /// Originals from this one on are the test set by the files' own word (MNIST).
@@ -237,29 +247,62 @@ impl Dataset {
 
     /// The rows of these originals: each with its variants, in order.
     pub fn with_variants(&self, originals: &[usize]) -> Vec<usize> {
-        let copies = self.copies();
-        originals.iter().flat_map(|&o| o * copies..(o + 1) * copies).collect()
+        let each = self.copies() * self.places();
+        originals.iter().flat_map(|&o| o * each..(o + 1) * each).collect()
     }
 
     /// The rows of these originals without variants.
     pub fn without_variants(&self, originals: &[usize]) -> Vec<usize> {
-        originals.iter().map(|&o| o * self.copies()).collect()
+        let (each, places) = (self.copies() * self.places(), self.places());
+        originals.iter().flat_map(|&o| o * each..o * each + places).collect()
     }
 
     /// Rows to read at a time where all are looked at once: at most 256 and at most a million values, so that wide rows
     /// need no more memory than narrow ones.
     pub fn batch_rows(&self, rows: usize) -> usize {
-        ((1 << 20) / self.dim.max(1)).clamp(16, 256).min(rows.max(1))
+        ((1 << 20) / self.dim().max(1)).clamp(16, 256).min(rows.max(1))
     }
 
     /// Reads one row as f32.
     pub fn read(&self, row: usize, epoch: u64, out: &mut [f32]) {
-        let (original, variant) = (row / self.copies(), row % self.copies());
-        match (variant, &self.rows.variants) {
-            (0, _) => self.read_original(original, out),
-            (v, Some(block)) => block.read(original * self.augment + v - 1, out),
-            (v, None) => self.draw(original, v - 1, if self.each_epoch { epoch } else { 0 }, out),
+        let Some(patches) = &self.patches else { return self.read_picture(row, epoch, out) };
+        let (picture, place) = (row / patches.places(), row % patches.places());
+        match self.stored(picture) {
+            Some((block, at)) => patches.cut_by(place, out, |from, out| block.read_part(at, from, out)),
+            None => {
+                let mut whole = vec![0.0; self.dim];
+                self.draw_picture(picture, epoch, &mut whole);
+                patches.cut(&whole, place, out);
+            }
         }
+        self.rescale(out);
+    }
+
+    /// Reads one whole picture; without patches that is a row.
+    pub fn read_picture(&self, picture: usize, epoch: u64, out: &mut [f32]) {
+        match self.stored(picture) {
+            Some((block, at)) => block.read(at, out),
+            None => self.draw_picture(picture, epoch, out),
+        }
+        self.rescale(out);
+    }
+
+    /// Where a picture is kept: its block, and which row of it; `None` for a variant that is drawn at each visit.
+    fn stored(&self, picture: usize) -> Option<(&Block, usize)> {
+        let (original, variant) = (picture / self.copies(), picture % self.copies());
+        if variant == 0 {
+            let block = self.starts.partition_point(|&s| s <= original) - 1;
+            return Some((&self.rows.blocks[block], original - self.starts[block]));
+        }
+        self.rows.variants.as_ref().map(|block| (block, original * self.augment + variant - 1))
+    }
+
+    fn draw_picture(&self, picture: usize, epoch: u64, out: &mut [f32]) {
+        let (original, variant) = (picture / self.copies(), picture % self.copies());
+        self.draw(original, variant - 1, if self.each_epoch { epoch } else { 0 }, out);
+    }
+
+    fn rescale(&self, out: &mut [f32]) {
         if self.scale != 1.0 {
             out.iter_mut().for_each(|v| *v *= self.scale);
         }
@@ -270,38 +313,47 @@ impl Dataset {
     /// # Shapes
     /// `rows` B numbers → `out [B, D]`.
     pub fn fill(&self, rows: &[usize], epoch: u64, mut out: MatMut) {
-        assert_eq!((out.rows(), out.cols()), (rows.len(), self.dim));
-        out.data().par_chunks_mut(self.dim).zip(rows).for_each(|(out, &row)| self.read(row, epoch, out));
+        assert_eq!((out.rows(), out.cols()), (rows.len(), self.dim()));
+        out.data().par_chunks_mut(self.dim()).zip(rows).for_each(|(out, &row)| self.read(row, epoch, out));
     }
 
     /// Mean of each column `[D]`, and the mean squared distance of a row from it. Sums in f64 over fixed chunks of
     /// rows, added in order.
     pub fn moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
-        const CHUNKS: usize = 32;
-        let size = rows.len().div_ceil(CHUNKS).max(1);
-        let parts: Vec<(Vec<f64>, f64)> = rows
-            .par_chunks(size)
-            .map(|part| {
-                let (mut sum, mut squares) = (vec![0.0f64; self.dim], 0.0f64);
-                let mut row = vec![0.0f32; self.dim];
-                for &r in part {
-                    self.read(r, 0, &mut row);
-                    for (s, &v) in sum.iter_mut().zip(&row) {
-                        *s += f64::from(v);
-                    }
-                    squares += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-                }
-                (sum, squares)
-            })
-            .collect();
-        let n = rows.len() as f64;
-        let mut mean = vec![0.0f64; self.dim];
-        let mut squares = 0.0;
-        for (sum, s) in &parts {
-            mean.iter_mut().zip(sum).for_each(|(m, &v)| *m += v / n);
-            squares += s / n;
-        }
-        let spread = (squares - mean.iter().map(|m| m * m).sum::<f64>()).max(0.0);
-        (mean, spread)
+        moments(rows, self.dim(), |row, out| self.read(row, 0, out))
     }
+
+    /// As [`Dataset::moments`], of the whole pictures of these rows.
+    pub fn picture_moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
+        moments(&self.pictures(rows), self.dim, |picture, out| self.read_picture(picture, 0, out))
+    }
+}
+
+fn moments(rows: &[usize], dim: usize, read: impl Fn(usize, &mut [f32]) + Sync) -> (Vec<f64>, f64) {
+    const CHUNKS: usize = 32;
+    let size = rows.len().div_ceil(CHUNKS).max(1);
+    let parts: Vec<(Vec<f64>, f64)> = rows
+        .par_chunks(size)
+        .map(|part| {
+            let (mut sum, mut squares) = (vec![0.0f64; dim], 0.0f64);
+            let mut row = vec![0.0f32; dim];
+            for &r in part {
+                read(r, &mut row);
+                for (s, &v) in sum.iter_mut().zip(&row) {
+                    *s += f64::from(v);
+                }
+                squares += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+            }
+            (sum, squares)
+        })
+        .collect();
+    let n = rows.len() as f64;
+    let mut mean = vec![0.0f64; dim];
+    let mut squares = 0.0;
+    for (sum, s) in &parts {
+        mean.iter_mut().zip(sum).for_each(|(m, &v)| *m += v / n);
+        squares += s / n;
+    }
+    let spread = (squares - mean.iter().map(|m| m * m).sum::<f64>()).max(0.0);
+    (mean, spread)
 }

@@ -1,6 +1,7 @@
 //! What every loader hands over: rows with names and classes, and the options it was asked with. No model, no split.
 
 use super::block::Block;
+use super::patches::PatchSize;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -85,6 +86,8 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Leave out files that cannot be read, instead of failing, and list them.
     pub skip_bad: bool,
+    /// Rows are patches of the pictures.
+    pub patches: Option<PatchSize>,
 }
 
 /// A file that was left out (`--skip-bad`), and why.

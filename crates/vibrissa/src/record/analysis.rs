@@ -24,8 +24,11 @@ pub struct AnalysisRecord {
     pub rows: u64,
     /// Class name → its rows; empty without classes.
     pub classes: Ordered<u64>,
-    /// Channels, height and width of the pictures.
+    /// Channels, height and width of the pictures, whole.
     pub pictures: Option<[usize; 3]>,
+    /// Where rows are patches of the pictures; `classes`, `metadata`, `cited` and Pearson r are then of pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches: Option<PatchesRecord>,
     /// Weights of frequency and strength in the score.
     pub weights: [f64; 2],
     /// k.
@@ -49,6 +52,21 @@ pub struct AnalysisRecord {
     pub rows_per_s: Number,
 }
 
+/// The patches that rows are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PatchesRecord {
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels from one to the next, down and across.
+    pub stride: [usize; 2],
+    /// First line of pixels of each row of patches.
+    pub tops: Vec<usize>,
+    /// First column of pixels of each column of patches.
+    pub lefts: Vec<usize>,
+}
+
 /// A row whose picture is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cited {
@@ -58,6 +76,9 @@ pub struct Cited {
     pub name: String,
     /// Number of its class.
     pub class: Option<u16>,
+    /// Of a patch: its top and left pixel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<[usize; 2]>,
 }
 
 /// One SAE.

@@ -132,6 +132,38 @@
     return canvas;
   };
 
+  // Of patches: the whole picture with a frame around the patch; with a map also how strong the feature is at every place,
+  // each place over the pixels that lie nearest to its middle.
+  const P = A.patches;
+  const edges = (begins, side, length) => [0, ...begins.slice(1).map((b, j) => (begins[j] + b + side) / 2), length];
+  const inPicture = (s, i, map, label) => {
+    const c = C.picture, k = Math.max(1, Math.round(168 / c.width));
+    const canvas = el("canvas", { class: "pic", width: c.width * k, height: c.height * k, role: "img", "aria-label": label });
+    Promise.all([sheet("picture", false), map === undefined ? null : sheet(`${s}.map`, false)]).then(([pictures, maps]) => {
+      const x = canvas.getContext("2d"), at = col("cited_picture")[i], [, height, width] = A.pictures;
+      const [sx, sy] = [canvas.width / width, canvas.height / height];
+      x.imageSmoothingEnabled = false;
+      x.drawImage(pictures, (at % c.columns) * c.width, Math.floor(at / c.columns) * c.height, c.width, c.height, 0, 0, canvas.width, canvas.height);
+      if (maps) {
+        const m = C[`${s}.map`], ys = edges(P.tops, P.height, height), xs = edges(P.lefts, P.width, width);
+        const values = maps.getContext("2d").getImageData((map % m.columns) * m.width, Math.floor(map / m.columns) * m.height, m.width, m.height).data;
+        x.fillStyle = "rgba(40, 40, 40, 0.35)";
+        x.fillRect(0, 0, canvas.width, canvas.height);
+        for (let r = 0; r < m.height; r++) for (let q = 0; q < m.width; q++) {
+          x.fillStyle = `rgba(224, 70, 36, ${((0.85 * values[4 * (r * m.width + q)]) / 255).toFixed(3)})`;
+          const [left, top] = [Math.round(xs[q] * sx), Math.round(ys[r] * sy)];
+          x.fillRect(left, top, Math.round(xs[q + 1] * sx) - left, Math.round(ys[r + 1] * sy) - top);
+        }
+      }
+      const [top, left] = A.cited[i].place;
+      for (const [style, wide] of [["#000", 4], ["#ffd84a", 2]]) {
+        [x.strokeStyle, x.lineWidth] = [style, wide];
+        x.strokeRect(left * sx, top * sy, P.width * sx, P.height * sy);
+      }
+    });
+    return canvas;
+  };
+
   // The picture of a feature; those that are never used have none.
   const places = new Map();
   const wallPlace = (s, h) => {
@@ -363,8 +395,14 @@
     const rows = col(`${s}.${kind}_row`), value = col(`${s}.${kind}_value`), n = C[`${s}.${kind}_row`].shape[1];
     return Array.from({ length: n }, (_, e) => at * n + e).filter((i) => rows[i] !== 0xffffffff).map((i) => {
       const cited = A.cited[rows[i]], label = cited.class === null || cited.class === undefined ? cited.name : classes[cited.class][0];
+      const said = el("div", {}, `${label} · ${fmt(value[i], 3)}`);
+      if (P) {
+        const map = overlay && kind === "top" && i < (C[`${s}.map`]?.n ?? 0) ? i : undefined, patch = picture("cited", rows[i], false, t("patch"));
+        patch.classList.add("patch");
+        return el("figure", { title: `${cited.name} · ${cited.place[1]}, ${cited.place[0]}` }, inPicture(s, rows[i], map, cited.name), patch, said);
+      }
       const shown = overlay && tile !== undefined ? overlaid(s, tile, rows[i], cited.name) : picture("cited", rows[i], false, cited.name);
-      return el("figure", { title: cited.name }, shown, el("div", {}, `${label} · ${fmt(value[i], 3)}`));
+      return el("figure", { title: cited.name }, shown, said);
     });
   };
   function open(s, h, list) {
@@ -380,8 +418,8 @@
     if (at < 0) parts.push(el("p", { class: "empty" }, t("no_page", { n: int(pictured.length) })));
     else {
       const tile = C.cited?.png ? wallPlace(s, h) : undefined;
-      if (tile !== undefined) parts.push(el("label", { class: "overlay" }, el("input", { type: "checkbox", id: "overlay", checked: overlay, onchange: (e) => { overlay = e.target.checked; open(s, h, list); } }), t("overlay")));
-      for (const kind of ["top", "random", "near"]) parts.push(el("h3", {}, t(`${kind}_rows`)), el("div", { class: "rows" }, examples(s, kind, at, tile)));
+      if (tile !== undefined) parts.push(el("label", { class: "overlay" }, el("input", { type: "checkbox", id: "overlay", checked: overlay, onchange: (e) => { overlay = e.target.checked; open(s, h, list); } }), t(P ? "overlay_map" : "overlay")));
+      for (const kind of ["top", "random", "near"]) parts.push(el("h3", {}, t(`${kind}_rows`)), el("div", { class: P ? "rows wide" : "rows" }, examples(s, kind, at, tile)));
       const bins = C[`${s}.histogram`].shape[1], own = Array.from(col(`${s}.histogram`).slice(at * bins, (at + 1) * bins)).slice(32);
       const first = own.findIndex((x) => x), last = own.length - [...own].reverse().findIndex((x) => x);
       const charts = [];

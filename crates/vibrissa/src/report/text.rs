@@ -4,16 +4,16 @@ use super::Report;
 use super::figures::Figure;
 use super::words::{Words, count, fixed, percent};
 use crate::record::Number;
-use crate::record::analysis::{GroupRecord, PairRecord};
+use crate::record::analysis::{AnalysisRecord, GroupRecord, PairRecord};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// The figures of the summary: what, and what it is called.
 pub fn cards(report: &Report, words: &Words) -> Vec<[String; 2]> {
-    let s = &report.analysis.saes[0];
+    let (s, patches) = (&report.analysis.saes[0], report.analysis.patches.is_some());
     let mut out = vec![
-        [fixed(s.pearson, 3), words.get("pearson_long")],
-        [fixed(s.l0, 1), words.get("l0")],
+        [fixed(s.pearson, 3), words.get(if patches { "pearson_picture" } else { "pearson_long" })],
+        [fixed(s.l0, 1), words.get(if patches { "l0_patch" } else { "l0" })],
         [percent(s.usage.carry_80, 1), words.get("carry")],
         [count(s.dead), words.get("unused")],
         [count(s.usage.negative), words.get("harmful")],
@@ -24,13 +24,22 @@ pub fn cards(report: &Report, words: &Words) -> Vec<[String; 2]> {
     out
 }
 
+/// Rows a picture.
+fn each(analysis: &AnalysisRecord) -> u64 {
+    analysis.patches.as_ref().map_or(1, |p| (p.tops.len() * p.lefts.len()) as u64)
+}
+
 /// What stands out, a sentence each.
 pub fn facts(report: &Report, words: &Words) -> Vec<String> {
     let a = report.analysis;
     let (s, order) = (&a.saes[0], &a.saes[0].order);
     let mut out = Vec::new();
-    if a.rows < 200 {
-        out.push(words.with("fact_few", &[("n", count(a.rows))]));
+    let whole = a.rows / each(a);
+    if whole < 200 {
+        out.push(words.with("fact_few", &[("n", count(whole))]));
+    }
+    if a.patches.is_some() {
+        out.push(words.get("fact_patches"));
     }
     if a.split != "test" {
         out.push(words.get("fact_split"));
@@ -141,9 +150,14 @@ pub fn subtitle(report: &Report, words: &Words) -> String {
         1 => words.get("one_sae"),
         n => words.with("saes", &[("n", n.to_string())]),
     };
+    let (w, h) = a.patches.as_ref().map_or((0, 0), |p| (p.width, p.height));
     words.with(
-        "subtitle",
+        if a.patches.is_some() { "subtitle_patches" } else { "subtitle" },
         &[
+            ("w", w.to_string()),
+            ("h", h.to_string()),
+            ("each", count(each(a))),
+            ("n", count(a.rows / each(a))),
             ("rows", count(a.rows)),
             ("data", a.data.clone()),
             ("split", a.split.clone()),
@@ -177,6 +191,9 @@ pub fn method(report: &Report, words: &Words) -> Vec<(String, String)> {
     .collect();
     if report.eval.is_some_and(|e| e.mean_image.scores.perceptual.is_some()) {
         out.push((words.get("perceptual"), words.get("m_perceptual_t")));
+    }
+    if report.analysis.patches.is_some() {
+        out.insert(0, (words.get("m_patches"), words.get("m_patches_t")));
     }
     if report.analysis.ensemble.is_some() {
         out.push(("MMCS, MCC".into(), words.get("ensemble_note")));

@@ -66,6 +66,9 @@ fn round_to(value: f64, unit: f64) -> usize {
 /// Patience, in epochs, where rows are few.
 const EARLY_STOP: u64 = 10;
 
+/// Steps over patches, at most, where nothing is said of steps or epochs.
+const PATCH_STEPS: u64 = 10_000;
+
 /// So many significant digits, for people to read.
 fn round_digits(value: f64, digits: i32) -> f64 {
     if value <= 0.0 {
@@ -94,15 +97,25 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 /// | KL | variance/3k (sigmoid) | twice the mean activation costs a tenth of the variance |
 /// | free decoder | sigmoid | values below 1 need directions of other lengths |
 /// | k_aux | D/2, at most H/4 and 256 | as published, limited by its cost |
+/// | of patches: latents | 2 D, a multiple of 64, at least 256, at most as above | patches are many and much alike; of 4 D on photographs most stay unused |
+/// | of patches: k | D/16, a multiple of 4, at least 8, at most H/4 | several patches draw each pixel |
+/// | of patches: epochs | 1,000,000 / rows, 1 to 100, at most 10,000 steps | a set of any size takes minutes; of a very large one not every patch is seen |
 pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
-    let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384));
-    let k = wishes.k.unwrap_or_else(|| round_to(1.5 * (latents as f64).sqrt(), 8.0).min((latents / 4).max(1)));
+    let whole = facts.places == 1;
+    let most = if whole { 16384 } else { round_to(2.0 * dim, 64.0).max(256) };
+    let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384).min(most));
+    let usual = if whole { round_to(1.5 * (latents as f64).sqrt(), 8.0) } else { round_to(dim / 16.0, 4.0).max(8) };
+    let k = wishes.k.unwrap_or_else(|| usual.min((latents / 4).max(1)));
     let batch = wishes
         .batch
         .unwrap_or_else(|| (1 << ((rows / 256.0).log2().floor() as i64).clamp(5, 10)).min(facts.rows.max(1)));
-    let epochs = wishes.epochs.unwrap_or_else(|| (300_000.0 / rows).round().clamp(5.0, 100.0) as u64);
-    let steps = wishes.steps.unwrap_or(epochs * facts.rows.div_ceil(batch.max(1)) as u64);
+    let (seen, least) = if whole { (300_000.0, 5.0) } else { (1e6, 1.0) };
+    let epochs = wishes.epochs.unwrap_or_else(|| (seen / rows).round().clamp(least, 100.0) as u64);
+    let all = epochs * facts.rows.div_ceil(batch.max(1)) as u64;
+    let too_many = !whole && wishes.epochs.is_none() && all > PATCH_STEPS;
+    let wished = wishes.steps.or(too_many.then_some(PATCH_STEPS));
+    let steps = wished.unwrap_or(all);
     let share = rows / (8.0 * (latents as f64 / 2.0).min(dim));
     let few = share < 1.0;
     let reach = if few { 0.028 * share } else { 0.11 };
@@ -149,7 +162,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         warmup: wishes.warmup.unwrap_or((steps / 20).min(1000)),
         batch,
         epochs,
-        steps: wishes.steps,
+        steps: wished,
         optimizer: wishes.optimizer.unwrap_or(Optimizer::Adam),
         // Who names an optimiser gets PyTorch's numbers for it.
         beta2: wishes.beta2.unwrap_or(if wishes.optimizer.is_some() { 0.999 } else { 0.99 }),
@@ -163,5 +176,34 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
             Some(patience) => Some(patience).filter(|&p| p > 0),
             None => (few && wishes.lr.is_none()).then_some(EARLY_STOP),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(rows: usize, dim: usize, places: usize) -> DataFacts {
+        DataFacts { rows, dim, mean: Vec::new(), baseline: Vec::new(), places, spread: 1.0, scale: 1.0 }
+    }
+
+    #[test]
+    fn patches_have_a_rule_of_their_own_and_bounded_steps() {
+        let none = Wishes::default();
+        let mnist = resolve(&none, &facts(2_160_000, 64, 36));
+        assert_eq!((mnist.latents, mnist.k, mnist.batch, mnist.epochs, mnist.steps), (256, 8, 1024, 1, None));
+        let photos = resolve(&none, &facts(203_850, 192, 225));
+        assert_eq!((photos.latents, photos.k, photos.batch, photos.epochs, photos.steps), (384, 12, 512, 5, None));
+        let many = facts(300_000_000, 192, 3025);
+        assert_eq!(resolve(&none, &many).steps, Some(10_000));
+        // What is asked for is done.
+        let asked = resolve(&Wishes { epochs: Some(2), ..Wishes::default() }, &many);
+        assert_eq!((asked.epochs, asked.steps), (2, None));
+        assert_eq!(resolve(&Wishes { steps: Some(20_000), ..Wishes::default() }, &many).steps, Some(20_000));
+        let few = resolve(&none, &facts(40, 12, 4));
+        assert!(few.k <= few.latents / 4 && few.batch <= 40);
+        // Whole pictures are as before.
+        let whole = resolve(&none, &facts(60_000, 784, 1));
+        assert_eq!((whole.latents, whole.k, whole.epochs), (6848, 128, 5));
     }
 }

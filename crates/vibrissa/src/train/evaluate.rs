@@ -1,7 +1,9 @@
 //! How good models are on given rows: each SAE, the mean of all, and the mean image as the baseline. Streams batches;
-//! memory does not grow with the rows.
+//! memory does not grow with the rows. Where rows are patches, what is judged are the whole pictures that they make
+//! together (`data/patches.rs`); latents are counted by patch.
 
 use crate::data::Dataset;
+use crate::data::patches::through;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::{Evaluation, PictureShape, Summary};
@@ -17,6 +19,8 @@ pub struct Pool {
     pictures: bool,
     classes: Vec<String>,
     targets: Vec<usize>,
+    /// Rows a picture, where rows are patches.
+    places: Option<usize>,
 }
 
 impl Pool {
@@ -54,6 +58,7 @@ impl Pool {
                 .collect(),
             ensemble: self.by_class(&self.ensemble, |s| self.scores(s, None)),
             mean_image: self.by_class(&self.mean, |s| reconstruction(s, self.pictures)),
+            patches_per_image: self.places.map(|n| n as u64),
             tool_version: Some(env!("CARGO_PKG_VERSION").into()),
             ..EvalRecord::default()
         }
@@ -71,6 +76,7 @@ impl Pool {
             psnr: s.psnr.filter(|_| self.pictures),
             l0: s.l0.filter(|_| with_latents),
             l0_target: k.map(|k| k as f64),
+            l0_image: s.l0.zip(self.places).filter(|_| with_latents).map(|(l0, places)| l0 * places as f64),
             l0_distance: s.l0.zip(k).map(|(l0, k)| l0 - k as f64),
             l0_train: None,
             dead_latents: s.dead_latents.filter(|_| with_latents),
@@ -111,7 +117,8 @@ fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
 /// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM and the perceptual distance). `tick(done, total)` after each batch.
 ///
 /// # Shapes
-/// `mean [D]`; all SAEs take rows of D values.
+/// `mean [D]`, where rows are patches that of a whole picture; all SAEs take rows of D values. Of patches `rows` has all
+/// of a picture, one after another.
 pub fn evaluate(
     saes: &[&Sae],
     mean: &[f32],
@@ -120,9 +127,9 @@ pub fn evaluate(
     full: bool,
     tick: &mut dyn FnMut(usize, usize),
 ) -> Pool {
-    let (isa, dim) = (Isa::current(), data.dim());
-    let shape =
-        data.shape().filter(|_| full).map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
+    let (isa, dim) = (Isa::current(), data.picture_dim());
+    let whole = data.picture_shape().filter(|_| full);
+    let shape = whole.map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
     let classes = data.classes().len();
     let new = |latents| Evaluation::new(dim, classes, shape, latents);
     let mut pool = Pool {
@@ -132,24 +139,28 @@ pub fn evaluate(
         pictures: data.shape().is_some(),
         classes: data.classes().to_vec(),
         targets: saes.iter().map(|s| s.config().k).collect(),
+        places: data.patches().map(|p| p.places()),
     };
-    let size = data.batch_rows(rows.len());
+    let rows = &data.pictures(rows)[..];
+    let size = data.batch_pictures(rows.len());
     let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let (mut work, mut latents) = (Work::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
-        data.fill(batch, 0, x.top_mut(n));
-        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label(r)).collect();
+        data.fill_pictures(batch, 0, x.top_mut(n));
+        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_picture(r)).collect();
         sum.data_mut().fill(0.0);
         for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
-            // A finite model on finite rows overflows at worst; such a row then reconstructs as what was selected.
-            let _ = sae.encode(isa, x.top(n), &mut work, &mut latents);
-            sae.decode(isa, &latents, &work, recon.top_mut(n));
+            through(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
+                // A finite model on finite rows overflows at worst; such a row then reconstructs as what was selected.
+                let _ = sae.encode(isa, x, &mut work, &mut latents);
+                sae.decode(isa, &latents, &work, recon);
+                for (b, &picture) in from.iter().enumerate() {
+                    let (index, value) = latents.row(b);
+                    evaluation.count_latents(labels.get(picture).copied(), index, value);
+                }
+            });
             evaluation.add(x.top(n), recon.top(n), &labels);
-            for b in 0..n {
-                let (index, value) = latents.row(b);
-                evaluation.count_latents(labels.get(b).copied(), index, value);
-            }
             if saes.len() > 1 {
                 isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
             }

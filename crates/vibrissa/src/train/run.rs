@@ -6,7 +6,6 @@
 use super::evaluate::evaluate;
 use super::{DataFacts, StepReport, TrainOptions, Trainer};
 use crate::data::Dataset;
-use crate::data::split::spread;
 use crate::error::{Error, Result};
 use crate::format::{self, write_atomically};
 use crate::loss::Losses;
@@ -89,7 +88,19 @@ pub enum Outcome {
 }
 
 /// Held-out rows looked at during training, at most: spread evenly over all of them, so over all classes.
-pub const PROBE: usize = 256;
+const PROBE: usize = 256;
+/// Held-out patches, at most, where rows are patches: those of whole pictures, of [`FEWEST`] in any case.
+const PROBED_PATCHES: usize = 4096;
+const FEWEST: usize = 16;
+
+/// The rows that are looked at during training. Figures are always of whole pictures.
+pub fn probe(data: &Dataset, test: &[usize]) -> Vec<usize> {
+    let most = match data.patches() {
+        Some(p) => (PROBED_PATCHES / p.places()).max(FEWEST),
+        None => PROBE,
+    };
+    data.spread_pictures(test, most.min(PROBE))
+}
 
 /// The files of a run.
 #[derive(Clone, Debug)]
@@ -292,7 +303,7 @@ pub fn train(
     let steps = trainer.steps();
     folder.sweep();
     folder.trim_metrics(trainer.step())?;
-    let probe = &spread(&rows.test, PROBE)[..];
+    let probe = &probe(data, &rows.test)[..];
     // Held-out figures cost a forward pass over the probe: at most about a hundredth of the training.
     let apart = (32 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
@@ -377,7 +388,7 @@ pub fn train(
 /// Squared error of the validation rows against the spread of the training rows (so that one row has a figure too), mean
 /// over the SAEs; `None` where it is not finite.
 pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
-    let pool = evaluate(&trainer.saes(), &trainer.facts().mean, data, rows, false, &mut |_, _| ());
+    let pool = evaluate(&trainer.saes(), &trainer.facts().baseline, data, rows, false, &mut |_, _| ());
     let all = pool.mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;
     let spread = trainer.facts().spread / trainer.facts().dim as f64;
@@ -396,7 +407,7 @@ fn held_out(trainer: &Trainer, data: &Dataset, probe: &[usize]) -> Vec<(Option<f
     if probe.is_empty() {
         return vec![(None, None); trainer.saes().len()];
     }
-    evaluate(&trainer.saes(), &trainer.facts().mean, data, probe, false, &mut |_, _| ()).brief()
+    evaluate(&trainer.saes(), &trainer.facts().baseline, data, probe, false, &mut |_, _| ()).brief()
 }
 
 /// What happened since the last line of the log.

@@ -1,11 +1,13 @@
 //! What a report shows of single rows and features: examples, reconstructions, a sample of latents, pictures. Looks at
 //! rows again, only at those that it cites.
 
+use super::super::images::{latents_of, maps};
 use super::super::separate::separation;
 use super::super::stream::{Gathered, RowQuality, SaeSums};
 use super::super::sums::{EXAMPLES, Example, LatentSums, Smallest};
 use super::{Measures, Options};
 use crate::data::Dataset;
+use crate::data::patches::through;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::model::{Sae, Work};
@@ -61,7 +63,7 @@ pub(super) fn example_columns(
     for (name, kind) in kinds {
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         for &h in &list {
-            let examples: Vec<Example> = kind(&sums.latents[h]).rows().collect();
+            let examples: Vec<Example> = kind(&sums.by_picture()[h]).rows().collect();
             for e in 0..EXAMPLES {
                 rows.push(examples.get(e).map_or(NONE, |e| cited.cite(e.row)));
                 values.push(examples.get(e).map_or(f64::NAN, |e| f64::from(e.value)));
@@ -119,7 +121,7 @@ pub(super) fn sample_columns(
     let far: Vec<&RowQuality> = all.into_iter().take(SEPARATED).collect();
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let numbers: Vec<usize> = heat.iter().map(|r| r.row as usize).collect();
-        let (_, latents, _) = encode(sae, data, &numbers);
+        let latents = latents_of(sae, data, &numbers);
         let (mut start, mut index, mut value) = (vec![0u32], Vec::new(), Vec::new());
         for b in 0..numbers.len() {
             let (i, v) = latents.row(b);
@@ -133,7 +135,7 @@ pub(super) fn sample_columns(
         if let Some(own) = &mut record.classes {
             let numbers: Vec<usize> = far.iter().map(|r| r.row as usize).collect();
             let class: Vec<usize> = far.iter().map(|r| r.class as usize).collect();
-            let (_, latents, _) = encode(sae, data, &numbers);
+            let latents = latents_of(sae, data, &numbers);
             let found = separation(&latents, sae.config().latents, &class, classes);
             own.silhouette = found.silhouette.into();
             (own.probe, own.majority) = (found.probe.into(), found.majority.into());
@@ -141,14 +143,19 @@ pub(super) fn sample_columns(
     }
 }
 
-/// Rows, their latents, and what can decode these again.
-fn encode(sae: &Sae, data: &Dataset, rows: &[usize]) -> (Mat, Latents, Work) {
-    let mut x = Mat::zeros(rows.len(), data.dim());
-    data.fill(rows, 0, x.view_mut());
-    let (mut work, mut latents) = (Work::default(), Latents::default());
-    // Rows that overflow were refused by the pass.
-    let _ = sae.encode(Isa::current(), x.view(), &mut work, &mut latents);
-    (x, latents, work)
+/// Whole pictures (without patches rows) and their reconstructions.
+fn rebuild(sae: &Sae, data: &Dataset, rows: &[usize]) -> (Mat, Mat) {
+    let pictures = data.pictures(rows);
+    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
+    let mut recon = x.clone();
+    data.fill_pictures(&pictures, 0, x.view_mut());
+    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
+    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+        // Rows that overflow were refused by the pass.
+        let _ = sae.encode(isa, x, &mut work, &mut latents);
+        sae.decode(isa, &latents, &work, recon);
+    });
+    (x, recon)
 }
 
 pub(super) fn reconstruction_columns(
@@ -158,12 +165,10 @@ pub(super) fn reconstruction_columns(
     cited: &CitedRows,
     out: &mut [SaeAnalysis],
 ) {
-    let shape = data.shape().map(|s| [s.channels, s.height, s.width]);
+    let shape = data.picture_shape().map(|s| [s.channels, s.height, s.width]);
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let rows: Vec<usize> = record.reconstructions.iter().map(|r| cited.rows[r.cited as usize] as usize).collect();
-        let (x, latents, work) = encode(sae, data, &rows);
-        let mut recon = Mat::zeros(rows.len(), data.dim());
-        sae.decode(Isa::current(), &latents, &work, recon.view_mut());
+        let ((x, recon), latents) = (rebuild(sae, data, &rows), latents_of(sae, data, &rows));
         for (b, r) in record.reconstructions.iter_mut().enumerate() {
             let (index, value) = latents.row(b);
             let mut active: Vec<(u64, f64)> =
@@ -243,6 +248,9 @@ pub(super) fn picture_columns(
         })
         .collect();
     columns.bytes("cited", &[rows.len(), shape[0], h, w], rows.concat());
+    if data.patches().is_some() {
+        whole_columns(columns, saes, data, cited);
+    }
     for (s, (sae, own)) in saes.iter().zip(all).enumerate() {
         // What is never used is noise, and noise does not compress.
         let most = if s == 0 { WALL } else { options.pictured };
@@ -259,3 +267,55 @@ pub(super) fn picture_columns(
         }
     }
 }
+
+/// Of patches: the whole pictures that they are of, and what latents are at every place of those of their strongest rows.
+fn whole_columns(columns: &mut Columns, saes: &[&Sae], data: &Dataset, cited: &CitedRows) {
+    let (Some(shape), Some(patches)) = (data.picture_shape(), data.patches()) else { return };
+    let shape = [shape.channels, shape.height, shape.width];
+    let mut at: BTreeMap<usize, u32> = BTreeMap::new();
+    let mut pictures = Vec::new();
+    let of = cited.rows.iter().map(|&row| {
+        let picture = row as usize / patches.places();
+        *at.entry(picture).or_insert_with(|| {
+            pictures.push(picture);
+            pictures.len() as u32 - 1
+        })
+    });
+    columns.counts("cited_picture", &[cited.rows.len()], of.collect());
+    let side = if pictures.len() > MANY { SIDE } else { 2 * SIDE };
+    let (_, h, w) = shrink(&vec![0.0; data.picture_dim()], shape, side);
+    let bytes: Vec<Vec<u8>> = pictures
+        .par_iter()
+        .map(|&picture| {
+            let mut whole = vec![0.0; data.picture_dim()];
+            data.read_picture(picture, 0, &mut whole);
+            levels(&shrink(&whole, shape, side).0)
+        })
+        .collect();
+    columns.bytes("picture", &[bytes.len(), shape[0], h, w], bytes.concat());
+    let [down, across] = patches.grid();
+    for (s, sae) in saes.iter().enumerate() {
+        let latents = columns.get_counts(&format!("{s}.pictured")).to_vec();
+        let most = (MAPPED / (EXAMPLES * patches.places())).clamp(1, latents.len().max(1));
+        let rows = columns.get_counts(&format!("{s}.top_row"));
+        let wanted: Vec<(u32, usize)> = latents
+            .iter()
+            .zip(rows.chunks_exact(EXAMPLES))
+            .take(most)
+            .flat_map(|(&h, rows)| rows.iter().map(move |&r| (h, r)))
+            // A latent with fewer pictures repeats its first, so that each has as many.
+            .scan((u32::MAX, 0), |last, (h, r)| {
+                *last = if r == NONE { *last } else { (h, cited.rows[r as usize] as usize) };
+                Some((h, last.1))
+            })
+            .collect();
+        let largest: Vec<f32> = columns.get_figures(&format!("{s}.largest")).iter().map(|&v| v as f32).collect();
+        let bytes = maps(sae, data, &wanted, &largest);
+        columns.bytes(format!("{s}.map"), &[wanted.len(), 1, down, across], bytes);
+    }
+}
+
+/// Whole pictures above which they are shown as small as rows are.
+const MANY: usize = 2000;
+/// Values in the maps of one SAE, at most.
+const MAPPED: usize = 8 << 20;
