@@ -47,6 +47,9 @@ impl Cell {
     }
 }
 
+/// Cells of one configuration at a rung: its mean validation fvu, its name, and for each cell its place and fvu.
+type Contender = (f64, String, Vec<(usize, f64)>);
+
 /// How a sweep is done.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepOptions {
@@ -409,7 +412,7 @@ impl<'a> Sweep<'a> {
         }
         let mut stopped: Vec<(usize, f64)> = Vec::new();
         for (k, arena) in arenas {
-            let mut order: Vec<(f64, String, Vec<(usize, f64)>)> = arena
+            let mut order: Vec<Contender> = arena
                 .into_iter()
                 .map(|(name, cells)| (cells.iter().map(|c| c.1).sum::<f64>() / cells.len() as f64, name, cells))
                 .collect();
