@@ -7,8 +7,12 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use vibrissa::analysis::adaptive::adaptive;
+use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model};
-use vibrissa::record::{ByClass, EvalRecord, Reconstruction, Scores};
+use vibrissa::model::Output;
+use vibrissa::record::adaptive::AdaptiveRecord;
+use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Scores};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
@@ -31,6 +35,9 @@ pub struct EvalArgs {
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
     skip_bad: bool,
+    /// Also choose the number of features for each row by how hard it is, BUDGET in the mean, and compare with a fixed number
+    #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    adaptive_k: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -64,6 +71,9 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let pool = evaluate(&saes, &models[0].mean, &data, &rows, true, &mut |d, t| bar.set(d, t));
     bar.finish();
     let mut record = pool.record();
+    if let Some(wish) = args.adaptive_k {
+        record.adaptive = adapt(&runs, data_spec, &data, &models, &rows, wish)?;
+    }
     record.data = Some(data_spec.clone());
     record.split = Some(args.split.name().into());
     record.runs = runs.iter().map(|r| r.display().to_string()).collect();
@@ -82,15 +92,90 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         };
         println!("{} of {data_spec}: {what}", show::plural(record.rows as usize, unit));
         print!("{}", report(&record));
+        print!("{}", adaptive_table(&record));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rules of `--adaptive-k`, for every SAE.
+fn adapt(
+    runs: &[PathBuf],
+    spec: &str,
+    data: &Dataset,
+    models: &[Model],
+    rows: &[usize],
+    wish: usize,
+) -> Result<Vec<AdaptiveRecord>> {
+    let option = "--adaptive-k";
+    let own = &models[0].config.sae;
+    if !own.activation.keeps_k() || own.output != Output::Linear {
+        let found = if own.output == Output::Linear { own.activation.name() } else { "cross-entropy" };
+        let remedy = "leave it out: rows of this model have as many features as exceed a threshold";
+        return Err(Error::option(option, "a model with topk or batchtopk and a squared error", found, remedy));
+    }
+    let judged = data.without_variants(&Part::Train.originals(runs, spec, data)?);
+    let bar = show::Bar::new("choosing the number of features");
+    let mut all = Vec::new();
+    for model in models {
+        for sae in &model.saes {
+            let budget = if wish == 0 { sae.config().k } else { wish };
+            if budget > sae.config().latents {
+                let expected = format!("at most {} (the number of features)", sae.config().latents);
+                return Err(Error::option(option, expected, budget, "choose a smaller budget"));
+            }
+            let mean = if model.mean.len() == data.dim() { model.mean.clone() } else { vec![0.0; data.dim()] };
+            all.push(adaptive(sae, data, &mean, &judged, rows, budget, &mut |d, t| bar.set(d, t)));
+        }
+    }
+    bar.finish();
+    Ok(all)
+}
+
+fn adaptive_table(record: &EvalRecord) -> String {
+    let mut out = String::new();
+    for (s, a) in record.adaptive.iter().enumerate() {
+        let which = if record.adaptive.len() > 1 { format!("SAE {s}: ") } else { String::new() };
+        out += &format!(
+            "\n{which}features a row by how hard it is, {} in the mean (θ and τ from training rows):\n",
+            a.budget
+        );
+        let head =
+            ["", "mean", "5 %", "median", "95 %", "fvu", "Pearson", "ρ with complexity", "simplest tenth", "hardest"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        let one = |n: Number| n.get().map_or("–".into(), |v| format!("{v:.1}"));
+        for r in &a.rules {
+            let name = match r.name.as_str() {
+                "fixed" => "the k largest",
+                "threshold" => "all above θ",
+                _ => "until the error is τ",
+            };
+            rows.push(vec![
+                name.into(),
+                one(r.l0),
+                one(r.l0_quantiles[0]),
+                one(r.l0_quantiles[2]),
+                one(r.l0_quantiles[4]),
+                show::figure(r.fvu.get()),
+                show::figure(r.pearson.get()),
+                r.with_complexity.get().map_or("–".into(), |v| format!("{v:.2}")),
+                one(r.l0_by_complexity[0]),
+                one(r.l0_by_complexity[9]),
+            ]);
+        }
+        out += &show::table(&rows);
+    }
+    out
 }
 
 /// `each`: rows a picture, where rows are patches.
 fn line(name: &str, rows: u64, each: Option<u64>, s: &Scores) -> Vec<String> {
     let whole = |v: Option<u64>| v.map_or("–".into(), |v| show::count(v as usize));
     let l0 = match (s.l0, s.l0_target) {
-        (Some(l0), Some(target)) => format!("{l0:.1} of {target}"),
+        (Some(l0), Some(target)) => {
+            // Where training kept another number than inference, that is said too.
+            let gap = s.l0_train.filter(|t| (t - l0).abs() >= 0.05 * l0);
+            format!("{l0:.1} of {target}") + &gap.map_or(String::new(), |t| format!(" ({t:.1} in training)"))
+        }
         _ => "–".into(),
     };
     vec![

@@ -2,6 +2,7 @@
 //! gathered in one streaming pass (`analysis/stream.rs`); what follows from it is computed from those sums alone, so
 //! that shards merge to the same result. Pictures and words are the business of `plot` and `report`.
 
+pub mod adaptive;
 pub mod classes;
 pub mod compare;
 pub mod exact;

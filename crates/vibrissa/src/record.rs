@@ -1,6 +1,7 @@
 //! Versioned results: plain data that everything after computing reads (reports, dashboard, Python). Nothing is
 //! computed here. A value that is undefined, NaN or infinite is written as `null`, so that every record is valid JSON.
 
+pub mod adaptive;
 pub mod analysis;
 pub mod columns;
 pub mod sweep;
@@ -329,6 +330,9 @@ pub struct EvalRecord {
     /// Wall time of the evaluation, seconds.
     #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// How many latents rows need, of each SAE, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adaptive: Vec<adaptive::AdaptiveRecord>,
 }
 
 impl Default for EvalRecord {
@@ -344,6 +348,7 @@ impl Default for EvalRecord {
             split: None,
             runs: Vec::new(),
             tool_version: None,
+            adaptive: Vec::new(),
             seconds: None,
         }
     }

@@ -109,6 +109,21 @@ impl Sae {
         }
     }
 
+    /// [`Sae::encode`] with the `k` largest values above 0 of each row, whatever the activation.
+    ///
+    /// # Errors
+    /// As [`Sae::encode`].
+    pub fn encode_top(
+        &self,
+        isa: Isa,
+        x: MatRef,
+        k: usize,
+        work: &mut Work,
+        latents: &mut Latents,
+    ) -> std::result::Result<(), usize> {
+        self.encode_by(Rule::TopK { k, relu_after: true }, isa, x, work, latents)
+    }
+
     /// The bias of what is selected by: the gate's, or that of the latents.
     fn bias(&self) -> &[f32] {
         if self.config.activation == Activation::Gated { &self.b_gate } else { &self.b_enc }
