@@ -136,7 +136,7 @@ fn adaptive_table(record: &EvalRecord) -> String {
     for (s, a) in record.adaptive.iter().enumerate() {
         let which = if record.adaptive.len() > 1 { format!("SAE {s}: ") } else { String::new() };
         out += &format!(
-            "\n{which}features a row by how hard it is, {} in the mean (θ and τ from training rows):\n",
+            "\n{which}features a row by how hard it is, {} in the mean (θ, τ, λ from training rows):\n",
             a.budget
         );
         let head =
@@ -147,7 +147,8 @@ fn adaptive_table(record: &EvalRecord) -> String {
             let name = match r.name.as_str() {
                 "fixed" => "the k largest",
                 "threshold" => "all above θ",
-                _ => "until the error is τ",
+                "residual" => "until the error is τ",
+                _ => "while each explains λ",
             };
             rows.push(vec![
                 name.into(),

@@ -339,12 +339,16 @@ impl Sae {
     /// `latents [B, H]` → `recon [B, D]`.
     pub fn decode(&self, isa: Isa, latents: &Latents, work: &Work, mut recon: MatMut) {
         let dim = self.config.d_in;
-        recon.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-            self.decode_row(isa, latents, b, work, out);
-            if self.config.output == Output::Sigmoid {
-                out.iter_mut().for_each(|y| *y = sigmoid(*y));
-            }
-        });
+        self.decode_logits(isa, latents, work, recon.reborrow());
+        if self.config.output == Output::Sigmoid {
+            recon.data().par_chunks_mut(dim).for_each(|out| out.iter_mut().for_each(|y| *y = sigmoid(*y)));
+        }
+    }
+
+    /// [`Sae::decode`] before the output's sigmoid.
+    pub fn decode_logits(&self, isa: Isa, latents: &Latents, work: &Work, mut sums: MatMut) {
+        let dim = self.config.d_in;
+        sums.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| self.decode_row(isa, latents, b, work, out));
     }
 
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.

@@ -3,10 +3,11 @@
 //! ```text
 //! fixed      the k largest of every row
 //! threshold  all above one θ for all rows (what batchtopk does)
-//! residual   the largest, one after the other, until ‖x - recon‖² ≤ τ: hard rows use more
+//! residual   the largest, one after the other, until ‖x - recon‖² ≤ τ: all rows are explained alike well
+//! gain       as many of the largest as make ‖x - recon‖² + λ n smallest: a latent is used where it explains most
 //! ```
 //!
-//! θ and τ are set on training rows so that k latents a row are used in the mean; figures are of other rows. No latent that
+//! θ, τ and λ are set on training rows so that k latents a row are used in the mean; figures are of other rows. No latent that
 //! is not among the [`REACH`]·k largest of a row is used.
 
 use super::usage::{ranks, spearman};
@@ -22,7 +23,7 @@ use rayon::prelude::*;
 /// A row may use so many times the budget.
 pub const REACH: usize = 4;
 
-/// Rows that θ and τ are set on, at most.
+/// Rows that θ, τ and λ are set on, at most.
 const JUDGED: usize = 4096;
 
 /// Parts of equal size, by complexity.
@@ -66,6 +67,11 @@ impl Curve {
 
     fn above(&self, theta: f64) -> usize {
         self.size.iter().take_while(|&&s| f64::from(s) > theta).count()
+    }
+
+    fn gains(&self, lambda: f64) -> usize {
+        let cost = |n: usize| self.error[n] + lambda * n as f64;
+        (0..self.error.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b))).unwrap_or(0)
     }
 
     fn until(&self, tau: f64) -> usize {
@@ -162,11 +168,12 @@ pub fn adaptive(
     let target = budget as f64;
     let theta = solve(most(&|c| c.size.first().map_or(0.0, |&s| f64::from(s))), target, |t| over(&|c| c.above(t)));
     let tau = solve(most(&|c| c.error[0]), target, |t| over(&|c| c.until(t)));
+    let lambda = solve(most(&|c| c.error[0]), target, |t| over(&|c| c.gains(t)));
     drop(curves);
 
-    let names = ["fixed", "threshold", "residual"];
-    let mut counts: [Vec<f64>; 3] = Default::default();
-    let mut figures: [Evaluation; 3] = std::array::from_fn(|_| Evaluation::new(data.dim(), 0, None, 0));
+    let names = ["fixed", "threshold", "residual", "gain"];
+    let mut counts: [Vec<f64>; 4] = Default::default();
+    let mut figures: [Evaluation; 4] = std::array::from_fn(|_| Evaluation::new(data.dim(), 0, None, 0));
     let mut hard: Vec<f64> = Vec::new();
     let (isa, decoder) = (Isa::current(), sae.decoder_rows().data());
     let mut recon = Mat::default();
@@ -181,7 +188,8 @@ pub fn adaptive(
                 .map(|c| match rule {
                     0 => c.fixed(budget),
                     1 => c.above(theta),
-                    _ => c.until(tau),
+                    2 => c.until(tau),
+                    _ => c.gains(lambda),
                 })
                 .collect();
             let dim = x.cols();
@@ -220,7 +228,7 @@ pub fn adaptive(
         let summary = figures.overall();
         RuleRecord {
             name: (*name).into(),
-            threshold: Number([None, Some(theta), Some(tau)][i]),
+            threshold: Number([None, Some(theta), Some(tau), Some(lambda)][i]),
             l0: Number::from(counts.iter().sum::<f64>() / counts.len() as f64),
             l0_quantiles: [0.05, 0.25, 0.5, 0.75, 0.95].map(quantile).to_vec(),
             fvu: Number(summary.fvu),
@@ -268,7 +276,9 @@ mod tests {
         assert!(got.rules[2].with_complexity.get().expect("not constant") > 0.3);
         let by: Vec<f64> = got.rules[2].l0_by_complexity.iter().map(|n| n.get().expect("40 rows")).collect();
         assert!(by[9] > by[0]);
-        // Directions that are orthogonal: errors fall with each latent, so equal errors cost fewest latents.
+        // For its number of latents no rule that takes the largest first has a smaller error, on the rows it is set on.
+        let fvu = |i: usize| got.rules[i].fvu.get().expect("not constant");
+        assert!((0..3).all(|i| fvu(3) <= fvu(i) * 1.01), "{:?}", (0..4).map(fvu).collect::<Vec<_>>());
         assert!(got.complexity.windows(2).all(|w| w[0].get() <= w[1].get()));
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Isa;
 use crate::matrix::{ByLatent, Latents, Mat};
 use crate::metrics::{CONSTANT, row_metrics};
-use crate::model::{Sae, Work};
+use crate::model::{Output, Sae, Work, sigmoid};
 use rayon::prelude::*;
 
 /// Latents that one worker takes at a time.
@@ -182,6 +182,8 @@ impl RowSums {
 struct Scratch {
     r_w: Vec<f32>,
     y_w: Vec<f32>,
+    /// A row without one latent.
+    recon: Vec<f32>,
 }
 
 /// Goes over `rows` (numbers of the data set; of patches all of a picture, one after another) once. `tick(done, total)`
@@ -200,6 +202,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
     let mut building: Vec<Option<Building>> = saes.iter().map(|s| Building::new(data, s.config().latents)).collect();
     let size = data.batch_rows(rows.len());
     let (mut x, mut recon, mut residual) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
+    let mut logits = Mat::default();
     let (mut work, mut latents, mut by_latent) = (Work::default(), Latents::default(), ByLatent::default());
     let mut sums = vec![(RowSums::default(), 0.0f64); size];
     for (done, batch) in rows.chunks(size).enumerate() {
@@ -215,6 +218,11 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
             };
             sae.encode(isa, x.top(n), &mut work, &mut latents).map_err(broken)?;
             sae.decode(isa, &latents, &work, recon.top_mut(n));
+            let through = sae.config().output == Output::Sigmoid;
+            if through {
+                logits = Mat::zeros(n, dim);
+                sae.decode_logits(isa, &latents, &work, logits.view_mut());
+            }
             if let (Some(building), Some(images)) = (building, &mut own.images) {
                 let built =
                     (0..n).filter_map(|b| building.add(batch[b], class[b], recon.row(b), latents.row(b), images));
@@ -242,6 +250,8 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
                 residual: residual.data(),
                 recon: recon.data(),
                 sums: &sums,
+                x: &x,
+                logits: through.then_some(&logits),
                 batch,
                 class: &class,
             };
@@ -291,11 +301,23 @@ struct Shared<'a> {
     residual: &'a [f32],
     recon: &'a [f32],
     sums: &'a [(RowSums, f64)],
+    x: &'a Mat,
+    /// The decoder's sums, where the reconstruction is their sigmoid.
+    logits: Option<&'a Mat>,
     batch: &'a [usize],
     class: &'a [usize],
 }
 
 impl Shared<'_> {
+    /// [`RowSums::ablate`] where the reconstruction is a sigmoid of the sums: there is no short cut.
+    fn ablate_through(&self, logits: &[f32], b: usize, a: f32, w: &[f32], scratch: &mut Scratch) -> (f64, f64) {
+        scratch.recon.clear();
+        scratch.recon.extend(logits.iter().zip(w).map(|(&y, &w)| sigmoid(y - a * w)));
+        let without = row_metrics(self.x.row(b), &scratch.recon);
+        let (sums, sse) = &self.sums[b];
+        (without.residual - sse, sums.pearson - without.pearson)
+    }
+
     fn chunk(
         &self,
         first: usize,
@@ -318,7 +340,11 @@ impl Shared<'_> {
                 }
                 let b = b as usize;
                 let (r_w, y_w) = (f64::from(scratch.r_w[j]), f64::from(scratch.y_w[j]));
-                let (sse, pearson) = self.sums[b].0.ablate(f64::from(value), &self.directions[h], r_w, y_w);
+                let direction = &self.directions[h];
+                let (sse, pearson) = match self.logits {
+                    None => self.sums[b].0.ablate(f64::from(value), direction, r_w, y_w),
+                    Some(logits) => self.ablate_through(logits.row(b), b, value * direction.scale as f32, w, scratch),
+                };
                 own.add(h as u64, self.batch[b] as u64, self.class[b], value, sse, pearson);
                 if let Some(partners) = &mut partners {
                     let (index, all) = self.latents.row(b);
@@ -338,7 +364,7 @@ mod tests {
     use crate::model::init::{Init, Sample, init};
     use crate::model::{Config, Weights};
 
-    fn setting(tied: bool) -> (Sae, Dataset) {
+    fn setting(tied: bool, output: Output) -> (Sae, Dataset) {
         let data = Dataset::from_rows(Synthetic::parse("synthetic:kind=images,rows=150").expect("a spec").rows());
         let data = data.expect("rows");
         let config = Config {
@@ -348,6 +374,7 @@ mod tests {
             relu_after: !tied,
             tied,
             decoder_bias: !tied,
+            output,
             ..Config::default()
         };
         let (mean, _) = data.moments(&(0..150).collect::<Vec<_>>());
@@ -363,8 +390,8 @@ mod tests {
     /// Zero the latent, decode again, measure.
     #[test]
     fn ablation_equals_brute_force() {
-        for tied in [true, false] {
-            let (sae, data) = setting(tied);
+        for (tied, output) in [(true, Output::Linear), (false, Output::Linear), (false, Output::Sigmoid)] {
+            let (sae, data) = setting(tied, output);
             let rows: Vec<usize> = (0..150).collect();
             let got = gather(&[&sae], &data, &rows, &mut |_, _| ()).expect("finite");
             let isa = Isa::current();
@@ -380,7 +407,11 @@ mod tests {
                 for r in 0..150 {
                     let (index, value) = latents.row(r);
                     let Ok(at) = index.binary_search(&(h as u32)) else { continue };
-                    let recon: Vec<f32> = whole.row(r).iter().zip(&feature).map(|(&y, &w)| y - value[at] * w).collect();
+                    let less = |(&y, &w): (&f32, &f32)| match output {
+                        Output::Linear => y - value[at] * w,
+                        Output::Sigmoid => 1.0 / (1.0 + (-((y / (1.0 - y)).ln() - value[at] * w)).exp()),
+                    };
+                    let recon: Vec<f32> = whole.row(r).iter().zip(&feature).map(less).collect();
                     let (with, without) = (row_metrics(x.row(r), whole.row(r)), row_metrics(x.row(r), &recon));
                     sse += without.residual - with.residual;
                     pearson += with.pearson - without.pearson;
@@ -398,7 +429,7 @@ mod tests {
     /// Synergy by brute force: what removing both adds beyond what each adds.
     #[test]
     fn synergy_equals_brute_force() {
-        let (sae, data) = setting(false);
+        let (sae, data) = setting(false, Output::Linear);
         let rows: Vec<usize> = (0..150).collect();
         let got = gather(&[&sae], &data, &rows, &mut |_, _| ()).expect("finite");
         let (mut work, mut latents) = (Work::default(), Latents::default());
@@ -444,7 +475,7 @@ mod tests {
 
     #[test]
     fn shards_merge_to_the_bits_of_one_pass() {
-        let (sae, data) = setting(true);
+        let (sae, data) = setting(true, Output::Linear);
         let rows: Vec<usize> = (0..150).collect();
         let quiet = &mut |_: usize, _: usize| ();
         let whole = gather(&[&sae], &data, &rows, quiet).expect("finite");

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RuleRecord {
-    /// `fixed`, `threshold` or `residual`.
+    /// `fixed`, `threshold`, `residual` or `gain`.
     pub name: String,
-    /// θ or τ, in units of the data (squared, τ).
+    /// θ, τ or λ, in units of the data (τ and λ squared).
     pub threshold: Number,
     /// Mean latents a row.
     pub l0: Number,
