@@ -45,6 +45,7 @@ class Case:
     l0: float = 0.0                 # λ (L0/k - 1)²
     kl: float = 0.0                 # β Σ_h KL(k/H ‖ batch mean of latent h)
     bandwidth: float = 0.0          # ε of the straight-through estimates
+    sink: float = 0.0               # dead latents lose this share of their threshold at each step
     threshold_start: float = 0.0    # θ, mean; each latent has its own
     free_decoder: bool = False      # rows of W_dec keep their length
     prefixes: tuple = ()            # Matryoshka: lengths below H
@@ -67,6 +68,8 @@ CASES = {
     "batchtopk": Case(activation="batchtopk", b_enc_start=0.0, silenced=12, auxk=8),
     "batchtopk_l1_tied": Case(activation="batchtopk", tied=True, b_enc_start=0.0, l1=0.2),
     "jumprelu": Case(activation="jumprelu", b_enc_start=0.0, l0=3.0, bandwidth=0.4, threshold_start=0.6),
+    "jumprelu_sink": Case(activation="jumprelu", b_enc_start=0.0, l0=3.0, bandwidth=0.4, threshold_start=0.6,
+                          silenced=12, sink=0.2),
     "jumprelu_tied_l1_auxk": Case(activation="jumprelu", tied=True, b_enc_start=0.0, l0=3.0, l1=0.2, bandwidth=0.4,
                                   threshold_start=0.6, silenced=12, auxk=8),
     "gated": Case(activation="gated", b_enc_start=0.1, l1=0.3),
@@ -339,6 +342,7 @@ def train(case, x, noisy, saes, dtype):
                     opt.step()
                 if "threshold" in p:
                     p["threshold"].clamp_(min=0)
+                    p["threshold"][steps_dead[i]] *= 1 - case.sink
                 if "W_dec" in p and not case.free_decoder:
                     p["W_dec"][touched] = F.normalize(p["W_dec"][touched], dim=1)
                 active = (latents_of[i] != 0).any(0)

@@ -42,6 +42,8 @@ pub struct Penalties {
     pub bandwidth: f64,
     /// β of KL.
     pub kl: f64,
+    /// jumprelu: every step takes this share of the threshold of each dead latent, which no gradient reaches any more.
+    pub sink: f64,
 }
 
 /// ρ̂ is clipped to this distance from 0 and 1.

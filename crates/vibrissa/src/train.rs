@@ -257,6 +257,7 @@ impl TrainOptions {
                 l0: self.l0 * scale * scale,
                 bandwidth: self.bandwidth * scale,
                 kl: self.kl * scale * scale,
+                sink: if self.auxk > 0.0 { SINK } else { 0.0 },
             },
             reinforce: self.reinforce,
         }
@@ -300,6 +301,9 @@ impl TrainOptions {
         Losses::NAMES.into_iter().zip(on).filter(|n| n.1).map(|n| n.0).collect()
     }
 }
+
+/// Share of a dead latent's threshold that a step takes.
+const SINK: f64 = 0.01;
 
 /// How fast λ of L1 follows: by this share a step for each e-fold that L0 is off its target.
 const STEER: f64 = 0.02;

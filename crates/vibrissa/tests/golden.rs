@@ -99,6 +99,7 @@ impl Golden {
                 l0: self.number("l0"),
                 bandwidth: self.number("bandwidth"),
                 kl: self.number("kl"),
+                sink: self.number("sink"),
             },
             reinforce: false,
         }
@@ -292,6 +293,11 @@ fn batchtopk_l1_tied() {
 #[test]
 fn jumprelu() {
     ten_steps("jumprelu");
+}
+
+#[test]
+fn jumprelu_sink() {
+    ten_steps("jumprelu_sink");
 }
 
 #[test]

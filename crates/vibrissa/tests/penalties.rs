@@ -104,7 +104,8 @@ impl Case {
         let mut state = State::new(sae.config());
         DEAD.iter().for_each(|&h| state.silent[h] = DEAD_AFTER);
         let auxk = AuxK { coef: if self.auxk { COEF } else { 0.0 }, k_aux: K_AUX, dead_after: DEAD_AFTER };
-        let penalties = Penalties { l1: self.l1, steer: 0.0, l0: self.l0, bandwidth: BANDWIDTH, kl: self.kl };
+        let penalties =
+            Penalties { l1: self.l1, steer: 0.0, l0: self.l0, bandwidth: BANDWIDTH, kl: self.kl, sink: 0.0 };
         Engine::new(isa, sae, state, StepOptions { auxk, penalties, ..StepOptions::default() })
     }
 

@@ -406,6 +406,7 @@ impl Engine {
             decoder.data().par_chunks(dim).map(|row| isa.dot(row, row).sqrt()).collect_into_vec(&mut self.norms);
         }
         let (sae, work, latents, gate, norms) = (&self.sae, &self.work, &self.latents, &self.gate, &self.norms);
+        let scratch = &self.scratch;
         let decoder = sae.decoder_rows().data();
         let share = 1.0 / prefixes as f32;
         let residual = &mut self.residual.data_mut()[..segments * rows * dim];
@@ -417,6 +418,20 @@ impl Engine {
             };
             let x = step.target.row(b);
             let (index, value) = latents.row(b);
+            // Entries below a threshold are there for the threshold alone.
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let (kept, values) = &mut own.active;
+            let (index, value) = if value.contains(&0.0) {
+                kept.clear();
+                values.clear();
+                for (&h, &v) in index.iter().zip(value).filter(|e| *e.1 != 0.0) {
+                    kept.push(h);
+                    values.push(v);
+                }
+                (&kept[..], &values[..])
+            } else {
+                (index, value)
+            };
             *loss = RowLoss::default();
             let mut from = 0;
             for j in 0..prefixes {
@@ -620,6 +635,7 @@ impl Engine {
         }
         let (weight_step, bias_step) = self.options.adam.at(self.options.optimizer, self.state.steps + 1, lr);
         let input = if config.decoder_bias { &self.work.centred.data()[..rows * dim] } else { x.data() };
+        let (sae, state) = (&mut self.sae, &mut self.state);
         let context = Context {
             isa,
             config: &config,
@@ -630,16 +646,18 @@ impl Engine {
             residual: self.residual.data(),
             by_latent: &self.by_latent,
             extra: step.extra.map(|e| e.0),
-            l1: (self.state.l1 / rows as f64) as f32,
+            l1: (state.l1 / rows as f64) as f32,
             norms: &self.norms,
             d_kl: &self.d_kl,
             d_l0: self.d_l0,
             bandwidth: self.options.penalties.bandwidth as f32,
+            sink: self.options.penalties.sink as f32,
+            silent: &state.silent,
+            dead_after: self.options.auxk.dead_after,
             weight_step,
             bias_step,
             scratch: &self.scratch,
         };
-        let (sae, state) = (&mut self.sae, &mut self.state);
         let jump = config.activation == Activation::JumpRelu;
         let all = Rows {
             first: 0,

@@ -46,6 +46,9 @@ pub struct Scratch {
     pub d_pre: Vec<f32>,
     pub coef: Vec<f32>,
     pub rows: Vec<u32>,
+    /// jumprelu: entries that are active, and the rows of those that are not.
+    pub active: (Vec<u32>, Vec<f32>),
+    pub below: Vec<u32>,
 }
 
 /// What every worker of an update reads.
@@ -71,6 +74,10 @@ pub struct Context<'a> {
     pub d_l0: f32,
     /// ε
     pub bandwidth: f32,
+    /// Share of a dead latent's threshold that a step takes, and which latents are dead.
+    pub sink: f32,
+    pub silent: &'a [u64],
+    pub dead_after: u64,
     pub weight_step: AdamStep,
     pub bias_step: AdamStep,
     pub scratch: &'a [Mutex<Scratch>],
@@ -195,10 +202,12 @@ fn one(all: &mut [f32], i: usize) -> &mut [f32] {
     &mut all[i * n..][..n]
 }
 
-/// Thresholds stay at least 0.
-fn keep_threshold(config: &Config, second: &mut [&mut [f32]; 3]) {
-    if config.activation == Activation::JumpRelu {
-        second[0][0] = second[0][0].max(0.0);
+/// Thresholds stay at least 0, and sink where a latent is dead.
+fn keep_threshold(context: &Context, h: usize, second: &mut [&mut [f32]; 3]) {
+    if context.config.activation == Activation::JumpRelu {
+        let dead = context.silent[h] >= context.dead_after;
+        let left = if dead { 1.0 - context.sink } else { 1.0 };
+        second[0][0] = left * second[0][0].max(0.0);
     }
 }
 
@@ -223,13 +232,13 @@ impl Latent<'_> {
         let [dec, dec_m, dec_v] = self.dec.each_mut().map(|a| &mut **a);
         if rows.is_empty() && context.extra.is_none() {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
-                return;
+                return keep_threshold(context, self.h, &mut self.second);
             }
             let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step);
             for [w, m, v] in [&mut self.bias, &mut self.second, &mut self.gain] {
                 isa.adam_zero(w, m, v, &bias_step);
             }
-            keep_threshold(config, &mut self.second);
+            keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
@@ -242,6 +251,24 @@ impl Latent<'_> {
             return;
         }
         *self.moved = true;
+        // Entries below a threshold teach the threshold alone.
+        let Scratch { active, below, .. } = own;
+        let (mut active, mut below) = (std::mem::take(active), std::mem::take(below));
+        let jump = config.activation == Activation::JumpRelu;
+        if jump {
+            active.0.clear();
+            active.1.clear();
+            below.clear();
+            for (&r, &a) in rows.iter().zip(values) {
+                if a == 0.0 {
+                    below.push(r);
+                } else {
+                    active.0.push(r);
+                    active.1.push(a);
+                }
+            }
+        }
+        let (rows, values) = if jump { (&active.0[..], &active.1[..]) } else { (rows, values) };
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
         let direction: &[f32] = if config.tied { enc } else { dec };
         let count = segments.count() as u32;
@@ -303,10 +330,9 @@ impl Latent<'_> {
                 (Part::Main, Activation::JumpRelu) => {
                     sum += a;
                     let d = d + l1;
-                    if a == 0.0 || a - threshold < 0.5 * bandwidth {
+                    if a - threshold < 0.5 * bandwidth {
                         d_second -= (threshold * d + context.d_l0) / bandwidth;
                     }
-                    let d = if a > 0.0 { d } else { 0.0 };
                     d_bias += d;
                     d
                 }
@@ -328,6 +354,14 @@ impl Latent<'_> {
             };
             *d_pre = d;
             d_pre_sum += d;
+        }
+        if !below.is_empty() {
+            let dots = &mut own.coef[..below.len()];
+            isa.gather_dots(direction, &below, context.residual, dots);
+            for dot in dots {
+                let d = scale * inv * *dot + l1;
+                d_second -= (threshold * d + context.d_l0) / bandwidth;
+            }
         }
         if let Some(total) = &mut self.effect {
             **total += effect;
@@ -354,6 +388,8 @@ impl Latent<'_> {
             isa.add_scaled(through_input, d_pre_sum, enc);
         }
 
+        (own.active, own.below) = (active, below);
+
         let square = isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
         // SparseAdam belongs to the rows of all parameters of a latent.
         let bias_step =
@@ -361,7 +397,7 @@ impl Latent<'_> {
         for ([w, m, v], d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
             isa.adam(w, m, v, &[d][..w.len()], &bias_step);
         }
-        keep_threshold(config, &mut self.second);
+        keep_threshold(context, self.h, &mut self.second);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
