@@ -150,16 +150,15 @@ pub fn select_any(
     }
 }
 
-/// Keeps the `n` largest of all entries, which are > 0; the lower row, then the lower index wins a tie. Returns the
+/// Keeps the `n` (1 or more) largest of all entries, which are > 0; the lower row, then the lower index wins a tie. Returns the
 /// smallest value that stays (0 where nothing does). `scratch` keeps its memory.
 pub fn cut_batch(n: usize, latents: &mut Latents, scratch: &mut Vec<u32>) -> f32 {
     let (rows, total) = (latents.rows(), latents.count());
     scratch.clear();
     (0..rows).for_each(|b| scratch.extend(latents.row(b).1.iter().map(|v| v.to_bits())));
     // Positive floats are in the order of their bits.
-    if total <= n || n == 0 {
-        let least = scratch.iter().min().map_or(0.0, |&b| f32::from_bits(b));
-        return if n == 0 { 0.0 } else { least };
+    if total <= n {
+        return scratch.iter().min().map_or(0.0, |&b| f32::from_bits(b));
     }
     let least = *scratch.select_nth_unstable_by(n - 1, |a, b| b.cmp(a)).1;
     let larger = scratch[..n].iter().filter(|&&b| b > least).count();
@@ -243,7 +242,7 @@ mod tests {
         let find = |b: usize, own: &mut Candidates| {
             above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), own)
         };
-        for n in [0, 1, 50, 333, 5000] {
+        for n in [1, 50, 333, 5000] {
             let (mut latents, mut room) = (Latents::default(), 3);
             select_any(9, &mut room, &scratch, &mut latents, find);
             let least = cut_batch(n, &mut latents, &mut Vec::new());

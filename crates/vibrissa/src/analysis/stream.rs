@@ -401,6 +401,8 @@ mod tests {
             sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
             let mut whole = Mat::zeros(150, data.dim());
             sae.decode(isa, &latents, &work, whole.view_mut());
+            let mut sums = Mat::zeros(150, data.dim());
+            sae.decode_logits(isa, &latents, &work, sums.view_mut());
             for h in 0..60 {
                 let feature = sae.feature(h);
                 let (mut sse, mut pearson, mut count) = (0.0, 0.0, 0);
@@ -409,9 +411,9 @@ mod tests {
                     let Ok(at) = index.binary_search(&(h as u32)) else { continue };
                     let less = |(&y, &w): (&f32, &f32)| match output {
                         Output::Linear => y - value[at] * w,
-                        Output::Sigmoid => 1.0 / (1.0 + (-((y / (1.0 - y)).ln() - value[at] * w)).exp()),
+                        Output::Sigmoid => 1.0 / (1.0 + (value[at] * w - y).exp()),
                     };
-                    let recon: Vec<f32> = whole.row(r).iter().zip(&feature).map(less).collect();
+                    let recon: Vec<f32> = sums.row(r).iter().zip(&feature).map(less).collect();
                     let (with, without) = (row_metrics(x.row(r), whole.row(r)), row_metrics(x.row(r), &recon));
                     sse += without.residual - with.residual;
                     pearson += with.pearson - without.pearson;
