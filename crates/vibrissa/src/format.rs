@@ -260,8 +260,9 @@ pub fn write_checkpoint(
             dtype: "U64",
             bytes: Cow::Borrowed(silent),
         });
-        let numbers: Vec<u8> = [state.l1, state.threshold_sum].iter().flat_map(|v| v.to_ne_bytes()).collect();
-        out.push(Out { name: format!("state.{i}.numbers"), shape: vec![2], dtype: "F64", bytes: Cow::Owned(numbers) });
+        let numbers: Vec<u8> =
+            [state.l1, state.l0_off, state.threshold_sum].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        out.push(Out { name: format!("state.{i}.numbers"), shape: vec![3], dtype: "F64", bytes: Cow::Owned(numbers) });
         if !state.effect.is_empty() {
             let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.effect[..]));
             out.push(Out { name: format!("state.{i}.effect"), shape: vec![state.effect.len()], dtype: "F64", bytes });
@@ -477,8 +478,8 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
         state.moved = moved.into_iter().map(|b| b != 0).collect();
         let numbers = format!("state.{i}.numbers");
         if file.metadata.info(&numbers).is_some() {
-            let read: Vec<f64> = file.read(&numbers, Dtype::F64, &[2])?;
-            (state.l1, state.threshold_sum) = (read[0], read[1]);
+            let read: Vec<f64> = file.read(&numbers, Dtype::F64, &[3])?;
+            (state.l1, state.l0_off, state.threshold_sum) = (read[0], read[1], read[2]);
         }
         let effect = format!("state.{i}.effect");
         if file.metadata.info(&effect).is_some() {

@@ -34,7 +34,8 @@ pub struct AuxK {
 pub struct Penalties {
     /// λ of L1; where it is steered, what to begin with.
     pub l1: f64,
-    /// λ of L1 rises and falls until k latents are active: by this share a step for each e-fold that L0 is off; 0 = fixed.
+    /// λ of L1 rises and falls until k latents are active; 0 = fixed. With e_t = ln(L0 / k) of a batch, within ±2, it takes
+    /// the factor exp(steer · e_t + e_t - e_(t-1)) after each step: a proportional-integral control of ln λ.
     pub steer: f64,
     /// λ of L0.
     pub l0: f64,

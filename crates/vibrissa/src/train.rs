@@ -242,7 +242,7 @@ impl TrainOptions {
     }
 
     /// Steps as the engine takes them; `scale` is that of the rows while training.
-    fn step_options(&self, scale: f32, spread: f64) -> StepOptions {
+    fn step_options(&self, scale: f32, spread: f64, steps: u64) -> StepOptions {
         let scale = f64::from(scale);
         let steered = self.l1.is_none() && matches!(self.activation, Activation::Relu | Activation::Gated);
         // The soft threshold that rows of this spread, written with k latents, begin with.
@@ -253,7 +253,7 @@ impl TrainOptions {
             auxk: AuxK { coef: self.auxk, k_aux: self.k_aux, dead_after: self.dead_after },
             penalties: Penalties {
                 l1: if steered { guess } else { self.l1.unwrap_or(0.0) * scale },
-                steer: if steered { STEER } else { 0.0 },
+                steer: if steered { (STEER / steps as f64).clamp(STEER_LEAST, STEER_MOST) } else { 0.0 },
                 l0: self.l0 * scale * scale,
                 bandwidth: self.bandwidth * scale,
                 kl: self.kl * scale * scale,
@@ -305,8 +305,10 @@ impl TrainOptions {
 /// Share of a dead latent's threshold that a step takes.
 const SINK: f64 = 0.01;
 
-/// How fast λ of L1 follows: by this share a step for each e-fold that L0 is off its target.
-const STEER: f64 = 0.02;
+/// How fast λ of L1 follows, over a whole run and a step: short runs must steer harder.
+const STEER: f64 = 10.0;
+const STEER_LEAST: f64 = 0.02;
+const STEER_MOST: f64 = 0.3;
 
 /// What the training rows are like, as far as training needs to know.
 #[derive(Clone, Debug)]
@@ -485,10 +487,10 @@ impl<'a> Trainer<'a> {
         states: Vec<State>,
     ) -> Trainer<'a> {
         let isa = Isa::current();
-        let step_options = options.step_options(facts.scale, facts.spread);
-        let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let per_epoch = rows.len().div_ceil(options.batch) as u64;
         let steps = options.steps.unwrap_or(options.epochs * per_epoch);
+        let step_options = options.step_options(facts.scale, facts.spread, steps.max(1));
+        let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
             let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
             let threads = rayon::current_num_threads().max(1);

@@ -116,6 +116,8 @@ pub struct State {
     pub r_mag: Moments,
     /// λ of L1 as it stands, where it is steered.
     pub l1: f64,
+    /// `ln(L0 / k)` of the last batch, where λ is steered.
+    pub l0_off: f64,
     /// batchtopk: moving sum of the smallest kept values.
     pub threshold_sum: f64,
     /// Rows since each latent was last active.
@@ -169,6 +171,7 @@ impl State {
             b_gate: Moments::zeros(b_gate),
             r_mag: Moments::zeros(r_mag),
             l1: 0.0,
+            l0_off: 0.0,
             threshold_sum: 0.0,
             silent: vec![0; config.latents],
             moved: vec![false; config.latents],
@@ -718,8 +721,9 @@ impl Engine {
         self.activity.rows += rows;
         let steer = self.options.penalties.steer;
         if steer > 0.0 {
-            let off = (active as f64 / (rows as f64 * k as f64)).ln().clamp(-1.0, 1.0);
-            self.state.l1 *= (steer * off).exp();
+            let off = (active as f64 / (rows as f64 * k as f64)).ln().clamp(-2.0, 2.0);
+            self.state.l1 *= (steer * off + off - self.state.l0_off).exp();
+            self.state.l0_off = off;
         }
     }
 }
