@@ -613,3 +613,51 @@ fn truncated_checkpoint() {
     };
     refused_resume(cut, &[], &["checkpoints/last.safetensors", "its header promises"]);
 }
+
+/// Options of the activations and their losses that cannot be together: each is refused with the reason, before data is read.
+#[test]
+fn losses_that_do_not_go_together() {
+    let dir = tempdir();
+    for (options, parts) in [
+        (&["--activation", "relu", "--l0", "1"][..], &["--l0", "jumprelu", "thresholds"][..]),
+        (&["--kl", "1"], &["--kl", "sigmoid"]),
+        (&["--activation", "sigmoid", "--auxk", "0.1"], &["--auxk", "never silent"]),
+        (&["--activation", "sigmoid", "--reinforce"], &["--reinforce"]),
+        (&["--activation", "relu", "--raw-topk"], &["--raw-topk", "topk"]),
+        (&["--raw-topk", "--l1", "1"], &["--l1", "negative"]),
+        (&["--tied", "--free-decoder"], &["--free-decoder", "tied"]),
+        (&["--loss", "cross-entropy", "--auxk", "0.1"], &["--auxk", "squared error"]),
+        (&["--loss", "cross-entropy", "--activation", "gated"], &["gated", "squared error"]),
+        (&["--loss", "cross-entropy", "--perceptual", "0.1"], &["--perceptual"]),
+        (&["--matryoshka", "8,4"], &["--matryoshka", "ascending"]),
+        (&["--matryoshka", "4", "--reinforce"], &["--reinforce", "--matryoshka"]),
+        (&["--free-decoder", "--reinforce"], &["--reinforce", "--free-decoder"]),
+        (&["--k-start", "2", "-k", "4"], &["--k-start"]),
+        (&["--dropout", "1"], &["--dropout", "below 1"]),
+        (&["--noise", "-1"], &["--noise"]),
+        (&["--activation", "swish"], &["swish", "topk"]),
+        (&["--loss", "hinge"], &["hinge"]),
+        (&["--matryoshka", "few"], &["few"]),
+    ] {
+        let out = dir.path().join("run");
+        let own = [&["--latents", "16", "--steps", "1"], options].concat();
+        train("no-such-data.npy", &out, &own).refused(parts);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn values_beyond_0_to_1_under_cross_entropy() {
+    let dir = tempdir();
+    let out = dir.path().join("run");
+    let ran = train("synthetic:kind=directions,rows=200", &out, &["--loss", "cross-entropy", "--steps", "2"]);
+    ran.refused(&["cross-entropy", "between 0 and 1", "squared error"]);
+}
+
+#[test]
+fn a_perceptual_term_of_rows_that_are_no_pictures() {
+    let dir = tempdir();
+    let out = dir.path().join("run");
+    let ran = train("synthetic:kind=directions,rows=200", &out, &["--perceptual", "0.1", "--steps", "2"]);
+    ran.refused(&["--perceptual", "pictures"]);
+}

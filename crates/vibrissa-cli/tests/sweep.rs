@@ -1,0 +1,149 @@
+//! `vibrissa sweep`: what it writes, that company, kills and halving change no cell, and what it refuses.
+
+mod common;
+
+use common::*;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+const DATA: &str = "synthetic:kind=images,rows=600";
+
+fn sweep(out: &Path, grid: &[&str], more: &[&str]) -> Ran {
+    vibrissa(&[&["sweep", DATA, "--out", s(out), "--latents", "48", "--batch", "32", "--grid"], grid, more].concat())
+}
+
+fn start(out: &Path, grid: &[&str], more: &[&str]) -> Child {
+    let args = [&["sweep", DATA, "--out", s(out), "--latents", "48", "--batch", "32", "--grid"], grid, more].concat();
+    command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+fn record(out: &Path) -> serde_json::Value {
+    serde_json::from_slice(&read(&out.join("sweep.json"))).expect("JSON")
+}
+
+fn model(out: &Path, cell: &str) -> Vec<u8> {
+    read(&out.join("cells").join(cell).join("model.safetensors"))
+}
+
+fn cells(out: &Path) -> Vec<String> {
+    let of = |c: &serde_json::Value| c["name"].as_str().expect("a name").to_owned();
+    record(out)["cells"].as_array().expect("cells").iter().map(of).collect()
+}
+
+/// Two seeds and two batch sizes: three orders of rows. Every cell equals the one that was trained alone.
+#[test]
+fn a_cell_in_company_equals_a_cell_alone() {
+    let dir = tempdir();
+    let (all, alone) = (dir.path().join("all"), dir.path().join("alone"));
+    let ran = sweep(&all, &["k=3,6", "activation=topk,jumprelu,relu", "seed=1,2"], &["--steps", "60"]).ok();
+    assert_eq!(cells(&all).len(), 12);
+    assert!(ran.stdout.contains("best") && ran.stdout.contains("activation=jumprelu"), "{}", ran.stdout);
+    sweep(&alone, &["k=6", "activation=relu", "seed=2"], &["--steps", "60", "--threads", "1"]).ok();
+    assert!(model(&all, "k=6 activation=relu seed=2") == model(&alone, "k=6 activation=relu seed=2"));
+
+    let record = record(&all);
+    assert_eq!(record["schema"], "vibrissa.sweep/1");
+    assert_eq!(record["configurations"].as_array().expect("six").len(), 6);
+    for cell in record["cells"].as_array().expect("cells") {
+        assert_eq!((cell["ended"].as_str(), cell["step"].as_u64()), (Some("finished"), Some(60)));
+        assert!(cell["scores"]["fvu"].as_f64() > Some(0.0) && cell["scores"]["ssim"].is_number());
+        let k = cell["k"].as_u64().expect("k") as f64;
+        if cell["activation"] == "topk" {
+            assert!((cell["scores"]["l0"].as_f64().expect("L0") - k).abs() < 0.5);
+        }
+    }
+    let csv = String::from_utf8(read(&all.join("sweep.csv"))).expect("UTF-8");
+    assert_eq!(csv.lines().count(), 13);
+    let columns = csv.lines().next().expect("a head").split(',').count();
+    assert!(csv.lines().all(|l| l.split(',').count() == columns), "{csv}");
+    // A cell is a run like any other.
+    let cell = all.join("cells/k=3 activation=topk seed=1");
+    assert_eq!(vibrissa(&["eval", s(&cell), DATA, "--json"]).ok().json()["saes"][0]["latents"], 48);
+}
+
+#[test]
+fn interrupted_and_resumed_equals_not_interrupted_and_no_cell_is_trained_twice() {
+    let dir = tempdir();
+    let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
+    let (grid, more) = (["k=3,6", "lr=0.001,0.01", "seed=1,2"], ["--steps", "4000"]);
+    for signal in ["-INT", "-KILL"] {
+        let resume: &[&str] = if broken.exists() { &["--resume"] } else { &[] };
+        let mut child = start(&broken, &grid, &[&more[..], resume].concat());
+        // The cells of the first seed have ended, those of the second have not.
+        if signal == "-KILL" {
+            wait_for(&mut child, &broken.join("cells/k=3 lr=0.001 seed=1/cell.json"));
+        } else {
+            wait_for(&mut child, &broken.join("cells/k=3 lr=0.001 seed=1/config.toml"));
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        let _ = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+        child.wait().expect("it ended");
+        assert!(!broken.join("sweep.json").exists(), "it ended before it could be killed: train longer");
+    }
+    let first = broken.join("cells/k=3 lr=0.001 seed=1");
+    let before = std::fs::metadata(first.join("model.safetensors")).expect("there").modified().expect("a time");
+    sweep(&broken, &grid, &[&more[..], &["--resume"]].concat()).ok();
+    assert_eq!(std::fs::metadata(first.join("model.safetensors")).expect("there").modified().expect("a time"), before);
+    sweep(&whole, &grid, &more).ok();
+    for cell in cells(&whole) {
+        assert!(model(&whole, &cell) == model(&broken, &cell), "{cell}");
+    }
+    let (a, b) = (record(&whole), record(&broken));
+    for key in ["configurations", "best", "knee"] {
+        assert_eq!(a[key], b[key], "{key}");
+    }
+    assert_eq!(leftovers(&broken), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn halving_stops_what_is_worse_and_finds_the_same_best() {
+    let dir = tempdir();
+    let (whole, halved) = (dir.path().join("whole"), dir.path().join("halved"));
+    let grid = ["k=4", "lr=0.0001,0.0003,0.001,0.003,0.01,0.03,0.1,0.3"];
+    sweep(&whole, &grid, &["--steps", "400"]).ok();
+    sweep(&halved, &grid, &["--steps", "400", "--halving"]).ok();
+    let (whole, halved_record) = (record(&whole), record(&halved));
+    assert_eq!(whole["best"], halved_record["best"]);
+    let steps: Vec<u64> =
+        halved_record["cells"].as_array().expect("cells").iter().map(|c| c["step"].as_u64().expect("steps")).collect();
+    let count = |n: u64| steps.iter().filter(|&&s| s == n).count();
+    assert_eq!([count(50), count(100), count(200), count(400)], [4, 2, 1, 1]);
+    // The winner is the same model as without halving.
+    let best = whole["best"].as_str().expect("a name");
+    assert!(model(&dir.path().join("whole"), best) == model(&halved, best));
+}
+
+#[test]
+fn a_grid_may_grow() {
+    let dir = tempdir();
+    let out = dir.path().join("sweep");
+    sweep(&out, &["k=3"], &["--steps", "20"]).ok();
+    sweep(&out, &["k=3,5"], &["--steps", "20"]).refused(&["--resume"]);
+    let ran = sweep(&out, &["k=3,5"], &["--steps", "20", "--resume"]).ok();
+    assert!(ran.stdout.contains("k=5"));
+    assert_eq!(cells(&out), ["k=3", "k=5"]);
+    // Another number of steps is another cell.
+    sweep(&out, &["k=3,5"], &["--steps", "30", "--resume"]).refused(&["cell.json", "other options", "another --out"]);
+}
+
+fn refused(dir: &TempDir, grid: &[&str], more: &[&str], parts: &[&str]) {
+    let out = dir.path().join("sweep");
+    sweep(&out, grid, more).refused(parts);
+    assert!(!out.exists(), "something was written");
+}
+
+#[test]
+fn grids_that_cannot_be() {
+    let dir = tempdir();
+    refused(&dir, &["k"], &[], &["--grid", "OPTION=VALUES"]);
+    refused(&dir, &["colour=red"], &[], &["--grid", "colour"]);
+    refused(&dir, &["k=4,many"], &[], &["--grid", "many"]);
+    refused(&dir, &["k=4,4"], &[], &["--grid", "twice"]);
+    refused(&dir, &["k=4", "k=5"], &[], &["--grid", "twice"]);
+    refused(&dir, &["saes=1,2"], &[], &["--grid", "saes"]);
+    refused(&dir, &["k=4,400"], &[], &["k=400"]);
+    refused(&dir, &["activation=topk,sigmoid"], &["--auxk", "0.1"], &["sigmoid", "--auxk"]);
+    refused(&dir, &["k=4"], &["--saes", "2"], &["--saes"]);
+    refused(&dir, &["k=4"], &["--folds", "3"], &["--folds"]);
+}
