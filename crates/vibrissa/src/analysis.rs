@@ -10,6 +10,7 @@ pub mod groups;
 pub mod history;
 pub mod metadata;
 pub mod pairs;
+pub mod recovery;
 pub mod separate;
 pub mod shard;
 pub mod stream;
