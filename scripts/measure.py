@@ -391,7 +391,7 @@ TRUTH_FALLING = "--k-start 64 --k-anneal 967"
 def truth(b):
     """Recovery of known directions, every activation, three seeds: each has features, rows and weights of its own."""
     rows, seeds = (20_000, (1,)) if b.quick else (2_000_000, (1, 2, 3))
-    kinds = {name: options for name, options in TRUTH_OPTIONS.items()}
+    kinds = dict(TRUTH_OPTIONS)
     kinds |= {f"{name}, k falling": f"{options} {TRUTH_FALLING}".strip() for name, options in TRUTH_OPTIONS.items()}
     settings = {}
     for title, law in TRUTH.items():
