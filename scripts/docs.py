@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md"]
+PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md", "docs/truth.md"]
 SECTION = re.compile(r"(<!-- figures:([a-z_]+) -->\n)(.*?)(<!-- /figures -->)", re.S)
 NOT_YET = "not measured yet"
 
@@ -299,7 +299,26 @@ def reinforce():
     return table(head, rows) + f"\nMeans of {seeds} seeds.\n" + made("reinforce")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce)}
+def truth():
+    f = figures("truth")
+    out = []
+    for title, kinds in f["settings"].items():
+        rows = []
+        for name, runs in sorted(kinds.items(), key=lambda item: -sum(r["mcc"] for r in item[1])):
+            each = lambda key: [r[key] for r in runs]
+            mean = lambda key: sum(each(key)) / len(runs)
+            mcc = f"{text(mean('mcc'))} ({text(min(each('mcc')))} to {text(max(each('mcc')))})"
+            rows.append([name, mcc, text(mean("mmcs")), percent(mean("found")), *(text(mean(k)) for k in ("f1", "precision", "recall", "fvu")), text(mean("l0"), 2), f"{mean('dead_latents'):,.0f}", seconds(mean("wall_s"))])
+        chance = sum(r["mcc_chance"] for runs in kinds.values() for r in runs) / sum(map(len, kinds.values()))
+        rows.append(["random directions", text(chance), *[""] * 9])
+        head = ["", "MCC (each seed's)", "mean best \\|cos\\|", "found", "F1", "precision", "recall", "fvu", "L0", "unused", "time"]
+        out.append(f"{title}:\n\n" + table(head, rows))
+    seeds = len(next(iter(next(iter(f["settings"].values())).values())))
+    options = "".join(f"- {name}: `{words}`\n" for name, words in f["options"].items() if words)
+    return "\n".join(out) + f"\nMeans over {seeds} seeds; besides `{f['common']}`:\n\n{options}" + made("truth")
+
+
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce, truth)}
 
 
 def fill(match):

@@ -379,6 +379,45 @@ def reinforce(b):
     b.write("reinforce", figures)
 
 
+TRUTH = {
+    "z = 0.5": "z=0.5",
+    "z = 1": "z=1",
+    "z = 0.5, correlation": "z=0.5,correlation=0.3",
+    "z = 0.5, hierarchy": "z=0.5,parents=64",
+}
+TRUTH_COMMON = "--latents 1024 -k 8 --epochs 1 --test-fraction 0.01"
+TRUTH_OPTIONS = {
+    "topk": "",
+    "batchtopk": "--activation batchtopk",
+    "relu": "--activation relu",
+    "jumprelu": "--activation jumprelu",
+    "gated": "--activation gated",
+    "matryoshka (batchtopk)": "--matryoshka 64,256",
+}
+# Half of the 1,934 steps.
+TRUTH_FALLING = "--k-start 64 --k-anneal 967"
+
+
+def truth(b):
+    """Recovery of known directions, every activation, three seeds: each has features, rows and weights of its own."""
+    rows, seeds = (20_000, (1,)) if b.quick else (2_000_000, (1, 2, 3))
+    kinds = dict(TRUTH_OPTIONS)
+    kinds |= {f"{name}, k falling": f"{options} {TRUTH_FALLING}".strip() for name, options in TRUTH_OPTIONS.items()}
+    settings = {}
+    for title, law in TRUTH.items():
+        for name, options in kinds.items():
+            if "," in law and not name.endswith("falling"):
+                continue
+            for seed in seeds:
+                data = f"synthetic:kind=directions,dim=256,features=1024,active=8,{law},rows={rows},seed={seed}"
+                run, wall, peak = b.train("truth", data, *TRUTH_COMMON.split(), *options.split(), "--seed", seed)
+                record = json.loads((run / "eval.json").read_text())
+                one = {k: record["recovery"][0][k] for k in ("mcc", "mcc_chance", "mmcs", "found", "f1", "precision", "recall")}
+                one |= {k: record["saes"][0][k] for k in ("fvu", "l0", "dead_latents")} | {"wall_s": wall, "peak_bytes": peak}
+                settings.setdefault(title, {}).setdefault(name, []).append(one)
+    b.write("truth", {"settings": settings, "common": TRUTH_COMMON, "options": kinds})
+
+
 def bench(b):
     path = b.work / "bench.json"
     b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []))
@@ -455,7 +494,7 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce]
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce, truth]
 
 
 def main():

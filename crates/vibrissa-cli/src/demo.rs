@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::recovery::{mmcs, mmcs_chance};
 use vibrissa::analysis::stream::gather;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{SplitOptions, split};
-use vibrissa::data::synthetic::{Synthetic, recovery, recovery_chance};
+use vibrissa::data::synthetic::Synthetic;
 use vibrissa::matrix::Mat;
 use vibrissa::model::Sae;
 use vibrissa::record::{self, DemoRecord, Number, Ordered};
@@ -140,8 +141,8 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let record = DemoRecord {
         pearson: scores.pearson,
         pearson_mean_image: evaluation.mean_image.scores.pearson,
-        recovery: Some(recovery(decoder.view(), truth.view())),
-        recovery_chance: Some(recovery_chance(decoder.rows(), truth.view(), 1)),
+        recovery: Some(mmcs(decoder.view(), truth.view())),
+        recovery_chance: Some(mmcs_chance(decoder.rows(), truth.view(), 1)),
         dead_latents: scores.dead_latents,
         rows: Some(evaluation.rows),
         latents: Some(decoder.rows() as u64),

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::adaptive::adaptive;
+use vibrissa::analysis::recovery::{recovery, truth_of};
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model};
-use vibrissa::model::Output;
+use vibrissa::model::{Output, Sae};
 use vibrissa::record::adaptive::AdaptiveRecord;
-use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Scores};
+use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Recovery, Scores};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
@@ -77,6 +78,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     record.data = Some(data_spec.clone());
     record.split = Some(args.split.name().into());
     record.runs = runs.iter().map(|r| r.display().to_string()).collect();
+    record.recovery = recovered(&saes, data_spec, &data, &rows);
     record.seconds = Some(started.elapsed().as_secs_f64());
     if args.json {
         println!("{}", serde_json::to_string(&record).expect("plain data"));
@@ -95,6 +97,11 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         print!("{}", adaptive_table(&record));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// On synthetic rows: what each SAE found of the features that they are made of.
+pub fn recovered(saes: &[&Sae], spec: &str, data: &Dataset, rows: &[usize]) -> Vec<Recovery> {
+    truth_of(spec, data).map_or(Vec::new(), |t| saes.iter().map(|sae| recovery(sae, &t, data, rows)).collect())
 }
 
 /// The rules of `--adaptive-k`, for every SAE.
@@ -209,6 +216,22 @@ fn plain(r: &Reconstruction) -> Scores {
     }
 }
 
+/// How well known features were found, beside random directions.
+fn known(all: &[Recovery]) -> String {
+    let Some(first) = all.first() else { return String::new() };
+    let head = ["", "MCC", "mean best |cos|", "|cos| ≥ 0.9", "F1", "precision", "recall"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (i, r) in all.iter().enumerate() {
+        let figures = [r.mcc, r.mmcs, r.found, r.f1, r.precision, r.recall].map(show::figure);
+        rows.push([&[format!("SAE {i}")], &figures[..]].concat());
+    }
+    let chance = [first.mcc_chance, first.mmcs_chance].map(show::figure);
+    rows.push([&["random directions".to_owned()], &chance[..]].concat());
+    let fired =
+        first.fired.map_or(String::new(), |n| format!(", {} of which fire in these rows", show::count(n as usize)));
+    format!("{} are known{fired}:\n{}", show::plural(first.features as usize, "feature"), show::table(&rows))
+}
+
 /// The figures as a table: every SAE, the ensemble, the mean image; then the ensemble (or the one SAE) by class.
 pub fn report(record: &EvalRecord) -> String {
     let each = record.patches_per_image;
@@ -260,6 +283,7 @@ pub fn report(record: &EvalRecord) -> String {
             show::count(l0.round() as usize)
         );
     }
+    out += &known(&record.recovery);
     let (own, mean) = (best.scores.pearson, record.mean_image.scores.pearson);
     if own.zip(mean).is_some_and(|(own, mean)| own <= mean) {
         out += "warning: no better than the mean of the training rows; train longer, or give more rows\n";

@@ -178,6 +178,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         warn_sparsity(&resolved, &line);
     }
     record.data = Some(args.data.clone());
+    record.recovery = eval::recovered(&refs, &args.data, &data, looked_at);
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.

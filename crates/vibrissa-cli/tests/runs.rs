@@ -670,3 +670,41 @@ fn held_out_figures_while_training_are_of_all_classes() {
     let last = metrics(&run).last().expect("a line")["saes"][0]["pearson"].as_f64().expect("a figure");
     assert!((whole - last).abs() < 0.02, "{whole} {last}");
 }
+
+#[test]
+fn known_features_are_recovered_and_counted() {
+    let dir = tempdir();
+    let run = dir.path().join("run");
+    let spec = "synthetic:kind=directions,dim=64,features=48,active=2,rows=20000";
+    let said = train(spec, &run, &["--latents", "64", "-k", "2", "--epochs", "4"]).ok().stderr;
+    assert!(said.contains("48 features are known, 48 of which fire in these rows:"), "{said}");
+    let own: Value = serde_json::from_slice(&read(&run.join("eval.json"))).expect("JSON");
+    let again = vibrissa(&["eval", s(&run), spec, "--json"]).ok().json();
+    assert_eq!(own["recovery"], again["recovery"]);
+    let found = |key: &str| again["recovery"][0][key].as_f64().unwrap_or_else(|| panic!("no {key} in {again}"));
+    assert!(found("mcc") > 0.95 && found("mmcs") >= found("mcc") && found("found") > 0.95, "{again}");
+    assert!(found("f1") > 0.75 && found("precision") > 0.85 && found("recall") > 0.65, "{again}");
+    assert!(found("mcc_chance") < found("mmcs_chance") && found("mmcs_chance") < 0.4, "{again}");
+    assert_eq!((found("features"), found("fired"), found("rows")), (48.0, 48.0, again["rows"].as_f64().expect("rows")));
+    // Other features than those it was trained on.
+    let other = format!("{spec},seed=1");
+    let json = vibrissa(&["eval", s(&run), &other, "--json"]).ok().json();
+    let strange = &json["recovery"][0];
+    assert!(
+        strange["mcc"].as_f64().expect("a figure") < 0.45 && strange["f1"].as_f64().expect("a figure") < 0.3,
+        "{json}"
+    );
+}
+
+#[test]
+fn only_the_features_of_synthetic_rows_as_drawn_are_known() {
+    let dir = tempdir();
+    let (pictures, smaller) = (dir.path().join("pictures"), dir.path().join("smaller"));
+    let spec = "synthetic:size=8,rows=300,features=20,active=3";
+    train(spec, &pictures, &["--steps", "2", "--latents", "64", "--augment", "1"]).ok();
+    let json = vibrissa(&["eval", s(&pictures), spec, "--augment", "1", "--json"]).ok().json();
+    assert_eq!(json["rows"].as_u64().map(|n| n / 2), json["recovery"][0]["rows"].as_u64(), "variants are passed over");
+    train(spec, &smaller, &["--steps", "2", "--latents", "64", "--size", "7"]).ok();
+    let json = vibrissa(&["eval", s(&smaller), spec, "--json"]).ok().json();
+    assert!(json.get("recovery").is_none(), "{json}");
+}

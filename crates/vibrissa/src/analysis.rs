@@ -12,6 +12,7 @@ pub mod history;
 pub mod images;
 pub mod metadata;
 pub mod pairs;
+pub mod recovery;
 pub mod separate;
 pub mod shard;
 pub mod stream;

@@ -296,6 +296,43 @@ impl<T: Default> Default for ByClass<T> {
     }
 }
 
+/// How well one SAE found the features that synthetic rows are made of. A feature and a latent are partners where the
+/// matching of features and decoder rows with the largest sum of |cos| has them so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recovery {
+    /// True features.
+    pub features: u64,
+    /// Rows whose use of features was looked at.
+    pub rows: u64,
+    /// Features that fire in any of them.
+    pub fired: Option<u64>,
+    /// Mean |cos| of partners, over all true features; those without one count as 0.
+    #[serde(with = "finite")]
+    pub mcc: Option<f64>,
+    /// The same of as many random directions as there are latents.
+    #[serde(with = "finite")]
+    pub mcc_chance: Option<f64>,
+    /// Mean over the true features of the largest |cos| with any decoder row.
+    #[serde(with = "finite")]
+    pub mmcs: Option<f64>,
+    /// The same of random directions.
+    #[serde(with = "finite")]
+    pub mmcs_chance: Option<f64>,
+    /// Share of the true features whose largest |cos| is at least 0.9.
+    #[serde(with = "finite")]
+    pub found: Option<f64>,
+    /// Mean F1 of "the latent is active" against "its partner fires", over the features that fire.
+    #[serde(with = "finite")]
+    pub f1: Option<f64>,
+    /// Mean share of the rows with the latent active in which its partner fires; 0 where it never is.
+    #[serde(with = "finite")]
+    pub precision: Option<f64>,
+    /// Mean share of the rows in which the feature fires with the latent active.
+    #[serde(with = "finite")]
+    pub recall: Option<f64>,
+}
+
 /// What `vibrissa eval` found ([`EVAL_SCHEMA`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
@@ -315,6 +352,9 @@ pub struct EvalRecord {
     /// The mean of the training rows as every row's reconstruction: the baseline to beat.
     #[serde(default)]
     pub mean_image: ByClass<Reconstruction>,
+    /// On synthetic rows, one entry an SAE.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<Recovery>,
     /// The data set as the user named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -344,6 +384,7 @@ impl Default for EvalRecord {
             saes: Vec::new(),
             ensemble: ByClass::default(),
             mean_image: ByClass::default(),
+            recovery: Vec::new(),
             data: None,
             split: None,
             runs: Vec::new(),

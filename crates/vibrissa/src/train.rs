@@ -443,7 +443,7 @@ impl<'a> Trainer<'a> {
                     let (mut sae, with) = init(config, options.init, options.seed, s as u64, sample)?;
                     began = began.or(Some(with));
                     if let Some(rows) = &judged {
-                        sae.begin_sparse(Isa::current(), rows.view());
+                        sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
                     }
                     saes.push(sae);
                 }
@@ -457,9 +457,9 @@ impl<'a> Trainer<'a> {
     /// What decides the weights that [`Trainer::new`] begins with: equal texts begin equal.
     pub fn beginning(options: &TrainOptions) -> String {
         let o = options;
-        let k = if o.init == Init::Auto || o.activation != Activation::TopK { o.k } else { 0 };
+        let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
         let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
-        format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
+        format!("{model:?} {k:?} {:?} {} {}", o.init, o.seed, o.saes)
     }
 
     /// Continues from a checkpoint.

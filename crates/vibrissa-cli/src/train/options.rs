@@ -221,7 +221,7 @@ pub struct ModelArgs {
     /// Width around jumprelu's thresholds in which they learn [default: 0.1 sqrt(variance/k)]
     #[arg(long, value_name = "WIDTH", help_heading = "Training", allow_negative_numbers = true)]
     pub bandwidth: Option<f64>,
-    /// Begin with so many active features a row, fall to -k [default: k]
+    /// Begin with so many active features a row, fall to -k [default: k; where the L1 penalty is steered 8 k]
     #[arg(long, value_name = "K", help_heading = "Training")]
     pub k_start: Option<usize>,
     /// Steps of that [default: a fifth]
@@ -384,6 +384,9 @@ impl ModelArgs {
             same("--no-decoder-bias", flag(self.no_decoder_bias), (!own.sae.decoder_bias).to_string())?;
             wishes.latents = Some(own.sae.latents);
             wishes.k = Some(own.sae.k);
+            // What it has learnt stays: no beginning with more features.
+            let steered = matches!(own.sae.activation, Activation::Relu | Activation::Gated) && self.l1.is_none();
+            wishes.k_start = self.k_start.or(steered.then_some(own.sae.k));
             wishes.saes = Some(own.saes);
             wishes.tied = Some(own.sae.tied);
             wishes.raw_topk = Some(!own.sae.relu_after);

@@ -106,15 +106,18 @@ pub fn most_alike(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
     all
 }
 
-/// Most rows that [`matched`] takes: its time grows with their cube.
+/// Most rows that [`matching`] takes: its time grows with their cube.
 pub const MOST_MATCHED: usize = 4096;
 
-/// Mean |product| of rows of `a` and `b` matched one to one so that it is largest (MCC; Jonker & Volgenant 1987), over the
-/// shorter of the two; NaN for none, or for more than [`MOST_MATCHED`].
-pub fn matched(a: MatRef, b: MatRef) -> f64 {
-    let (n, least) = (a.rows().max(b.rows()), a.rows().min(b.rows()));
-    if least == 0 || n > MOST_MATCHED {
-        return f64::NAN;
+/// For each row of `a` its partner in `b` and their |product|, matched one to one so that the sum is largest (Jonker &
+/// Volgenant 1987); of the longer some have none. `None` for more rows than [`MOST_MATCHED`].
+pub fn matching(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>> {
+    let n = a.rows().max(b.rows());
+    if a.rows().min(b.rows()) == 0 {
+        return Some(vec![None; a.rows()]);
+    }
+    if n > MOST_MATCHED {
+        return None;
     }
     // Costs are whole multiples of 2⁻³⁰, so that the method's sums and differences are exact and it always ends.
     const UNIT: f64 = 1_073_741_824.0;
@@ -130,8 +133,16 @@ pub fn matched(a: MatRef, b: MatRef) -> f64 {
         row.iter().enumerate().for_each(|(j, &v)| costs[[i, j]] = v);
     }
     drop(blocks);
-    let Ok((of, _)) = lapjv(&costs) else { return f64::NAN };
-    (0..a.rows()).map(|i| 1.0 - costs[[i, of[i]]]).sum::<f64>() / least as f64
+    let (of, _) = lapjv(&costs).ok()?;
+    let partner = |i: usize| (of[i] < b.rows()).then(|| (of[i] as u32, 1.0 - costs[[i, of[i]]]));
+    Some((0..a.rows()).map(partner).collect())
+}
+
+/// Mean |product| of rows of `a` and `b` as [`matching`] has it (MCC), over the shorter of the two; NaN for none, or for more
+/// than [`MOST_MATCHED`].
+pub fn matched(a: MatRef, b: MatRef) -> f64 {
+    let least = a.rows().min(b.rows()) as f64;
+    matching(a, b).map_or(f64::NAN, |all| all.iter().flatten().map(|p| p.1).sum::<f64>() / least)
 }
 
 #[cfg(test)]

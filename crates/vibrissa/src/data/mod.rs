@@ -70,7 +70,7 @@ impl Dataset {
         {
             return Err(Error::option("--size", "at least 1 pixel a side", range, "e.g. --size 28 or --size 96x64"));
         }
-        let rows = if spec == "synthetic" || spec.starts_with("synthetic:") {
+        let rows = if synthetic::Synthetic::named(spec) {
             synthetic::Synthetic::parse(spec)?.rows()
         } else if arrays::looks_like(spec) {
             arrays::load(spec, options)?

@@ -1,25 +1,26 @@
 //! Rows made of known features, to see whether training finds them again: small pictures or random directions. Nothing
 //! is read from disk, and no global stream of random numbers exists: row r is drawn from (seed, r) alone.
 //!
-//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0. Everything but the frequencies of a chosen
-//! exponent is additions, multiplications, divisions and square roots, which every machine rounds alike, so the same
-//! seed gives the same bits everywhere.
+//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0 (`synthetic/firing.rs` says which). Everything but
+//! the frequencies of a chosen exponent is additions, multiplications, divisions and square roots, which every machine
+//! rounds alike, so the same seed gives the same bits everywhere.
+
+mod draw;
+mod firing;
+mod strokes;
 
 use super::block::{Block, Bytes, Dtype};
 use super::rows::{ImageShape, Names, Rows};
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef};
-use crate::random::ln;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use crate::matrix::Mat;
+use draw::Draw;
+pub use firing::Firing;
 use rayon::prelude::*;
 use std::sync::Arc;
+use strokes::strokes;
 
 /// Brightness of an empty picture: six standard deviations of the default noise above black, so that nothing is clipped.
 const BACKGROUND: f64 = 0.12;
-
-/// How much rarer a feature of one class is in the other class.
-const FOREIGN: f64 = 0.05;
 
 /// Most bytes of rows or features: a misplaced zero should not bring the machine down.
 const MAX_BYTES: usize = 1 << 36;
@@ -52,8 +53,14 @@ pub struct Synthetic {
     pub active: f64,
     /// `noise`: standard deviation of the Gaussian noise on each value (0.02; 0), in [0, 1].
     pub noise: f64,
-    /// `z`: feature i is used with probability ∝ (i + 1)^-z (0.3; 0.5), in [0, 4].
+    /// `z`: feature i is used with probability ∝ (i + 1)^-z, at most 1 (0.3; 0.5), in [0, 4].
     pub z: f64,
+    /// `correlation` of directions: how strongly features of one factor fire together (0), in [0, 0.99].
+    pub correlation: f64,
+    /// `factors` of that (16): feature i belongs to factor i mod `factors`.
+    pub factors: usize,
+    /// `parents` of directions: so many features that others need in order to fire (0: none do); feature i to i mod `parents`.
+    pub parents: usize,
     /// `seed` (0).
     pub seed: u64,
 }
@@ -62,13 +69,40 @@ impl Synthetic {
     /// The pictures that are trained on when nothing else is named.
     pub fn images() -> Synthetic {
         let kind = Kind::Images { size: 16 };
-        Synthetic { kind, rows: 4000, features: 64, active: 6.0, noise: 0.02, z: 0.3, seed: 0 }
+        Synthetic {
+            kind,
+            rows: 4000,
+            features: 64,
+            active: 6.0,
+            noise: 0.02,
+            z: 0.3,
+            correlation: 0.0,
+            factors: 16,
+            parents: 0,
+            seed: 0,
+        }
     }
 
     /// Directions as in the toy models of superposition.
     pub fn directions() -> Synthetic {
         let kind = Kind::Directions { dim: 256 };
-        Synthetic { kind, rows: 20_000, features: 1024, active: 8.0, noise: 0.0, z: 0.5, seed: 0 }
+        Synthetic {
+            kind,
+            rows: 20_000,
+            features: 1024,
+            active: 8.0,
+            noise: 0.0,
+            z: 0.5,
+            correlation: 0.0,
+            factors: 16,
+            parents: 0,
+            seed: 0,
+        }
+    }
+
+    /// Whether data named like this is synthetic.
+    pub fn named(spec: &str) -> bool {
+        spec == "synthetic" || spec.starts_with("synthetic:")
     }
 
     /// Reads `synthetic` or `synthetic:KEY=VALUE,...`.
@@ -114,9 +148,13 @@ impl Synthetic {
                 ("active", _) => it.active = number(key, value, 1e-3, 1e6)?,
                 ("noise", _) => it.noise = number(key, value, 0.0, 1.0)?,
                 ("z", _) => it.z = number(key, value, 0.0, 4.0)?,
+                ("correlation", Kind::Directions { .. }) => it.correlation = number(key, value, 0.0, 0.99)?,
+                ("factors", Kind::Directions { .. }) => it.factors = integer(key, value, 1..=1 << 20)?,
+                ("parents", Kind::Directions { .. }) => it.parents = integer(key, value, 0..=1 << 20)?,
                 ("seed", _) => it.seed = integer(key, value, 0..=usize::MAX)? as u64,
                 (_, kind) => {
-                    let own = if matches!(kind, Kind::Images { .. }) { "size" } else { "dim" };
+                    let images = matches!(kind, Kind::Images { .. });
+                    let own = if images { "size" } else { "dim, correlation, factors, parents" };
                     let keys = format!("one of kind, rows, features, active, noise, z, seed, {own}");
                     return Err(bad("KEY", &keys, key));
                 }
@@ -125,6 +163,11 @@ impl Synthetic {
         if it.active > it.features as f64 {
             let most = format!("at most features = {}", it.features);
             return Err(bad("active", &most, &it.active.to_string()));
+        }
+        for (key, count) in [("factors", it.factors), ("parents", it.parents)] {
+            if count > it.features && (key == "parents" || it.correlation > 0.0) {
+                return Err(bad(key, &format!("at most features = {}", it.features), &count.to_string()));
+            }
         }
         for (key, count) in [("rows", it.rows), ("features", it.features)] {
             if count.checked_mul(4 * it.dim()).is_none_or(|bytes| bytes > MAX_BYTES) {
@@ -143,6 +186,14 @@ impl Synthetic {
         }
     }
 
+    /// The rows as pictures.
+    pub fn shape(&self) -> Option<ImageShape> {
+        match self.kind {
+            Kind::Images { size } => Some(ImageShape { channels: 1, height: size, width: size }),
+            Kind::Directions { .. } => None,
+        }
+    }
+
     /// The features that the rows are made of, each of unit norm.
     ///
     /// # Shapes
@@ -154,24 +205,15 @@ impl Synthetic {
         }
     }
 
-    /// The probability that a row of the class uses each feature; their sum is `active`. Directions know one class, 0.
-    /// In pictures every fourth feature belongs to class 0 and every fourth to class 1; the others are shared.
-    pub fn probabilities(&self, class: usize) -> Vec<f64> {
-        let weights = (0..self.features).map(|i| {
-            let belongs = match (self.kind, i % 4) {
-                (Kind::Images { .. }, own @ (0 | 1)) if own != class => FOREIGN,
-                _ => 1.0,
-            };
-            belongs * ((i + 1) as f64).powf(-self.z)
-        });
-        with_sum(weights.collect(), self.active)
+    /// Which features each row is made of.
+    pub fn firing(&self) -> Firing {
+        Firing::new(self)
     }
 
     /// The rows: in parallel, yet the same whatever the number of threads. Pictures are of class `1` and `2` in turn.
     pub fn rows(&self) -> Rows {
         let (dim, images) = (self.dim(), matches!(self.kind, Kind::Images { .. }));
-        let features = self.features();
-        let probabilities: Vec<Vec<f64>> = (0..if images { 2 } else { 1 }).map(|c| self.probabilities(c)).collect();
+        let (features, firing) = (self.features(), self.firing());
         let (background, contrast) = match self.kind {
             // A unit vector over more pixels is dimmer in each of them.
             Kind::Images { size } => (BACKGROUND, size as f64 / 16.0),
@@ -179,15 +221,13 @@ impl Synthetic {
         };
         let mut bytes = vec![0u8; self.rows * dim * 4];
         bytes.par_chunks_mut(dim * 4).enumerate().for_each_init(
-            || vec![0.0f64; dim],
-            |row, (r, out)| {
-                let mut draw = Draw::new(self.seed, "row", r as u64);
+            || (vec![0.0f64; dim], Vec::new()),
+            |(row, fires), (r, out)| {
                 row.fill(background);
-                for (i, &probability) in probabilities[r % probabilities.len()].iter().enumerate() {
-                    if draw.uniform() < probability {
-                        let amplitude = contrast * (1.0 + 0.25 * draw.normal()).abs();
-                        row.iter_mut().zip(features.row(i)).for_each(|(v, &f)| *v += amplitude * f64::from(f));
-                    }
+                let mut draw = firing.begin(r, fires);
+                for &(i, amplitude) in fires.iter() {
+                    let amplitude = contrast * amplitude;
+                    row.iter_mut().zip(features.row(i as usize)).for_each(|(v, &f)| *v += amplitude * f64::from(f));
                 }
                 if self.noise > 0.0 {
                     row.iter_mut().for_each(|v| *v += self.noise * draw.normal());
@@ -200,13 +240,9 @@ impl Synthetic {
             },
         );
         let block = Block::new("synthetic".to_string(), Bytes::Owned(Arc::new(bytes)), 0, Dtype::F32, self.rows, dim);
-        let shape = match self.kind {
-            Kind::Images { size } => Some(ImageShape { channels: 1, height: size, width: size }),
-            Kind::Directions { .. } => None,
-        };
         Rows {
             blocks: vec![block],
-            shape,
+            shape: self.shape(),
             names: Names::ByBlock,
             classes: if images { vec!["1".to_string(), "2".to_string()] } else { Vec::new() },
             labels: if images { (0..self.rows).map(|r| (r % 2) as u16).collect() } else { Vec::new() },
@@ -218,48 +254,18 @@ impl Synthetic {
     }
 }
 
-/// Mean over the true features of the largest |cos| with any row of the decoder; 1 = all were found. Rows of zeros, or
-/// with values that are not finite, match nothing.
+/// Directions drawn uniformly.
 ///
 /// # Shapes
-/// `decoder [H, D]`, `truth [features, D]`
-///
-/// # Panics
-/// If the widths differ.
-pub fn recovery(decoder: MatRef, truth: MatRef) -> f64 {
-    assert_eq!(decoder.cols(), truth.cols(), "decoder and features must be equally wide");
-    if truth.rows() == 0 || truth.cols() == 0 {
-        return 0.0;
-    }
-    let decoder_scales = inverse_norms(decoder);
-    let truth_scales = inverse_norms(truth);
-    // A few true features at a time, so that the decoder passes through the cache once for all of them.
-    const TILE: usize = 8;
-    let mut best = vec![0.0f64; truth.rows()];
-    best.par_chunks_mut(TILE).enumerate().for_each(|(tile, best)| {
-        for (h, &scale) in decoder_scales.iter().enumerate() {
-            for (t, best) in best.iter_mut().enumerate() {
-                let t = tile * TILE + t;
-                let cos = f64::from(dot(decoder.row(h), truth.row(t))) * scale * truth_scales[t];
-                *best = best.max(cos.abs());
-            }
-        }
+/// `[n, dim]`, each of unit norm
+pub fn gaussian_directions(purpose: &str, n: usize, dim: usize, seed: u64) -> Mat {
+    let mut mat = Mat::zeros(n, dim);
+    mat.data_mut().par_chunks_mut(dim.max(1)).enumerate().for_each(|(i, out)| {
+        let mut draw = Draw::new(seed, purpose, i as u64);
+        let row: Vec<f64> = (0..dim).map(|_| draw.normal()).collect();
+        normalise(&row, out);
     });
-    best.iter().map(|cos| cos.min(1.0)).sum::<f64>() / best.len() as f64
-}
-
-/// [`recovery`] by as many random Gaussian directions: what a decoder that learnt nothing would score.
-///
-/// # Shapes
-/// `truth [features, D]`
-pub fn recovery_chance(n_decoder: usize, truth: MatRef, seed: u64) -> f64 {
-    recovery(gaussian_directions("chance", n_decoder, truth.cols(), seed).view(), truth)
-}
-
-fn inverse_norms(rows: MatRef) -> Vec<f64> {
-    let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-    let scale = |norm: f64| if norm > 0.0 && norm.is_finite() { 1.0 / norm } else { 0.0 };
-    (0..rows.rows()).map(|r| scale(norm(rows.row(r)))).collect()
+    mat
 }
 
 /// Sixteen sums side by side: a single one would wait for each addition.
@@ -275,186 +281,9 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-fn gaussian_directions(purpose: &str, n: usize, dim: usize, seed: u64) -> Mat {
-    let mut mat = Mat::zeros(n, dim);
-    mat.data_mut().par_chunks_mut(dim.max(1)).enumerate().for_each(|(i, out)| {
-        let mut draw = Draw::new(seed, purpose, i as u64);
-        let row: Vec<f64> = (0..dim).map(|_| draw.normal()).collect();
-        normalise(&row, out);
-    });
-    mat
-}
-
 fn normalise(row: &[f64], out: &mut [f32]) {
     let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
     out.iter_mut().zip(row).for_each(|(o, v)| *o = (v / norm) as f32);
-}
-
-/// Scales the weights to probabilities with the given sum, none above 1.
-fn with_sum(mut weights: Vec<f64>, sum: f64) -> Vec<f64> {
-    let total = |scale: f64| weights.iter().map(|w| (w * scale).min(1.0)).sum::<f64>();
-    let (mut low, mut high) = (0.0, 1.0);
-    while total(high) < sum && high < 1e300 {
-        high *= 2.0;
-    }
-    for _ in 0..100 {
-        let middle = 0.5 * (low + high);
-        if total(middle) < sum { low = middle } else { high = middle }
-    }
-    weights.iter_mut().for_each(|w| *w = (*w * high).min(1.0));
-    weights
-}
-
-// ---- pictures ------------------------------------------------------------------------------------------------------
-
-/// A feature as geometry in the unit square, so that it looks alike at every size.
-#[derive(Clone, Copy)]
-enum Figure {
-    Stroke { centre: [f64; 2], along: [f64; 2], half_length: f64, half_width: f64 },
-    Arc { centre: [f64; 2], towards: [f64; 2], radius: f64, cos_half_opening: f64, half_width: f64 },
-    Blob { centre: [f64; 2], along: [f64; 2], half_length: f64, half_width: f64 },
-}
-
-impl Figure {
-    /// `which` in [0, 1) decides between the kinds.
-    fn draw(which: f64, draw: &mut Draw) -> Figure {
-        let along = draw.direction();
-        let mut within = |low: f64, high: f64| low + (high - low) * draw.uniform();
-        let centre = [within(0.15, 0.85), within(0.15, 0.85)];
-        if which < 0.5 {
-            Figure::Stroke { centre, along, half_length: within(0.12, 0.24), half_width: within(0.075, 0.1) }
-        } else if which < 0.88 {
-            let (radius, cos_half_opening) = (within(0.14, 0.2), within(-0.6, 0.3));
-            Figure::Arc { centre, towards: along, radius, cos_half_opening, half_width: within(0.075, 0.1) }
-        } else {
-            Figure::Blob { centre, along, half_length: within(0.15, 0.22), half_width: within(0.11, 0.15) }
-        }
-    }
-
-    /// Brightness at a point: 1 on the figure's line, 0 from its half-width on.
-    fn at(&self, point: [f64; 2]) -> f64 {
-        // The square of the distance in half-widths.
-        let squared = match *self {
-            Figure::Stroke { centre, along, half_length, half_width } => {
-                let (u, v) = coordinates(point, centre, along);
-                let beyond = (u.abs() - half_length).max(0.0);
-                (beyond * beyond + v * v) / (half_width * half_width)
-            }
-            Figure::Blob { centre, along, half_length, half_width } => {
-                let (u, v) = coordinates(point, centre, along);
-                u * u / (half_length * half_length) + v * v / (half_width * half_width)
-            }
-            Figure::Arc { centre, towards, radius, cos_half_opening, half_width } => {
-                let (u, v) = coordinates(point, centre, towards);
-                let from_centre = (u * u + v * v).sqrt();
-                let distance_squared = if u >= cos_half_opening * from_centre {
-                    (from_centre - radius) * (from_centre - radius)
-                } else {
-                    let sin = (1.0 - cos_half_opening * cos_half_opening).sqrt();
-                    let (du, dv) = (u - radius * cos_half_opening, v.abs() - radius * sin);
-                    du * du + dv * dv
-                };
-                distance_squared / (half_width * half_width)
-            }
-        };
-        let inside = (1.0 - squared).max(0.0);
-        inside * inside
-    }
-
-    fn render(&self, size: usize) -> Vec<f32> {
-        let pixel = |i: usize| (i as f64 + 0.5) / size as f64;
-        let values: Vec<f64> = (0..size * size).map(|i| self.at([pixel(i % size), pixel(i / size)])).collect();
-        let mut out = vec![0.0; size * size];
-        normalise(&values, &mut out);
-        out
-    }
-}
-
-/// Coordinates of the point along a unit vector and across it.
-fn coordinates(point: [f64; 2], centre: [f64; 2], along: [f64; 2]) -> (f64, f64) {
-    let (x, y) = (point[0] - centre[0], point[1] - centre[1]);
-    (x * along[0] + y * along[1], y * along[0] - x * along[1])
-}
-
-/// Figures drawn one after another, each the least like its predecessors among a few proposals. They are judged at 16
-/// pixels whatever the size, so that a seed means the same figures at every size.
-fn strokes(n: usize, size: usize, seed: u64) -> Mat {
-    const PROPOSALS: u64 = 48;
-    const ALIKE: f32 = 0.2;
-    let mut chosen: Vec<(Figure, Vec<f32>)> = Vec::with_capacity(n);
-    for i in 0..n as u64 {
-        // Drawn once: were it open, the choice of the least alike would leave hardly a blob.
-        let which = Draw::new(seed, "which figure", i).uniform();
-        let mut best: Option<(f32, Figure, Vec<f32>)> = None;
-        for proposal in 0..PROPOSALS {
-            let figure = Figure::draw(which, &mut Draw::new(seed, "figure", i * PROPOSALS + proposal));
-            let picture = figure.render(16);
-            let likeness = chosen.iter().map(|(_, other)| dot(&picture, other)).fold(0.0, f32::max);
-            if best.as_ref().is_none_or(|(least, ..)| likeness < *least) {
-                best = Some((likeness, figure, picture));
-            }
-            if likeness < ALIKE {
-                break;
-            }
-        }
-        let (_, figure, picture) = best.expect("there is at least one proposal");
-        chosen.push((figure, picture));
-    }
-    let mut mat = Mat::zeros(n, size * size);
-    mat.data_mut()
-        .par_chunks_mut(size * size)
-        .zip(&chosen)
-        .for_each(|(row, (figure, _))| row.copy_from_slice(&figure.render(size)));
-    mat
-}
-
-// ---- random numbers ------------------------------------------------------------------------------------------------
-
-/// Random numbers of one thing (a row, a feature), whatever was drawn for others.
-struct Draw {
-    rng: ChaCha8Rng,
-    /// The polar method makes normal numbers in pairs.
-    spare: Option<f64>,
-}
-
-impl Draw {
-    fn new(seed: u64, purpose: &str, index: u64) -> Draw {
-        let mut hasher = blake3::Hasher::new_derive_key("vibrissa synthetic 1");
-        hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(purpose.as_bytes());
-        Draw { rng: ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()), spare: None }
-    }
-
-    /// In [0, 1), in steps of 2^-53.
-    fn uniform(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A point of the open unit disc other than its centre, and its squared radius.
-    fn in_disc(&mut self) -> (f64, f64, f64) {
-        loop {
-            let (x, y) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
-            let squared = x * x + y * y;
-            if squared > 0.0 && squared < 1.0 {
-                return (x, y, squared);
-            }
-        }
-    }
-
-    fn direction(&mut self) -> [f64; 2] {
-        let (x, y, squared) = self.in_disc();
-        [x / squared.sqrt(), y / squared.sqrt()]
-    }
-
-    /// Standard normal, by Marsaglia's polar method.
-    fn normal(&mut self) -> f64 {
-        if let Some(spare) = self.spare.take() {
-            return spare;
-        }
-        let (x, y, squared) = self.in_disc();
-        let scale = (-2.0 * ln(squared) / squared).sqrt();
-        self.spare = Some(y * scale);
-        x * scale
-    }
 }
 
 // ---- options -------------------------------------------------------------------------------------------------------

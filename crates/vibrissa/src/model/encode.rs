@@ -53,10 +53,10 @@ impl Sae {
         Ok(())
     }
 
-    /// Lets k latents a row be active on these rows, where the activation asks for a threshold: relu and gated begin with
+    /// Lets `k` latents a row be active on these rows, where the activation asks for a threshold: relu and gated begin with
     /// negative biases, jumprelu and batchtopk with thresholds. A sigmoid begins with mean activations about k/H.
-    pub fn begin_sparse(&mut self, isa: Isa, x: MatRef) {
-        let Config { activation, k, latents, .. } = self.config;
+    pub fn begin_sparse(&mut self, isa: Isa, k: usize, x: MatRef) {
+        let Config { activation, latents, .. } = self.config;
         if matches!(activation, Activation::TopK) {
             return;
         }

@@ -92,6 +92,7 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 /// | dead after | 50 H/k rows | fifty times the silence of an average latent |
 /// | activation | topk; batchtopk with prefixes | exactly k, nothing to steer |
 /// | L1 | steered until k latents are active (relu, gated) | models of one L0 can be compared |
+/// | k at the beginning | 8 k where L1 is steered, to k within a fifth | rare features are learnt before the penalty is as large as k asks for |
 /// | L0 | the variance of the rows (jumprelu) | twice k costs as much as explaining nothing |
 /// | bandwidth | 0.1 √(variance/k) (jumprelu) | a tenth of what k latents that share the variance are like |
 /// | KL | variance/3k (sigmoid) | twice the mean activation costs a tenth of the variance |
@@ -122,6 +123,8 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let matryoshka = wishes.matryoshka.clone().unwrap_or_default();
     let nested = matryoshka != Matryoshka::Off;
     let activation = wishes.activation.unwrap_or(if nested { Activation::BatchTopK } else { Activation::TopK });
+    let steered = matches!(activation, Activation::Relu | Activation::Gated) && wishes.l1.is_none();
+    let k_start = wishes.k_start.or(steered.then(|| (8 * k).min(latents)));
     let (sigmoid, jump) = (activation == Activation::Sigmoid, activation == Activation::JumpRelu);
     let tied = wishes.tied.unwrap_or(false);
     let loss = wishes.loss.unwrap_or_default();
@@ -140,8 +143,8 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
             0.0
         }),
         matryoshka,
-        k_start: wishes.k_start,
-        k_anneal: match wishes.k_start {
+        k_start,
+        k_anneal: match k_start {
             Some(_) => wishes.k_anneal.unwrap_or(steps / 5),
             None => 0,
         },
@@ -205,5 +208,26 @@ mod tests {
         // Whole pictures are as before.
         let whole = resolve(&none, &facts(60_000, 784, 1));
         assert_eq!((whole.latents, whole.k, whole.epochs), (6848, 128, 5));
+    }
+
+    #[test]
+    fn a_steered_penalty_begins_with_more_features() {
+        let facts = facts(1 << 20, 64, 1);
+        let of = |activation, l1, k_start| {
+            let (latents, k) = (Some(100), Some(20));
+            let wishes =
+                Wishes { activation: Some(activation), latents, k, l1, k_start, steps: Some(50), ..Wishes::default() };
+            let options = resolve(&wishes, &facts);
+            options.check().expect("options that can be");
+            (options.k_start, options.k_anneal)
+        };
+        for activation in [Activation::Relu, Activation::Gated] {
+            assert_eq!(of(activation, None, None), (Some(100), 10));
+            assert_eq!(of(activation, Some(0.1), None), (None, 0));
+            assert_eq!(of(activation, None, Some(20)).0, Some(20));
+        }
+        for activation in [Activation::TopK, Activation::BatchTopK, Activation::JumpRelu] {
+            assert_eq!(of(activation, None, None), (None, 0));
+        }
     }
 }

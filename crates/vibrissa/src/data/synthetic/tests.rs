@@ -31,7 +31,7 @@ fn the_same_rows_whatever_the_number_of_threads() {
 fn the_same_rows_on_every_machine() {
     let print = |it: Synthetic| blake3::hash(all(&Synthetic { rows: 50, ..it }.rows())).to_hex()[..16].to_string();
     assert_eq!(print(Synthetic::images()), "d3e8f36a86f6c32d");
-    assert_eq!(print(Synthetic::directions()), "b916c35e1b853ed8");
+    assert_eq!(print(Synthetic::directions()), "996128cf50e683d5");
 }
 
 #[test]
@@ -135,33 +135,83 @@ fn images_are_seldom_clipped_balanced_and_told_apart_by_their_own_features() {
     assert!(one[0] > 10.0 * two[0] && two[1] > 10.0 * one[1] && (one[2] / two[2] - 1.0).abs() < 0.2);
 }
 
-#[test]
-fn recovery_is_one_for_the_truth_in_any_order_sign_and_length() {
-    let truth = Synthetic { features: 40, ..Synthetic::directions() }.features();
-    let shuffled: Vec<f32> =
-        (0..40).rev().flat_map(|i| truth.row(i).iter().map(move |v| v * (i as f32 - 19.5) * 3.0)).collect();
-    let found = recovery(Mat::from_vec(40, 256, shuffled).view(), truth.view());
-    assert!((found - 1.0).abs() < 1e-6, "{found}");
+/// Shares of `n` rows in which features fire, alone and in pairs.
+fn shares(spec: &str, n: usize) -> (Synthetic, Vec<f64>, Vec<f64>) {
+    let it = Synthetic::parse(spec).unwrap();
+    let (firing, mut fires) = (it.firing(), Vec::new());
+    let (mut one, mut two) = (vec![0.0; it.features], vec![0.0; it.features * it.features]);
+    for r in 0..n {
+        firing.row(r, &mut fires);
+        assert!(fires.windows(2).all(|w| w[0].0 < w[1].0));
+        for &(i, _) in &fires {
+            one[i as usize] += 1.0 / n as f64;
+            fires.iter().for_each(|&(j, _)| two[i as usize * it.features + j as usize] += 1.0 / n as f64);
+        }
+    }
+    for (i, (share, p)) in one.iter().zip(it.probabilities(0)).enumerate() {
+        let deviation = (p * (1.0 - p) / n as f64).sqrt();
+        assert!((share - p).abs() < 4.5 * deviation + 1e-9, "{spec}: feature {i} fires in {share}, p {p}");
+    }
+    (it, one, two)
 }
 
 #[test]
-fn recovery_of_half_the_features_and_of_none() {
-    let truth = Mat::from_vec(2, 2, vec![1.0, 0.0, 0.0, 2.0]);
-    let half = Mat::from_vec(3, 2, vec![0.0, -5.0, 0.0, 0.0, f32::NAN, 1.0]);
-    assert_eq!(recovery(half.view(), truth.view()), 0.5);
-    assert_eq!(recovery(Mat::zeros(4, 2).view(), truth.view()), 0.0);
-    assert_eq!(recovery(Mat::zeros(0, 2).view(), truth.view()), 0.0);
-    assert_eq!(recovery(truth.view(), Mat::zeros(1, 2).view()), 0.0);
-    assert_eq!(recovery(truth.view(), Mat::zeros(0, 2).view()), 0.0);
+fn correlated_features_fire_as_often_but_together() {
+    let (n, common) = (100_000, "synthetic:kind=directions,features=30,active=4,z=0.7");
+    let (_, _, alone) = shares(common, n);
+    let (_, one, tied) = shares(&format!("{common},correlation=0.4,factors=3"), n);
+    // P(both) of two normal numbers that correlate by 0.4 with P = p_0 and p_3, by a sum over the factor.
+    let p = Synthetic::parse(common).unwrap().probabilities(0);
+    let both = |i: usize, j: usize, of: &[f64]| of[i * 30 + j];
+    for (i, j) in [(0, 3), (1, 4), (5, 8), (2, 29)] {
+        let independent = p[i] * p[j];
+        assert!((both(i, j, &alone) - independent).abs() < 5.0 * (independent / n as f64).sqrt());
+        assert!(both(i, j, &tied) > 1.25 * independent, "{i} and {j}: {} of {independent}", both(i, j, &tied));
+    }
+    // Other factors, nothing in common.
+    for (i, j) in [(0, 1), (3, 5), (4, 9)] {
+        let independent = one[i] * one[j];
+        assert!((both(i, j, &tied) - independent).abs() < 5.0 * (independent / n as f64).sqrt(), "{i} and {j}");
+    }
+    // Φ₂(0, 0; ρ) = ¼ + arcsin(ρ)/2π: two features of one factor with probability a half.
+    let (_, _, halves) = shares("synthetic:kind=directions,features=2,active=1,z=0,correlation=0.4,factors=1", n);
+    let want = 0.25 + 0.4f64.asin() / (2.0 * std::f64::consts::PI);
+    assert!((halves[1] - want).abs() < 5.0 * (want / n as f64).sqrt(), "{} instead of {want}", halves[1]);
 }
 
 #[test]
-fn recovery_by_chance_is_the_expected_largest_cosine() {
-    let truth = Synthetic { features: 200, ..Synthetic::directions() }.features();
-    // The largest of n |normal| / sqrt(D), n = 1000, D = 256: about 3.4 / 16.
-    let chance = recovery_chance(1000, truth.view(), 0);
-    assert!((0.19..0.23).contains(&chance), "{chance}");
-    assert_eq!(chance, recovery_chance(1000, truth.view(), 0));
+fn children_fire_only_with_their_parents_and_as_often_as_without() {
+    for more in ["", ",correlation=0.3,factors=4"] {
+        let n = 100_000;
+        let spec = format!("synthetic:kind=directions,features=40,active=4,z=0.5,parents=8{more}");
+        let (_, one, two) = shares(&spec, n);
+        for child in 8..40 {
+            assert_eq!(two[child * 40 + child % 8], one[child], "{child} fires with {}", child % 8);
+            // Another parent, and a sister (independent given their parent).
+            let (other, sister) = ((child + 3) % 8, 8 + (child + 8) % 32);
+            assert!(two[child * 40 + other] < one[child]);
+            let want = one[child] * one[sister] / one[child % 8];
+            let deviation = (want / n as f64).sqrt();
+            assert!((two[child * 40 + sister] - want).abs() < 6.0 * deviation, "{child} and {sister}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_made_of_the_features_that_are_said_to_fire() {
+    for spec in
+        ["synthetic:kind=directions,rows=30,correlation=0.2,parents=50", "synthetic:kind=directions,rows=30,z=1"]
+    {
+        let it = Synthetic::parse(spec).unwrap();
+        let (features, rows, firing, mut fires) = (it.features(), matrix(&it.rows()), it.firing(), Vec::new());
+        for r in 0..30 {
+            firing.row(r, &mut fires);
+            for d in 0..256 {
+                let sum: f64 = fires.iter().map(|&(i, a)| a * f64::from(features.row(i as usize)[d])).sum();
+                assert!((sum - f64::from(rows.row(r)[d])).abs() < 1e-6, "{spec}: row {r}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -173,9 +223,22 @@ fn spec_without_options_is_the_default() {
 
 #[test]
 fn spec_sets_every_option() {
-    let it = Synthetic::parse("synthetic:dim=9,kind=directions, rows=5,features=7,active=2.5,noise=.1,z=0,seed=3");
+    let it = Synthetic::parse(
+        "synthetic:dim=9,kind=directions, rows=5,features=7,active=2.5,noise=.1,z=0,seed=3,correlation=0.5,factors=2,parents=3",
+    );
     let kind = Kind::Directions { dim: 9 };
-    let expected = Synthetic { kind, rows: 5, features: 7, active: 2.5, noise: 0.1, z: 0.0, seed: 3 };
+    let expected = Synthetic {
+        kind,
+        rows: 5,
+        features: 7,
+        active: 2.5,
+        noise: 0.1,
+        z: 0.0,
+        correlation: 0.5,
+        factors: 2,
+        parents: 3,
+        seed: 3,
+    };
     assert_eq!(it.unwrap(), expected);
 }
 
@@ -186,7 +249,11 @@ fn spec_with_a_bad_key_or_value() {
         ("synthetics", "data: expected synthetic"),
         ("synthetic:rows", "synthetic:rows: expected KEY=VALUE"),
         ("synthetic:row=3", "expected one of kind, rows, features, active, noise, z, seed, size, got row"),
-        ("synthetic:kind=directions,size=3", "seed, dim, got size"),
+        ("synthetic:kind=directions,size=3", "seed, dim, correlation, factors, parents, got size"),
+        ("synthetic:parents=3", "seed, size, got parents"),
+        ("synthetic:kind=directions,correlation=1", "synthetic:correlation: expected a number from 0 to 0.99, got 1"),
+        ("synthetic:kind=directions,parents=1025", "synthetic:parents: expected at most features = 1024"),
+        ("synthetic:kind=directions,features=8,correlation=.1", "synthetic:factors: expected at most features = 8"),
         ("synthetic:kind=photos", "synthetic:kind: expected images or directions, got photos"),
         ("synthetic:rows=3,rows=4", "synthetic:rows: expected one value, got two"),
         ("synthetic:rows=0", "synthetic:rows: expected a whole number from 1"),
