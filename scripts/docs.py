@@ -318,7 +318,57 @@ def truth():
     return "\n".join(out) + f"\nMeans over {seeds} seeds; besides `{f['common']}`:\n\n{options}" + made("truth")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce, truth)}
+def frontier():
+    f, out = figures("frontier"), []
+    titles = {
+        "mnist": "MNIST, H 1,024, B 128, 468 steps",
+        "mnist_tied": "the same, tied",
+        "photos": "1,000 photographs, 64×64 RGB, H 3,072, B 32, 280 steps",
+        "activations": "activations, H 6,144, B 1,024, 40 steps",
+        "activations_tied": "the same, tied",
+    }
+    for name, own in f.items():
+        levels = sorted({c["k"] for c in own["cells"]})
+        kinds = list(dict.fromkeys(c["activation"] for c in own["cells"]))
+        at = {(c["activation"], c["k"]): c for c in own["cells"]}
+        cell = lambda c: f"{text(c['fvu'])} ({text(c['l0'], 0)}; {c['dead_latents']})"
+        rows = [[kind, *(cell(at[kind, k]) for k in levels)] for kind in kinds]
+        out.append(f"{titles[name]} (`{own['options']}`), {seconds(own['wall_s'])}; fvu (L0; unused latents) on held-out rows:\n\n" + table(["k asked for", *map(str, levels)], rows))
+    return "\n".join(out) + made("frontier")
+
+
+def sweep_time():
+    f = figures("sweep_time")
+    rows = [[f"{f['cells']} runs, one after the other", seconds(f["alone_s"]), "1"],
+            ["one sweep", seconds(f["sweep_s"]), text(f["sweep_ratio"], 2)],
+            ["one sweep, `--halving`", seconds(f["halving_s"]), text(f["halving_ratio"], 2)]]
+    same = "the same best configuration" if f["best"] == f["halving_best"] else "another best configuration"
+    return table(["MNIST, 1 epoch, latents × k × lr", "time", "ratio"], rows) + f"\nHalving finds {same}: {f['halving_best']}.\n" + made("sweep_time")
+
+
+def activation_speed():
+    f, rows = figures("activation_speed"), []
+    for name, kinds in f.items():
+        for kind, own in kinds.items():
+            rows.append([name, kind, text(own["ms"], 2), text(own["ratio"], 2), text(own["l0"], 1)])
+    return table(["shape", "activation", "step ms", "÷ topk", "L0"], rows) + made("activation_speed")
+
+
+def adaptive():
+    f, out = figures("adaptive"), []
+    names = {"fixed": "the k largest", "threshold": "all above θ", "residual": "until the error is τ", "gain": "while each explains λ"}
+    for name, own in f.items():
+        rows = []
+        for r in own["rules"]:
+            spread = " – ".join(text(q, 0) for q in (r["l0_quantiles"][0], r["l0_quantiles"][2], r["l0_quantiles"][4]))
+            by = " – ".join(text(r["l0_by_complexity"][i], 0) for i in (0, 9))
+            rows.append([names[r["name"]], text(r["l0"], 1), spread, by, text(r["with_complexity"], 2), text(r["fvu"]), text(r["pearson"])])
+        head = [f"{name}, k {own['budget']}", "mean L0", "5 % – median – 95 %", "simplest tenth – hardest", "ρ with complexity", "fvu", "Pearson"]
+        out.append(table(head, rows))
+    return "\n".join(out) + made("adaptive")
+
+
+SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive)}
 
 
 def fill(match):

@@ -494,7 +494,96 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce, truth]
+# Cells of one L0 differ in what they are, not in how long they are trained.
+KINDS = "topk,batchtopk,relu,jumprelu,gated"
+LEVELS = "8,16,32,64,128"
+
+
+def swept(b, name, data, grid, *options):
+    """Sweeps into RUNS/name, which it clears; (sweep.json, wall seconds)."""
+    out = b.work / name
+    shutil.rmtree(out, ignore_errors=True)
+    if b.quick:
+        options = quick_steps(options)
+    _, wall, _ = b.run(b.binary, "sweep", data, "--out", out, "--grid", *grid, *options)
+    about = tomllib_about(next((out / "cells").iterdir()))
+    b.isa, b.threads = about.get("isa"), about.get("threads")
+    return json.loads((out / "sweep.json").read_text()), wall
+
+
+def frontier(b):
+    """Every activation at every L0 on real data, at the H and the number of steps of the public libraries' figures."""
+    settings = {
+        "mnist": (b.data / "mnist", "--latents 1024 --batch 128 --steps 468".split()),
+        "mnist_tied": (b.data / "mnist", "--latents 1024 --batch 128 --steps 468 --tied".split()),
+        "photos": (b.data / "photos", [*stretched(b, "photos"), *"--size 64 --rgb --latents 3072 --batch 32 --steps 280".split()]),
+        "activations": (b.data / "activations", "--latents 6144 --batch 1024 --steps 40".split()),
+        "activations_tied": (b.data / "activations", "--latents 6144 --batch 1024 --steps 40 --tied --init kaiming --lr 0.003".split()),
+    }
+    figures = {}
+    for name, (data, options) in settings.items():
+        levels = {"mnist": LEVELS + ",50"}.get(name.split("_")[0], LEVELS)
+        record, wall = swept(b, f"frontier-{name}", data, [f"activation={KINDS}", f"k={levels}"], *options)
+        keep = ("l0", "l0_train", "fvu", "pearson", "ssim", "psnr", "cosine", "mse", "perceptual", "dead_latents", "rare_latents", "latents")
+        cells = []
+        for c in record["cells"]:
+            cell = {k: c[k] for k in ("activation", "k", "seconds")} | {k: c["scores"].get(k) for k in keep}
+            cell["front"] = any(f["name"] == c["configuration"] and f["front"] for f in record["configurations"])
+            cells.append(cell)
+        figures[name] = {"cells": cells, "wall_s": wall, "options": " ".join(str(o) for o in options if not isinstance(o, pathlib.Path))}
+    b.write("frontier", figures)
+
+
+def sweep_time(b):
+    """A grid of 24 cells beside 24 runs one after the other, and with halving."""
+    data, options = b.data / "mnist", ["--epochs", 1, "--batch", 128]
+    axes = {"latents": ["512", "1024"], "k": ["16", "32", "64"], "lr": ["0.0005", "0.001", "0.002", "0.004"]}
+    grid = [f"{key}={','.join(values)}" for key, values in axes.items()]
+    alone = 0.0
+    for h in axes["latents"]:
+        for k in axes["k"]:
+            for lr in axes["lr"]:
+                alone += b.train("alone", data, *options, "--latents", h, "-k", k, "--lr", lr)[1]
+    whole, whole_s = swept(b, "sweep-24", data, grid, *options)
+    halved, halved_s = swept(b, "sweep-24-halving", data, grid, *options, "--halving")
+    figures = {"cells": len(whole["cells"]), "alone_s": alone, "sweep_s": whole_s, "halving_s": halved_s, "best": whole["best"], "halving_best": halved["best"]}
+    b.write("sweep_time", figures | {"sweep_ratio": whole_s / alone, "halving_ratio": halved_s / alone})
+
+
+def activation_speed(b):
+    """A step of every activation at one L0, once it has settled: medians of alternating runs."""
+    settings = {
+        "mnist": (b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 600".split(), 128),
+        "activations": (b.data / "activations", "--latents 6144 -k 32 --batch 1024 --steps 160".split(), 1024),
+    }
+    figures = {}
+    for name, (data, options, rows) in settings.items():
+        each = {}
+        for _ in range(1 if b.quick else 5):
+            for kind in KINDS.split(","):
+                run, _, _ = b.train("activation-speed", data, *options, "--activation", kind)
+                lines = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+                late = lines[len(lines) // 2 :]
+                ms = statistics.median(1e3 * rows / l["rows_per_s"] for l in late)
+                each.setdefault(kind, []).append((ms, statistics.mean(l["saes"][0]["l0"] for l in late)))
+        median = {kind: statistics.median(ms for ms, _ in all_) for kind, all_ in each.items()}
+        figures[name] = {
+            kind: {"ms": median[kind], "each_ms": [ms for ms, _ in each[kind]], "l0": each[kind][-1][1], "ratio": median[kind] / median["topk"]}
+            for kind in each
+        }
+    b.write("activation_speed", figures)
+
+
+def adaptive(b):
+    """The number of features by how hard a row is."""
+    figures = {}
+    for name, data, options in [("mnist", b.data / "mnist", "--latents 1024 -k 50".split()), ("photos", b.data / "photos", [*stretched(b, "photos"), *PHOTO_MODEL])]:
+        run, _, _ = b.train(f"adaptive-{name}", data, *options)
+        figures[name] = b.eval(run, data, "--adaptive-k")["adaptive"][0]
+    b.write("adaptive", figures)
+
+
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive]
 
 
 def main():

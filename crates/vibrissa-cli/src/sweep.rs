@@ -106,8 +106,11 @@ fn with(options: &ModelArgs, key: &str, value: &str) -> Result<ModelArgs> {
     })
 }
 
+/// A cell's values by option, and its options.
+type Planned = (Vec<(String, String)>, ModelArgs);
+
 /// All cells of a grid: the last option varies fastest.
-fn cells(grid: &[(String, Vec<String>)], base: &ModelArgs) -> Result<Vec<(Vec<(String, String)>, ModelArgs)>> {
+fn cells(grid: &[(String, Vec<String>)], base: &ModelArgs) -> Result<Vec<Planned>> {
     let mut all = vec![(Vec::new(), base.clone())];
     for (key, values) in grid {
         let mut next = Vec::with_capacity(all.len() * values.len());

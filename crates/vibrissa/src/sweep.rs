@@ -62,8 +62,9 @@ pub struct SweepOptions {
 /// Where halving looks: at these shares of a cell's steps the better half of the configurations of one k goes on.
 pub const RUNGS: [f64; 3] = [0.125, 0.25, 0.5];
 
-/// Between two checkpoints of the cells in training.
-const CHECKPOINT: Duration = Duration::from_secs(30);
+/// Between two checkpoints of the cells in training: at least so long, and so many times as long as the last one took.
+const CHECKPOINT: Duration = Duration::from_secs(60);
+const CHECKPOINT_SHARE: u32 = 50;
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -179,6 +180,8 @@ impl<'a> Sweep<'a> {
             let matrices = if o.tied { 1.0 } else { 2.0 };
             o.saes as f64 * o.latents as f64 * (12.0 * matrices * self.facts.dim as f64 + 4.0 * o.batch as f64)
         };
+        // One a worker: with more, the weights of one push those of another out of the caches at every step.
+        let most = rayon::current_num_threads().max(1);
         let all: f64 = running.iter().map(|r| bytes(&self.cells[r.cell].options)).sum();
         let keep = all <= self.options.memory;
         let mut waiting: Vec<usize> = (0..running.len()).collect();
@@ -188,7 +191,7 @@ impl<'a> Sweep<'a> {
             let (mut group, mut taken) = (Vec::new(), 0.0);
             for &r in &waiting {
                 let options = &self.cells[running[r].cell].options;
-                let fits = group.is_empty() || taken + bytes(options) <= self.options.memory;
+                let fits = group.is_empty() || (group.len() < most && taken + bytes(options) <= self.options.memory);
                 if Running::order(options) != order || !fits {
                     continue;
                 }
@@ -272,7 +275,7 @@ impl<'a> Sweep<'a> {
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
         let mut batch = Mat::zeros(0, 0);
-        let mut saved = Instant::now();
+        let (mut saved, mut wait) = (Instant::now(), CHECKPOINT);
         loop {
             let mut active: Vec<&mut &mut Running> =
                 members.iter_mut().filter(|r| r.trainer.is_some() && r.step < Self::goal(rung, r.steps)).collect();
@@ -306,11 +309,12 @@ impl<'a> Sweep<'a> {
             if told.due() && tell(Event::Progress(told.done, told.planned)).is_break() {
                 return Ok(false);
             }
-            if saved.elapsed() > CHECKPOINT {
+            if saved.elapsed() > wait {
+                let began = Instant::now();
                 for r in members.iter() {
                     self.checkpoint(r)?;
                 }
-                saved = Instant::now();
+                (saved, wait) = (Instant::now(), CHECKPOINT.max(CHECKPOINT_SHARE * began.elapsed()));
             }
         }
         if rung < 1.0 {

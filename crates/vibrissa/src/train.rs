@@ -459,7 +459,7 @@ impl<'a> Trainer<'a> {
         let o = options;
         let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
         let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
-        format!("{model:?} {k:?} {:?} {} {}", o.init, o.seed, o.saes)
+        format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
     }
 
     /// Continues from a checkpoint.
