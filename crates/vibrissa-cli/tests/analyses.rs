@@ -297,7 +297,7 @@ fn the_report_of_a_sweep_stands_alone() {
         .as_object_mut()
         .expect("a table")
         .retain(|key, _| matches!(key.as_str(), "name" | "l0" | "fvu"));
-    write(&path, &old.to_string());
+    write(&path, old.to_string());
     vibrissa(&["report", s(&out)]).ok();
     write(&path, "{\"schema\": \"vibrissa.sweep/1\", \"cells\": [");
     vibrissa(&["report", s(&out)]).refused(&["sweep.json", "--resume"]);

@@ -236,7 +236,7 @@ fn place(
         let far = |p: &[f64; 2]| (p[0] - middle[0]).hypot(p[1] - middle[1]);
         // A name that is nearer to another point seems to be that one's.
         let nearer = others.iter().filter(|p| far(p) + 1.0 < far(&point)).count();
-        let crossed = lines.iter().filter(|p| !apart(&own, &[p[0], p[1], p[0], p[1]])).count();
+        let crossed = lines.iter().filter(|p| !apart(&own, &[p[0] - 3.0, p[1] - 3.0, p[0] + 3.0, p[1] + 3.0])).count();
         6 * covered
             + 2 * nearer
             + crossed
