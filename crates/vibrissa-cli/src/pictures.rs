@@ -13,7 +13,9 @@ use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;
 use vibrissa::model::{Sae, Work};
+use vibrissa::plot::tiles::tiles;
 use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
+use vibrissa::record::sweep::{CellRecord, ConfigurationRecord, Ended};
 use vibrissa::report::words::capital;
 use vibrissa::train::run::RunRows;
 
@@ -66,8 +68,22 @@ fn row_word(data: &Dataset) -> &'static str {
     if data.patches().is_some() { "patch" } else { "row" }
 }
 
-fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Canvas {
-    let sae = &saes[0];
+/// The features that training rows use most.
+struct Used {
+    /// Rows that use a latent, by latent.
+    counts: Vec<u32>,
+    /// Rows counted over.
+    counted: usize,
+    /// The most used first.
+    order: Vec<usize>,
+    /// What each adds to a row.
+    rows: Vec<Vec<f32>>,
+    /// Of three equal channels one is kept.
+    grey: bool,
+    shape: Option<vibrissa::plot::Shape>,
+}
+
+fn used(sae: &Sae, data: &Dataset, train: &[usize]) -> Used {
     let mut counts = vec![0u32; sae.config().latents];
     let counted = data.spread_rows(train, COUNTED);
     let mut latents = Latents::default();
@@ -83,17 +99,22 @@ fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Can
     let order = most_used(&counts);
     let row = |h: usize| if grey { mean_channel(&sae.feature(h)) } else { sae.feature(h) };
     let rows: Vec<Vec<f32>> = order.iter().map(|&h| row(h)).collect();
-    let share = |h: usize| f64::from(counts[h]) / counted.len() as f64;
+    let shape = shape(data.shape()).map(|s| if grey { (1, s.1, s.2) } else { s });
+    Used { counts, counted: counted.len(), order, rows, grey, shape }
+}
+
+fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Canvas {
+    let Used { counts, counted, order, rows, grey, shape } = used(&saes[0], data, train);
+    let share = |h: usize| f64::from(counts[h]) / counted as f64;
     let cells: Vec<Feature> =
         order.iter().zip(&rows).map(|(&h, row)| Feature { index: h, share: Some(share(h)), row }).collect();
     let title = if trained { "Learned features" } else { "Features before training" };
     let member = if saes.len() > 1 { format!(" · SAE 0 of {}", saes.len()) } else { String::new() };
     let mut note =
-        feature_note(&counts, cells.len(), &of(counted.len(), train.len(), &format!("training {}", row_word(data))));
+        feature_note(&counts, cells.len(), &of(counted, train.len(), &format!("training {}", row_word(data))));
     if grey && !cells.is_empty() {
         note += " These rows are grey: of each feature's three channels the mean is drawn.";
     }
-    let shape = shape(data.shape()).map(|s| if grey { (1, s.1, s.2) } else { s });
     feature_sheet(&cells, shape, 10, &format!("{title}{member}"), &note)
 }
 
@@ -131,13 +152,71 @@ fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
     format!("{which}, counted over {rows}. Below each: the latent's index, and the share of those rows that use it.")
 }
 
+/// What reconstructions are shown of: pictures that are held out, or else those trained on. Variants of pictures are made
+/// for training: what they were made from is shown.
+fn shown_from(data: &Dataset, rows: &RunRows) -> Vec<usize> {
+    match rows.test.is_empty() {
+        false => data.pictures(&rows.test),
+        true => data.pictures(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
+    }
+}
+
+/// Of a cell that is shown beside others: reconstructions of some rows in a line, its features, and in the sweep's folder
+/// the rows themselves.
+pub const STRIP: &str = "strip.png";
+/// See [`STRIP`].
+pub const WALL: &str = "wall.png";
+/// See [`STRIP`].
+pub const ORIGINALS: &str = "originals.png";
+/// Features on a wall, in so many columns, where they are pictures and where they are plain vectors.
+const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
+/// Rows on a strip, likewise.
+const STRIPS: [usize; 2] = [12, 4];
+
+/// Whether a cell is the one whose pictures stand for its configuration: the first that finished.
+pub fn stands_for(cell: &CellRecord, c: &ConfigurationRecord) -> bool {
+    cell.configuration == c.name && cell.ended == Ended::Finished
+}
+
+/// Writes what a cell is compared by with others: pictures without words, where rows are pictures.
+pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {
+    let save = |path: &Path, png: Vec<u8>| write_atomically(path, |out| out.write_all(&png));
+    let plain = usize::from(data.shape().is_none());
+    let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_picture(p));
+    let (x, recon) = rebuild(&saes[0], data, &chosen);
+    let (most, columns) = WALLS[plain];
+    let used = used(&saes[0], data, &rows.train);
+    let wall: Vec<&[f32]> = used.rows.iter().take(most).map(Vec::as_slice).collect();
+    let lines = |m: &Mat| -> Vec<u8> {
+        let all: Vec<&[f32]> = (0..chosen.len()).map(|b| m.row(b)).collect();
+        tiles(&all, shape(data.picture_shape()).expect("pictures"), all.len(), false)
+    };
+    if plain == 0 {
+        save(&sweep.join(ORIGINALS), lines(&x))?;
+        save(&own.join(WALL), tiles(&wall, used.shape.expect("pictures"), columns, true))?;
+        return save(&own.join(STRIP), lines(&recon));
+    }
+    let cells: Vec<Feature> =
+        used.order.iter().zip(&wall).map(|(&h, row)| Feature { index: h, share: None, row }).collect();
+    save(&own.join(WALL), feature_sheet(&cells, None, columns, "", "").encode_png())?;
+    let recons: Vec<[&[f32]; 1]> = (0..chosen.len()).map(|b| [recon.row(b)]).collect();
+    let pearson: Vec<[f64; 1]> = (0..chosen.len()).map(|b| [row_metrics(x.row(b), recon.row(b)).pearson]).collect();
+    let panels: Vec<Column> = (0..chosen.len())
+        .map(|b| Column {
+            label: String::new(),
+            name: name(&data.name(chosen[b] / data.copies())),
+            original: x.row(b),
+            recons: &recons[b],
+            pearson: &pearson[b],
+        })
+        .collect();
+    let labels = ["original".to_owned(), "SAE".to_owned()];
+    save(&own.join(STRIP), reconstruction_sheet(&panels, None, &labels, "", "").encode_png())
+}
+
 fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Canvas {
     let held_out = !rows.test.is_empty();
-    // Variants of pictures are made for training: what they were made from is shown.
-    let from: Vec<usize> = match held_out {
-        true => data.pictures(&rows.test),
-        false => data.pictures(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
-    };
+    let from = shown_from(data, rows);
     let label = |p: usize| data.label_of_picture(p);
     let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], label);
     let n = shown.len();

@@ -1,7 +1,8 @@
-//! `vibrissa report`: what `vibrissa analyze` found as one HTML page.
+//! `vibrissa report`: what `vibrissa analyze` or `vibrissa sweep` found as one HTML page.
 
 use crate::analyze::columns_hash;
-use crate::{prune, show};
+use crate::sweep::is_sweep;
+use crate::{pictures, prune, show};
 use clap::Args;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,19 @@ use vibrissa::format::{self, write_atomically};
 use vibrissa::plot::chart::Paper;
 use vibrissa::plot::raster;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, PRUNE_SCHEMA, PruneRecord};
+use vibrissa::record::sweep::{SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, MetricsLine};
-use vibrissa::report::figures::figures;
+use vibrissa::report::figures::{Figure, figures};
+use vibrissa::report::sweep::{self as of_sweep, Pictures, SweepReport};
 use vibrissa::report::words::Words;
 use vibrissa::report::{Language, Report, html, markdown};
 use vibrissa::{Error, Result};
 
-/// Write one HTML page about the features of a run, from what analyze left there, and beside it the text as Markdown and
-/// every figure as SVG and PNG; neither data nor network is needed.
+/// Write one HTML page about the features of a run, from what analyze left there, or about a sweep, and beside it the text
+/// as Markdown and every figure as SVG and PNG; neither data nor network is needed.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
-    /// A folder that analyze has written to
+    /// A folder that analyze has written to, or one of vibrissa sweep
     run: PathBuf,
     /// The page [default: RUN/report.html]
     #[arg(long, short, value_name = "FILE")]
@@ -55,7 +58,10 @@ pub fn run(args: ReportArgs) -> Result<ExitCode> {
         return Err(Error::option("--out", "a file", format!("the folder {}", out.display()), remedy));
     }
     let spinner = show::spinner("drawing");
-    let size = write(&args.run, &out, args.lang);
+    let size = match is_sweep(&args.run) {
+        true => write_sweep(&args.run, &out, args.lang),
+        false => write(&args.run, &out, args.lang),
+    };
     spinner.finish_and_clear();
     eprintln!("{} · {:.1} MB; open it in a browser", out.display(), size? as f64 / 1e6);
     eprintln!("{}/: report.md, and every figure as SVG and PNG", folder_of(&out).display());
@@ -104,9 +110,15 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
         pruning: &pruning,
         language,
     };
+    let drawn = figures(&report, &Words::of(language), Paper::File);
+    let text = markdown(&report, &drawn);
+    save(out, &drawn, &text, &html(&report))
+}
+
+/// The page, the text and the figures; gives the length of the page, bytes.
+fn save(out: &Path, drawn: &[Figure], text: &str, page: &str) -> Result<usize> {
     let folder = folder_of(out);
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
-    let drawn = figures(&report, &Words::of(language), Paper::File);
     drawn.par_iter().try_for_each(|figure| {
         let path = |kind: &str| folder.join(format!("{}.{kind}", figure.name));
         write_atomically(&path("svg"), |file| file.write_all(figure.svg.as_bytes()))?;
@@ -114,15 +126,39 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
             raster::png(&figure.svg, 2.0).map_err(|e| Error::file(path("png"), e, "this is an error of vibrissa"))?;
         write_atomically(&path("png"), |file| file.write_all(&png))
     })?;
-    let text = markdown(&report, &drawn);
     write_atomically(&folder.join("report.md"), |file| file.write_all(text.as_bytes()))?;
-    // Figures of an analysis before, which this one has nothing for.
+    // Figures of a record before, which this one has nothing for.
     for old in figures_in(&folder) {
-        if !drawn.iter().any(|f| old.file_stem().is_some_and(|n| n == f.name)) {
+        if !drawn.iter().any(|f| old.file_stem().is_some_and(|n| n == f.name.as_str())) {
             let _ = std::fs::remove_file(old);
         }
     }
-    let page = html(&report);
     write_atomically(out, |file| file.write_all(page.as_bytes()))?;
     Ok(page.len())
+}
+
+/// The same of a sweep.
+fn write_sweep(folder: &Path, out: &Path, language: Language) -> Result<usize> {
+    let again = "make it again with the same vibrissa sweep and --resume";
+    let path = folder.join("sweep.json");
+    let Some(sweep) = read::<SweepRecord>(&path, SWEEP_SCHEMA, again)? else {
+        return Err(Error::file(&path, "no such file", again));
+    };
+    let strips: Vec<Pictures> = of_sweep::side_by_side(&sweep)
+        .iter()
+        .filter_map(|c| {
+            let cell = sweep.cells.iter().find(|cell| pictures::stands_for(cell, c))?;
+            let own = folder.join("cells").join(&cell.name);
+            let read = |name: &str| std::fs::read(own.join(name)).ok();
+            Some(Pictures { configuration: c.name.clone(), strip: read(pictures::STRIP)?, wall: read(pictures::WALL)? })
+        })
+        .collect();
+    let originals = std::fs::read(folder.join(pictures::ORIGINALS)).ok();
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let name = whole.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let report =
+        SweepReport { sweep: &sweep, name: &name, originals: originals.as_deref(), pictures: &strips, language };
+    let drawn = of_sweep::figures(&report, Paper::File);
+    let text = of_sweep::markdown(&report, &drawn);
+    save(out, &drawn, &text, &of_sweep::html(&report))
 }

@@ -13,9 +13,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use vibrissa::data::split;
 use vibrissa::format::{self, write_atomically};
-use vibrissa::record::sweep::{CellRecord, Ended, SWEEP_SCHEMA, SweepRecord};
+use vibrissa::record::sweep::{Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, Scores};
-use vibrissa::sweep::judge::{best, configurations, knee};
+use vibrissa::sweep::judge::{best, configurations, effects, knee};
 use vibrissa::sweep::{Cell, Event, Sweep, SweepOptions};
 use vibrissa::train::defaults::resolve;
 use vibrissa::train::evaluate::evaluate;
@@ -106,11 +106,11 @@ fn with(options: &ModelArgs, key: &str, value: &str) -> Result<ModelArgs> {
     })
 }
 
-/// A cell's values by option, and its options.
-type Planned = (Vec<(String, String)>, ModelArgs);
+/// What a cell has of the grid: options and their values.
+type Values = Vec<(String, String)>;
 
 /// All cells of a grid: the last option varies fastest.
-fn cells(grid: &[(String, Vec<String>)], base: &ModelArgs) -> Result<Vec<Planned>> {
+fn cells(grid: &[(String, Vec<String>)], base: &ModelArgs) -> Result<Vec<(Values, ModelArgs)>> {
     let mut all = vec![(Vec::new(), base.clone())];
     for (key, values) in grid {
         let mut next = Vec::with_capacity(all.len() * values.len());
@@ -229,14 +229,17 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let mut plain = data.clone();
     plain.set_scale(1.0);
     let baseline = evaluate(&[], &mean, &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
+    let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
+    let effects = effects(&ended, &keys);
     let record = SweepRecord {
         schema: SWEEP_SCHEMA.into(),
         data: args.data.clone(),
-        keys: grid.iter().map(|g| g.0.clone()).collect(),
+        keys,
         training_rows: rows.train.len() as u64,
         validation_rows: rows.validation.len() as u64,
         test_rows: rows.test.len() as u64,
         halving: args.halving,
+        effects,
         best: best(&all),
         knee: knee(&all),
         configurations: all,
@@ -245,15 +248,20 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         seconds: Some(started.elapsed().as_secs_f64() + before.and_then(|b| b.seconds).unwrap_or(0.0)),
         tool_version: env!("CARGO_PKG_VERSION").into(),
     };
-    // What is shown side by side: a cell of each configuration of the front.
-    for c in record.configurations.iter().filter(|c| c.front) {
-        let of = |cell: &&CellRecord| cell.configuration == c.name && cell.ended == Ended::Finished;
-        let Some(cell) = record.cells.iter().find(of) else { continue };
+    // What is shown side by side: a cell of each configuration of the front, and of the best.
+    for c in record.configurations.iter().filter(|c| c.front || record.best.as_ref() == Some(&c.name)) {
+        let Some(cell) = record.cells.iter().find(|cell| pictures::stands_for(cell, c)) else { continue };
         let own = folder.0.join("cells").join(&cell.name);
-        if !own.join("features.png").exists() || !own.join("reconstructions.png").exists() {
-            let saes = format::read_model(&own)?.saes;
+        let there = |name: &str| own.join(name).exists();
+        let (large, small) = (there("features.png") && there("reconstructions.png"), there(pictures::STRIP));
+        if large && small {
+            continue;
+        }
+        let saes = format::read_model(&own)?.saes;
+        if !large {
             pictures::write(&own, &saes, &plain, &rows, true)?;
         }
+        pictures::beside(&folder.0, &own, &saes, &plain, &rows)?;
     }
     write_atomically(&folder.0.join("sweep.csv"), |out| out.write_all(csv(&record).as_bytes()))?;
     let json = serde_json::to_string_pretty(&record).expect("plain data");

@@ -267,3 +267,40 @@ fn a_report_leaves_its_figures_and_its_text() {
         }
     }
 }
+
+#[test]
+fn the_report_of_a_sweep_stands_alone() {
+    let dir = tempdir();
+    let data = pictures(&dir.path().join("pictures"), 60, 12, &["a", "b"]);
+    let out = dir.path().join("sweep");
+    let options = ["--latents", "20", "--batch", "8", "--steps", "12"];
+    let grid = ["--grid", "k=2,4,8", "seed=1,2"];
+    vibrissa(&[&["sweep", &data, "--out", s(&out)], &options[..], &grid].concat()).ok();
+    for lang in ["en", "zh"] {
+        vibrissa(&["report", s(&out), "--lang", lang]).ok();
+        let page = String::from_utf8(read(&out.join("report.html"))).expect("UTF-8");
+        let addresses: Vec<&str> =
+            page.match_indices("http").map(|(i, _)| &page[i..(i + 26).min(page.len())]).collect();
+        assert!(addresses.iter().all(|a| a.starts_with("http://www.w3.org/2000/svg")), "{addresses:?}");
+        assert!(!page.contains("{{") && !page.contains("sw_") && page.contains("id=\"side\""));
+        let text = String::from_utf8(read(&out.join("report-figures/report.md"))).expect("UTF-8");
+        for name in ["fvu_l0", "pearson_l0", "effect_k", "effect_seed", "dead_l0", "side_recons", "side_walls"] {
+            assert!(text.contains(&format!("]({name}.png)")), "{name}");
+            assert!(["svg", "png"].iter().all(|kind| out.join(format!("report-figures/{name}.{kind}")).exists()));
+        }
+    }
+    // A record of before has none of the newer figures, and still makes a page.
+    let path = out.join("sweep.json");
+    let mut old: Value = serde_json::from_slice(&read(&path)).expect("JSON");
+    old["effects"] = Value::Array(Vec::new());
+    old["configurations"][0]
+        .as_object_mut()
+        .expect("a table")
+        .retain(|key, _| matches!(key.as_str(), "name" | "l0" | "fvu"));
+    write(&path, old.to_string());
+    vibrissa(&["report", s(&out)]).ok();
+    write(&path, "{\"schema\": \"vibrissa.sweep/1\", \"cells\": [");
+    vibrissa(&["report", s(&out)]).refused(&["sweep.json", "--resume"]);
+    write(&path, "{\"schema\": \"vibrissa.sweep/2\"}");
+    vibrissa(&["report", s(&out)]).refused(&["sweep.json", "newer"]);
+}

@@ -3,6 +3,7 @@
 //! tables and the pages of features the page draws itself (`report/page.js`) from the record and its columns, which it holds.
 
 pub mod figures;
+pub mod sweep;
 mod text;
 pub mod words;
 

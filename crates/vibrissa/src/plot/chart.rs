@@ -142,13 +142,13 @@ fn trimmed(value: f64) -> String {
 
 const WIDTH: f64 = 440.0;
 const PLOT: f64 = 190.0;
-const LEFT: f64 = 66.0;
-const RIGHT: f64 = 14.0;
-const TITLE: f64 = 34.0;
-const TEXT: f64 = 12.0;
+pub(super) const LEFT: f64 = 66.0;
+pub(super) const RIGHT: f64 = 14.0;
+pub(super) const TITLE: f64 = 34.0;
+pub(super) const TEXT: f64 = 12.0;
 
 /// The beginning of a figure: its size, fonts, ground and title.
-fn begin(title: &str, width: f64, height: f64, paper: Paper) -> String {
+pub(super) fn begin(title: &str, width: f64, height: f64, paper: Paper) -> String {
     let fonts = "system-ui, 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif";
     let (ink, name) = (paper.colour(Colour::Ink), escape(title));
     let mut out = format!(
@@ -168,13 +168,13 @@ fn begin(title: &str, width: f64, height: f64, paper: Paper) -> String {
     out
 }
 
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, fill: &str, what: &str) {
+pub(super) fn text(out: &mut String, x: f64, y: f64, anchor: &str, fill: &str, what: &str) {
     let what = escape(what);
     let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{what}</text>");
 }
 
 /// Entries beside each other, in as many lines as they need: `(x, line, entry)`, and the number of lines.
-fn laid_out(legend: &[Entry], width: f64) -> (Vec<(f64, usize, &Entry)>, usize) {
+pub(super) fn laid_out(legend: &[Entry], width: f64) -> (Vec<(f64, usize, &Entry)>, usize) {
     let (mut x, mut line) = (0.0, 0);
     let mut out = Vec::new();
     for entry in legend {

@@ -11,7 +11,9 @@ mod font;
 mod profiles;
 pub mod raster;
 mod recons;
+pub mod scatter;
 pub mod sheet;
+pub mod tiles;
 
 pub use canvas::{Canvas, Rgb};
 pub use colour::diverging;

@@ -45,7 +45,11 @@ mod tests {
     #[test]
     fn the_font_has_every_letter_of_a_report() {
         let unknown = drawn("\u{10fff0}");
-        let words: std::collections::BTreeSet<char> = include_str!("../report/words.json").chars().collect();
+        let words: std::collections::BTreeSet<char> =
+            [include_str!("../report/words.json"), include_str!("../report/sweep/words.json")]
+                .concat()
+                .chars()
+                .collect();
         assert!(words.len() > 400, "{}", words.len());
         for letter in words.iter().filter(|c| !c.is_whitespace() && !matches!(c, '<' | '&' | '>')) {
             assert_ne!(drawn(&letter.to_string()), unknown, "{letter} is not in the font");

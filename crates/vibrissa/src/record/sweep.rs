@@ -66,22 +66,88 @@ pub struct CellRecord {
 pub struct ConfigurationRecord {
     /// See [`CellRecord::configuration`].
     pub name: String,
+    /// Its values by the name of the option, without the seed.
+    pub values: Ordered<String>,
+    /// Activation.
+    pub activation: String,
+    /// H.
+    pub latents: u64,
+    /// Active latents a row that were asked for.
+    pub k: u64,
     /// Finished cells.
     pub seeds: u64,
     /// Mean L0 of the held-out rows.
     pub l0: Number,
+    /// Mean L0 of the training rows by the rule of training.
+    pub l0_train: Number,
+    /// Whether `l0` is more than a tenth away from `k`.
+    pub l0_far: bool,
     /// Mean fvu of the held-out rows.
     pub fvu: Number,
     /// Half of the 95 % confidence interval of that mean (Student's t over seeds); nothing for one seed.
     pub fvu_band: Number,
     /// Mean Pearson r.
     pub pearson: Number,
+    /// As `fvu_band`, of Pearson r.
+    pub pearson_band: Number,
+    /// Mean squared error.
+    pub mse: Number,
+    /// Mean cosine.
+    pub cosine: Number,
+    /// Mean SSIM.
+    pub ssim: Number,
+    /// Mean PSNR, dB.
+    pub psnr: Number,
+    /// Mean perceptual distance.
+    pub perceptual: Number,
     /// Mean number of latents that no held-out row used.
     pub dead_latents: Number,
+    /// The same as a share of all.
+    pub dead_share: Number,
+    /// Mean share of latents that fewer than 1 in 1,000 held-out rows used, dead ones included.
+    pub rare_share: Number,
     /// Mean validation fvu.
     pub validation_fvu: Number,
+    /// Mean seconds of a cell.
+    pub seconds: Number,
     /// Whether no other configuration has both a smaller L0 and a smaller fvu.
     pub front: bool,
+}
+
+/// What an option does: means over all finished cells that have one of its values, whatever else they have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EffectRecord {
+    /// The option.
+    pub key: String,
+    /// Largest less smallest mean validation fvu over its values, mean over `lines`; nothing where each has one value.
+    pub spread: Number,
+    /// One for each k, where several were swept and the option is another.
+    pub lines: Vec<EffectLine>,
+}
+
+/// Means by value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EffectLine {
+    /// The k of its cells, where it is of one.
+    pub k: Option<u64>,
+    /// In the order of the grid.
+    pub points: Vec<EffectPoint>,
+}
+
+/// Cells that have one value of an option.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EffectPoint {
+    /// The value.
+    pub value: String,
+    /// Finished cells that have it.
+    pub cells: u64,
+    /// Their mean validation fvu.
+    pub validation_fvu: Number,
+    /// Their mean fvu on the held-out rows.
+    pub fvu: Number,
 }
 
 /// A sweep.
@@ -106,6 +172,8 @@ pub struct SweepRecord {
     pub cells: Vec<CellRecord>,
     /// What seeds have in common.
     pub configurations: Vec<ConfigurationRecord>,
+    /// What each option that has several values does.
+    pub effects: Vec<EffectRecord>,
     /// The configuration with the smallest validation fvu.
     pub best: Option<String>,
     /// The configuration of the front beyond which more active latents pay least: furthest below the line between the

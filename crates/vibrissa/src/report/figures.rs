@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// Its file, without an extension.
-    pub name: &'static str,
+    pub name: String,
     /// The section that it belongs to.
     pub section: &'static str,
     /// What it shows.
@@ -65,7 +65,7 @@ impl Drawer<'_> {
     }
 
     fn push(&mut self, section: &'static str, name: &'static str, title: String, note: String, svg: String) {
-        self.out.push(Figure { name, section, title, note, svg });
+        self.out.push(Figure { name: name.into(), section, title, note, svg });
     }
 
     fn chart(&mut self, section: &'static str, name: &'static str, chart: Chart, note: String) {

@@ -85,7 +85,7 @@ pub fn facts(report: &Report, words: &Words) -> Vec<String> {
 }
 
 /// A table in Markdown; the first column is text, all others figures.
-fn table(head: &[String], rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| {
         let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|").replace('\n', " ")).collect();
         format!("| {} |\n", cells.join(" | "))

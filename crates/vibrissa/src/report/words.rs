@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// All words, by language, then by key.
 pub const WORDS: &str = include_str!("words.json");
 
+/// The same, of what only a sweep's report says.
+const OF_SWEEPS: &str = include_str!("sweep/words.json");
+
 /// The words of one language.
 #[derive(Debug)]
 pub struct Words(BTreeMap<String, String>);
@@ -14,9 +17,14 @@ pub struct Words(BTreeMap<String, String>);
 impl Words {
     /// Of this language.
     pub fn of(language: Language) -> Words {
-        let mut all: BTreeMap<String, BTreeMap<String, String>> =
-            serde_json::from_str(WORDS).expect("a table of words");
-        Words(all.remove(language.code()).expect("a language"))
+        let own = |table: &str| {
+            let mut all: BTreeMap<String, BTreeMap<String, String>> =
+                serde_json::from_str(table).expect("a table of words");
+            all.remove(language.code()).expect("a language")
+        };
+        let mut words = own(WORDS);
+        words.extend(own(OF_SWEEPS));
+        Words(words)
     }
 
     /// One text; unknown keys stand for themselves.
@@ -80,6 +88,10 @@ mod tests {
 
     #[test]
     fn both_languages_have_the_same_words() {
+        for table in [WORDS, OF_SWEEPS] {
+            let all: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(table).expect("words");
+            assert!(all["en"].keys().eq(all["zh"].keys()));
+        }
         let [en, zh] = [Language::En, Language::Zh].map(Words::of);
         assert_eq!(en.0.keys().collect::<Vec<_>>(), zh.0.keys().collect::<Vec<_>>());
         for (key, text) in &en.0 {

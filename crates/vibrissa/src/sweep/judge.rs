@@ -1,7 +1,7 @@
 //! What the cells of a sweep say together: means over seeds, the Pareto front, the best configuration and the knee.
 
-use crate::record::Number;
-use crate::record::sweep::{CellRecord, ConfigurationRecord, Ended};
+use crate::record::sweep::{CellRecord, ConfigurationRecord, EffectLine, EffectPoint, EffectRecord, Ended};
+use crate::record::{Number, Scores};
 
 /// Two-sided 97.5 % points of Student's t for 1 to 30 degrees of freedom; beyond, that of the normal distribution serves.
 const T: [f64; 30] = [
@@ -20,6 +20,13 @@ pub fn band(values: &[f64]) -> Option<f64> {
     Some(T.get(n - 2).copied().unwrap_or(1.96) * (variance / n as f64).sqrt())
 }
 
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// L0 further from k than this share of it is far.
+const FAR: f64 = 0.1;
+
 /// Finished cells by configuration, in the order of the grid, with the front marked.
 pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     let mut out: Vec<ConfigurationRecord> = Vec::new();
@@ -27,27 +34,44 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
         if out.iter().any(|c| c.name == cell.configuration) {
             continue;
         }
-        let own: Vec<&CellRecord> = cells
-            .iter()
-            .filter(|c| c.configuration == cell.configuration && c.ended == Ended::Finished && c.scores.is_some())
-            .collect();
-        if own.is_empty() {
-            continue;
-        }
+        let finished = |c: &&CellRecord| c.configuration == cell.configuration && c.ended == Ended::Finished;
+        let own: Vec<(&CellRecord, &Scores)> =
+            cells.iter().filter(finished).filter_map(|c| Some((c, c.scores.as_ref()?))).collect();
+        let Some((first, _)) = own.first() else { continue };
         let values =
-            |of: &dyn Fn(&CellRecord) -> Option<f64>| -> Vec<f64> { own.iter().filter_map(|c| of(c)).collect() };
-        let mean = |v: Vec<f64>| Number((!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64));
-        let scores = |c: &CellRecord| c.scores.clone().expect("filtered");
-        let fvu = values(&|c| scores(c).fvu);
+            |of: &dyn Fn(&Scores) -> Option<f64>| -> Vec<f64> { own.iter().filter_map(|(_, s)| of(s)).collect() };
+        let score = |of: &dyn Fn(&Scores) -> Option<f64>| Number(mean(&values(of)));
+        let whole = |of: &dyn Fn(&CellRecord) -> Option<f64>| {
+            Number(mean(&own.iter().filter_map(|(c, _)| of(c)).collect::<Vec<f64>>()))
+        };
+        let share =
+            |n: Option<u64>, s: &Scores| Some(n? as f64 / s.latents.filter(|h| *h > 0).unwrap_or(cell.latents) as f64);
+        let (fvu, pearson, l0) = (values(&|s| s.fvu), values(&|s| s.pearson), score(&|s| s.l0));
+        let k = cell.k as f64;
         out.push(ConfigurationRecord {
             name: cell.configuration.clone(),
+            values: first.values.0.iter().filter(|v| v.0 != "seed").cloned().collect(),
+            activation: first.activation.clone(),
+            latents: first.latents,
+            k: first.k,
             seeds: own.len() as u64,
-            l0: mean(values(&|c| scores(c).l0)),
+            l0,
+            l0_train: score(&|s| s.l0_train),
+            l0_far: l0.get().is_some_and(|l| (l - k).abs() > FAR * k),
+            fvu: Number(mean(&fvu)),
             fvu_band: Number(band(&fvu)),
-            fvu: mean(fvu),
-            pearson: mean(values(&|c| scores(c).pearson)),
-            dead_latents: mean(values(&|c| scores(c).dead_latents.map(|d| d as f64))),
-            validation_fvu: mean(values(&|c| c.validation_fvu)),
+            pearson: Number(mean(&pearson)),
+            pearson_band: Number(band(&pearson)),
+            mse: score(&|s| s.mse),
+            cosine: score(&|s| s.cosine),
+            ssim: score(&|s| s.ssim),
+            psnr: score(&|s| s.psnr),
+            perceptual: score(&|s| s.perceptual),
+            dead_latents: score(&|s| s.dead_latents.map(|d| d as f64)),
+            dead_share: score(&|s| share(s.dead_latents, s)),
+            rare_share: score(&|s| share(s.rare_latents, s)),
+            validation_fvu: whole(&|c| c.validation_fvu),
+            seconds: whole(&|c| c.seconds),
             front: false,
         });
     }
@@ -63,6 +87,61 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     out
 }
 
+/// What each of these options does, of those that have several values: cells that ended early do not count.
+pub fn effects(cells: &[CellRecord], keys: &[String]) -> Vec<EffectRecord> {
+    let finished: Vec<&CellRecord> = cells.iter().filter(|c| c.ended == Ended::Finished).collect();
+    let values = |key: &str| {
+        let mut all: Vec<&str> = Vec::new();
+        for value in cells.iter().filter_map(|c| c.values.get(key)) {
+            if !all.contains(&value.as_str()) {
+                all.push(value);
+            }
+        }
+        all
+    };
+    let ks: Vec<Option<u64>> = match values("k").len() {
+        0 | 1 => vec![None],
+        _ => {
+            let mut all: Vec<u64> = finished.iter().map(|c| c.k).collect();
+            all.sort_unstable();
+            all.dedup();
+            all.into_iter().map(Some).collect()
+        }
+    };
+    let varied = keys.iter().map(|key| (key, values(key))).filter(|(_, values)| values.len() > 1);
+    varied
+        .map(|(key, values)| {
+            let line = |k: Option<u64>| {
+                let point = |value: &&str| {
+                    let has =
+                        |c: &&&CellRecord| k.is_none_or(|k| c.k == k) && c.values.get(key).is_some_and(|v| v == *value);
+                    let own: Vec<&&CellRecord> = finished.iter().filter(has).collect();
+                    let fvu: Vec<f64> = own.iter().filter_map(|c| c.scores.as_ref()?.fvu).collect();
+                    let validation: Vec<f64> = own.iter().filter_map(|c| c.validation_fvu).collect();
+                    EffectPoint {
+                        value: (*value).to_owned(),
+                        cells: own.len() as u64,
+                        validation_fvu: Number(mean(&validation)),
+                        fvu: Number(mean(&fvu)),
+                    }
+                };
+                EffectLine { k, points: values.iter().map(point).filter(|p| p.cells > 0).collect() }
+            };
+            let lines: Vec<EffectLine> = match key.as_str() {
+                "k" => vec![line(None)],
+                _ => ks.iter().map(|k| line(*k)).collect(),
+            };
+            let spread = |line: &EffectLine| {
+                let mut all: Vec<f64> = line.points.iter().filter_map(|p| p.validation_fvu.get()).collect();
+                all.sort_by(f64::total_cmp);
+                (all.len() > 1).then(|| all[all.len() - 1] - all[0])
+            };
+            let spread = Number(mean(&lines.iter().filter_map(spread).collect::<Vec<f64>>()));
+            EffectRecord { key: key.clone(), spread, lines }
+        })
+        .collect()
+}
+
 /// The configuration with the smallest validation fvu.
 pub fn best(all: &[ConfigurationRecord]) -> Option<String> {
     let judged = all.iter().filter_map(|c| Some((c.validation_fvu.get()?, c)));
@@ -70,7 +149,7 @@ pub fn best(all: &[ConfigurationRecord]) -> Option<String> {
 }
 
 /// The configuration of the front that lies furthest below the line between the front's ends, fvu against log L0, both
-/// brought to 0 to 1 (Satopää et al. 2011, "Finding a kneedle in a haystack"); `None` for fewer than three points.
+/// brought to 0 to 1 (Satopää et al. 2011, "Finding a kneedle in a haystack"); `None` where none lies below it.
 pub fn knee(all: &[ConfigurationRecord]) -> Option<String> {
     let mut front: Vec<(f64, f64, &str)> = all
         .iter()
@@ -84,7 +163,8 @@ pub fn knee(all: &[ConfigurationRecord]) -> Option<String> {
         return None;
     }
     let below = |p: &(f64, f64, &str)| 1.0 - (p.0 - first.0) / wide - (p.1 - last.1) / high;
-    front.iter().max_by(|a, b| below(a).total_cmp(&below(b))).map(|p| p.2.to_owned())
+    let bent = front.iter().filter(|p| below(p) > 1e-9);
+    bent.max_by(|a, b| below(a).total_cmp(&below(b))).map(|p| p.2.to_owned())
 }
 
 #[cfg(test)]
@@ -122,5 +202,54 @@ mod tests {
         assert_eq!(best(&all).as_deref(), Some("e"));
         assert_eq!(knee(&all).as_deref(), Some("b"));
         assert_eq!(knee(&all[..2]), None);
+        // A front that bends the other way.
+        let away = configurations(&[cell("a", 1.0, 0.5, 0.5), cell("b", 2.0, 0.4, 0.4), cell("c", 4.0, 0.1, 0.1)]);
+        assert_eq!(knee(&away), None);
+    }
+
+    #[test]
+    fn means_over_seeds_have_every_measure() {
+        let scores = |mse: f64, dead: u64| Scores {
+            l0: Some(12.0),
+            mse: Some(mse),
+            dead_latents: Some(dead),
+            latents: Some(64),
+            ..Scores::default()
+        };
+        let of = |seed: &str, mse, dead| CellRecord {
+            k: 10,
+            latents: 64,
+            values: [("k", "10"), ("seed", seed)].map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect(),
+            seconds: Some(mse),
+            scores: Some(scores(mse, dead)),
+            ..CellRecord::default()
+        };
+        let all = configurations(&[of("1", 1.0, 8), of("2", 3.0, 24)]);
+        assert_eq!((all.len(), all[0].mse.get(), all[0].seconds.get()), (1, Some(2.0), Some(2.0)));
+        assert_eq!((all[0].dead_latents.get(), all[0].dead_share.get()), (Some(16.0), Some(0.25)));
+        assert_eq!((all[0].values.0.len(), all[0].l0_far), (1, true));
+    }
+
+    #[test]
+    fn an_option_that_matters_has_a_large_spread() {
+        let of = |k: u64, lr: &str, fvu: f64, ended: Ended| CellRecord {
+            ended,
+            k,
+            values: [("k", k.to_string()), ("lr", lr.into())].map(|(a, b)| (a.to_owned(), b)).into_iter().collect(),
+            ..cell("", 1.0, fvu, fvu)
+        };
+        let done = Ended::Finished;
+        let cells = [
+            of(4, "0.1", 0.5, done),
+            of(4, "0.2", 0.4, done),
+            of(8, "0.1", 0.3, done),
+            of(8, "0.2", 0.0, Ended::Stopped),
+        ];
+        let all = effects(&cells, &["k".into(), "lr".into(), "seed".into()]);
+        assert_eq!(all.iter().map(|e| (e.key.as_str(), e.lines.len())).collect::<Vec<_>>(), [("k", 1), ("lr", 2)]);
+        let fvu: Vec<f64> = all[0].lines[0].points.iter().filter_map(|p| p.fvu.get()).collect();
+        assert!(fvu.iter().zip([0.45, 0.3]).all(|(a, b)| (a - b).abs() < 1e-12) && fvu.len() == 2, "{fvu:?}");
+        assert!((all[1].spread.get().expect("two values at k = 4") - 0.1).abs() < 1e-12);
+        assert_eq!((all[1].lines[1].k, all[1].lines[1].points.len()), (Some(8), 1));
     }
 }

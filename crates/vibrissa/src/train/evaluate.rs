@@ -165,9 +165,12 @@ pub fn evaluate(
                 isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
             }
         }
-        let of_all = if saes.len() > 1 { &sum } else { &recon };
-        pool.ensemble.add(x.top(n), of_all.top(n), &labels);
-        pool.mean.add_against(x.top(n), mean, &labels);
+        if saes.len() > 1 {
+            pool.ensemble.add(x.top(n), sum.top(n), &labels);
+        }
+        if let Some(mean) = mean {
+            pool.mean.add_against(x.top(n), mean, &labels);
+        }
         tick(done * size + n, rows.len());
     }
     pool
