@@ -127,7 +127,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     bar.finish();
     let Outcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
     data.set_scale(1.0);
-    let evaluation = evaluate(&[&saes[0]], &mean, &data, &rows.test, true, &mut |_, _| ()).record();
+    let evaluation = evaluate(&[&saes[0]], Some(&mean), &data, &rows.test, true, &mut |_, _| ()).record();
     pictures::write(&folder.0, &saes, &data, &rows, true)?;
     let text = serde_json::to_string_pretty(&evaluation).expect("plain data");
     vibrissa::format::write_atomically(&folder.0.join("eval.json"), |out| writeln!(out, "{text}"))?;

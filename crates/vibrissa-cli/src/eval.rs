@@ -16,6 +16,7 @@ use vibrissa::record::adaptive::AdaptiveRecord;
 use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Recovery, Scores};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
+use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
 /// Measure reconstructions: overall and by class, for each SAE, for the mean of all, and for the mean image.
@@ -69,9 +70,15 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let rows = data.with_variants(&originals);
     let saes: Vec<_> = models.iter().flat_map(|m| &m.saes).collect();
     let bar = show::Bar::new("evaluating");
-    let pool = evaluate(&saes, &models[0].mean, &data, &rows, true, &mut |d, t| bar.set(d, t));
+    let pool = evaluate(&saes, Some(&models[0].mean), &data, &rows, true, &mut |d, t| bar.set(d, t));
     bar.finish();
     let mut record = pool.record();
+    // What was active in training, by the rule of training, as the log of each run has it.
+    let logs = runs.iter().zip(&models).flat_map(|(run, model)| {
+        let line = Folder(run.clone()).last_line();
+        (0..model.saes.len()).map(move |s| line.as_ref().and_then(|l| l.saes.get(s)?.l0))
+    });
+    record.saes.iter_mut().zip(logs).for_each(|(sae, l0)| sae.scores.l0_train = l0);
     if let Some(wish) = args.adaptive_k {
         record.adaptive = adapt(&runs, data_spec, &data, &models, &rows, wish)?;
     }

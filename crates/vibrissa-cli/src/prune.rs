@@ -108,7 +108,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     for (i, &n) in sizes.iter().enumerate() {
         let saes = kept(n)?;
         let refs: Vec<&Sae> = saes.iter().collect();
-        let brief = evaluate(&refs, &model.mean, &data, &rows, false, &mut |_, _| ()).brief();
+        let brief = evaluate(&refs, None, &data, &rows, false, &mut |_, _| ()).brief();
         let (pearson, fvu) = (mean(brief.iter().filter_map(|b| b.0)), mean(brief.iter().filter_map(|b| b.1)));
         let mark = if n == args.top { " ←" } else { "" };
         table.push(vec![format!("{}{mark}", show::count(n)), show::figure(pearson), show::figure(fvu)]);

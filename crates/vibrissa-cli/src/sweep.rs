@@ -228,7 +228,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
     let mut plain = data.clone();
     plain.set_scale(1.0);
-    let baseline = evaluate(&[], &mean, &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
+    let baseline = evaluate(&[], Some(&mean), &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
     let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
     let effects = effects(&ended, &keys);
     let record = SweepRecord {

@@ -166,7 +166,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     data.set_scale(1.0);
     let refs: Vec<&_> = saes.iter().collect();
     let bar = show::Bar::new("evaluating");
-    let figures = |rows: &[usize]| evaluate(&refs, &mean, &data, rows, true, &mut |d, t| bar.set(d, t)).record();
+    let figures = |rows: &[usize]| evaluate(&refs, Some(&mean), &data, rows, true, &mut |d, t| bar.set(d, t)).record();
     let held_out = !rows.test.is_empty();
     let looked_at = if held_out { &rows.test } else { &rows.train };
     let mut record = figures(looked_at);
@@ -357,7 +357,7 @@ fn train_folds(
         };
         own.set_scale(1.0);
         let refs: Vec<&_> = saes.iter().collect();
-        let part = evaluate(&refs, &mean, &own, &rows.test, true, &mut |_, _| ());
+        let part = evaluate(&refs, Some(&mean), &own, &rows.test, true, &mut |_, _| ());
         match &mut pool {
             Some(pool) => pool.merge(&part),
             None => pool = Some(part),

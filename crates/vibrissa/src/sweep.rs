@@ -10,7 +10,7 @@ use crate::format::{self, write_atomically};
 use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};
-use crate::record::{self, EvalRecord, Ordered};
+use crate::record::{self, ByClass, EvalRecord, Ordered, Reconstruction};
 use crate::train::evaluate::evaluate;
 use crate::train::run::{Folder, RunRows, run_hash, validation_fvu};
 use crate::train::{DataFacts, TrainOptions, Trainer};
@@ -149,7 +149,8 @@ impl<'a> Sweep<'a> {
         // What cells that ended before had at each rung still counts.
         let rungs: &[f64] = if self.options.halving { &RUNGS } else { &[] };
         let mut beginnings = Beginnings::new();
-        let mut told = Told { done: 0, planned: running.iter().map(|r| r.steps).sum(), last: Instant::now() };
+        let mut told =
+            Told { done: 0, planned: running.iter().map(|r| r.steps).sum(), last: Instant::now(), baseline: None };
         for rung in rungs.iter().copied().chain([1.0]) {
             if !self.advance(rung, &mut running, &mut ended, &mut beginnings, &mut told, tell)? {
                 return Ok(None);
@@ -332,7 +333,10 @@ impl<'a> Sweep<'a> {
             let refs: Vec<&Sae> = saes.iter().collect();
             let looked_at = if self.rows.test.is_empty() { &self.rows.validation } else { &self.rows.test };
             // Rows are looked at as they were loaded.
-            let mut eval = self.evaluate(&refs, &mean, looked_at);
+            let mut eval = self.evaluate(&refs, None, looked_at);
+            // The same for all cells.
+            let baseline = told.baseline.get_or_insert_with(|| self.evaluate(&[], Some(&mean), looked_at).mean_image);
+            eval.mean_image = baseline.clone();
             for (sae, (activity, _)) in eval.saes.iter_mut().zip(&line) {
                 sae.scores.l0_train = Some(activity.l0()).filter(|_| activity.rows > 0);
             }
@@ -346,7 +350,7 @@ impl<'a> Sweep<'a> {
         Ok(true)
     }
 
-    fn evaluate(&self, saes: &[&Sae], mean: &[f32], rows: &[usize]) -> EvalRecord {
+    fn evaluate(&self, saes: &[&Sae], mean: Option<&[f32]>, rows: &[usize]) -> EvalRecord {
         let mut data = self.data.clone();
         data.set_scale(1.0);
         evaluate(saes, mean, &data, rows, true, &mut |_, _| ()).record()
@@ -440,11 +444,13 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// What the caller was told of the progress.
+/// What the caller was told of the progress, and what cells share.
 struct Told {
     done: u64,
     planned: u64,
     last: Instant,
+    /// How good the mean of the training rows is, once a cell has ended.
+    baseline: Option<ByClass<Reconstruction>>,
 }
 
 impl Told {

@@ -41,22 +41,31 @@ impl Pool {
         self.saes.iter().map(|e| e.overall().mse.unwrap_or(f64::NAN)).collect()
     }
 
+    /// One that saw all rows.
+    fn any(&self) -> &Evaluation {
+        self.saes.first().unwrap_or(&self.mean)
+    }
+
     /// Number of rows of each class, with its name.
     pub fn class_rows(&self) -> Vec<(String, u64)> {
-        self.classes.iter().enumerate().map(|(c, name)| (name.clone(), self.mean.class(c).rows)).collect()
+        self.classes.iter().enumerate().map(|(c, name)| (name.clone(), self.any().class(c).rows)).collect()
     }
 
     /// The figures as a record.
     pub fn record(&self) -> EvalRecord {
         EvalRecord {
-            rows: self.mean.overall().rows,
+            rows: self.any().overall().rows,
             saes: self
                 .saes
                 .iter()
                 .zip(&self.targets)
                 .map(|(e, &k)| self.by_class(e, |s| self.scores(s, Some(k))))
                 .collect(),
-            ensemble: self.by_class(&self.ensemble, |s| self.scores(s, None)),
+            // The mean of one is that one.
+            ensemble: self
+                .by_class(self.saes.first().filter(|_| self.saes.len() == 1).unwrap_or(&self.ensemble), |s| {
+                    self.scores(s, None)
+                }),
             mean_image: self.by_class(&self.mean, |s| reconstruction(s, self.pictures)),
             patches_per_image: self.places.map(|n| n as u64),
             tool_version: Some(env!("CARGO_PKG_VERSION").into()),
@@ -117,11 +126,11 @@ fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
 /// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM and the perceptual distance). `tick(done, total)` after each batch.
 ///
 /// # Shapes
-/// `mean [D]`, where rows are patches that of a whole picture; all SAEs take rows of D values. Of patches `rows` has all
+/// `mean [D]`, where rows are patches that of a whole picture, none where nobody asks how good it is; all SAEs take rows of D values. Of patches `rows` has all
 /// of a picture, one after another.
 pub fn evaluate(
     saes: &[&Sae],
-    mean: &[f32],
+    mean: Option<&[f32]>,
     data: &Dataset,
     rows: &[usize],
     full: bool,

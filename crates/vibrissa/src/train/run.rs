@@ -388,7 +388,7 @@ pub fn train(
 /// Squared error of the validation rows against the spread of the training rows (so that one row has a figure too), mean
 /// over the SAEs; `None` where it is not finite.
 pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
-    let pool = evaluate(&trainer.saes(), &trainer.facts().baseline, data, rows, false, &mut |_, _| ());
+    let pool = evaluate(&trainer.saes(), None, data, rows, false, &mut |_, _| ());
     let all = pool.mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;
     let spread = trainer.facts().spread / trainer.facts().dim as f64;
@@ -407,7 +407,7 @@ fn held_out(trainer: &Trainer, data: &Dataset, probe: &[usize]) -> Vec<(Option<f
     if probe.is_empty() {
         return vec![(None, None); trainer.saes().len()];
     }
-    evaluate(&trainer.saes(), &trainer.facts().baseline, data, probe, false, &mut |_, _| ()).brief()
+    evaluate(&trainer.saes(), None, data, probe, false, &mut |_, _| ()).brief()
 }
 
 /// What happened since the last line of the log.
