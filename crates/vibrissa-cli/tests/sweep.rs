@@ -89,7 +89,12 @@ fn interrupted_and_resumed_equals_not_interrupted_and_no_cell_is_trained_twice()
     for cell in cells(&whole) {
         assert!(model(&whole, &cell) == model(&broken, &cell), "{cell}");
     }
-    let (a, b) = (record(&whole), record(&broken));
+    let timeless = |out: &Path| {
+        let mut record = record(out);
+        record["configurations"].as_array_mut().expect("some").iter_mut().for_each(|c| c["seconds"] = 0.into());
+        record
+    };
+    let (a, b) = (timeless(&whole), timeless(&broken));
     for key in ["configurations", "best", "knee"] {
         assert_eq!(a[key], b[key], "{key}");
     }

@@ -324,7 +324,7 @@ impl<'a> Sweep<'a> {
         for r in members.iter_mut() {
             let Some(mut trainer) = r.trainer.take() else { continue };
             let fvu = validation_fvu(&trainer, self.data, &self.rows.validation);
-            let line = trainer.take_activity();
+            let l0 = trainer.l0_in_training();
             trainer.calibrate(&self.rows.validation);
             trainer.write_model(&r.folder.model())?;
             let mean = trainer.mean();
@@ -337,9 +337,7 @@ impl<'a> Sweep<'a> {
             // The same for all cells.
             let baseline = told.baseline.get_or_insert_with(|| self.evaluate(&[], Some(&mean), looked_at).mean_image);
             eval.mean_image = baseline.clone();
-            for (sae, (activity, _)) in eval.saes.iter_mut().zip(&line) {
-                sae.scores.l0_train = Some(activity.l0()).filter(|_| activity.rows > 0);
-            }
+            eval.saes.iter_mut().zip(l0).for_each(|(sae, l0)| sae.scores.l0_train = l0);
             record.scores = Some(eval.saes[0].scores.clone());
             let json = serde_json::to_string_pretty(&eval).expect("plain data");
             write_atomically(&r.folder.0.join("eval.json"), |out| writeln!(out, "{json}"))?;

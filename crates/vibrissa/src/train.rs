@@ -693,6 +693,14 @@ impl<'a> Trainer<'a> {
         self.options.batch.min(self.rows.len())
     }
 
+    /// Mean active latents of a batch of training rows by the rule of training, by SAE; to be asked before [`Trainer::calibrate`].
+    pub fn l0_in_training(&mut self) -> Vec<Option<f64>> {
+        let rows = crate::data::split::spread(&self.rows, self.options.batch);
+        let mut x = Mat::zeros(rows.len(), self.facts.dim);
+        self.data.fill(&rows, 0, x.view_mut());
+        self.engines.iter_mut().map(|e| e.l0_in_training(x.view()).ok()).collect()
+    }
+
     /// Sets the thresholds of batchtopk models so that k latents are active in the mean of these rows.
     pub fn calibrate(&mut self, rows: &[usize]) {
         if self.options.activation != Activation::BatchTopK || self.step == 0 {

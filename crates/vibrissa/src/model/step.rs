@@ -310,6 +310,13 @@ impl Engine {
         self.sae = sae;
     }
 
+    /// Mean active latents of a batch by the rule of training, which ends here: batchtopk's threshold has moved.
+    pub fn l0_in_training(&mut self, x: MatRef) -> Result<f64> {
+        self.select(x, self.sae.config.k)?;
+        let active = |b: usize| self.latents.row(b).1.iter().filter(|v| **v != 0.0).count();
+        Ok((0..x.rows()).map(active).sum::<usize>() as f64 / x.rows() as f64)
+    }
+
     /// See [`Sae::calibrate`].
     pub fn calibrate(&mut self, rows: usize, size: usize, fill: impl FnMut(std::ops::Range<usize>, MatMut)) {
         let (isa, k) = (self.isa, self.sae.config.k);
