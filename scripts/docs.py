@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md", "docs/truth.md"]
+PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md", "docs/truth.md", "docs/sparsity.md"]
 SECTION = re.compile(r"(<!-- figures:([a-z_]+) -->\n)(.*?)(<!-- /figures -->)", re.S)
 NOT_YET = "not measured yet"
 
