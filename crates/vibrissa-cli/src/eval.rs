@@ -218,6 +218,7 @@ fn plain(r: &Reconstruction) -> Scores {
         cosine: r.cosine,
         ssim: r.ssim,
         perceptual: r.perceptual,
+        cross_entropy: r.cross_entropy,
         psnr: r.psnr,
         ..Scores::default()
     }

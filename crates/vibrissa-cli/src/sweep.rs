@@ -317,7 +317,7 @@ impl Told<'_> {
 fn csv(record: &SweepRecord) -> String {
     let mut out = String::from("name,configuration");
     record.keys.iter().for_each(|key| out += &format!(",{key}"));
-    out += ",activation_of,latents_of,k_of,ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,dead_latents,rare_latents\n";
+    out += ",activation_of,latents_of,k_of,ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents\n";
     let text = |v: &str| if v.contains([',', '"']) { format!("\"{}\"", v.replace('"', "\"\"")) } else { v.to_owned() };
     let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
     for c in &record.cells {
@@ -344,6 +344,7 @@ fn csv(record: &SweepRecord) -> String {
             s.ssim,
             s.psnr,
             s.perceptual,
+            s.cross_entropy,
             whole(s.dead_latents),
             whole(s.rare_latents),
         ] {

@@ -211,6 +211,9 @@ pub struct Reconstruction {
     /// Mean perceptual distance, 0 to 1; lower is better.
     #[serde(with = "finite")]
     pub perceptual: Option<f64>,
+    /// Mean binary cross-entropy of an element, in nats; lower is better.
+    #[serde(with = "finite")]
+    pub cross_entropy: Option<f64>,
     /// Mean peak signal-to-noise ratio, dB.
     #[serde(with = "finite")]
     pub psnr: Option<f64>,
@@ -238,6 +241,9 @@ pub struct Scores {
     /// Mean perceptual distance, 0 to 1; lower is better.
     #[serde(with = "finite")]
     pub perceptual: Option<f64>,
+    /// Mean binary cross-entropy of an element, in nats; lower is better.
+    #[serde(with = "finite")]
+    pub cross_entropy: Option<f64>,
     /// Mean peak signal-to-noise ratio, dB.
     #[serde(with = "finite")]
     pub psnr: Option<f64>,

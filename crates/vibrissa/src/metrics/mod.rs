@@ -8,7 +8,7 @@ pub mod perceptual;
 mod row;
 mod ssim;
 
-pub use row::{CONSTANT, PSNR_CAP, RowMetrics, psnr, row_metrics};
+pub use row::{CONSTANT, ENTROPY_CLIP, PSNR_CAP, RowMetrics, cross_entropy, psnr, row_metrics};
 pub use ssim::{PictureShape, Ssim, WINDOW};
 
 use crate::matrix::MatRef;
@@ -45,6 +45,8 @@ pub struct Summary {
     pub ssim: Option<f64>,
     /// Mean over rows of the perceptual distance ([`perceptual`]; lower is better); `None` unless rows are pictures.
     pub perceptual: Option<f64>,
+    /// Mean over rows of the binary cross-entropy of an element, in nats ([`cross_entropy`]); `None` unless rows are pictures.
+    pub cross_entropy: Option<f64>,
     /// Mean over rows of the PSNR in dB ([`RowMetrics::psnr`], at most [`PSNR_CAP`] a row).
     pub psnr: Option<f64>,
     /// Mean number of latents ≠ 0 a row.
@@ -105,6 +107,7 @@ struct Contribution {
     row: RowMetrics,
     ssim: f64,
     perceptual: f64,
+    cross_entropy: f64,
     distance: f64,
 }
 
@@ -118,6 +121,7 @@ struct Group {
     cosine: f64,
     ssim: f64,
     perceptual: f64,
+    cross_entropy: f64,
     psnr: f64,
     constant_rows: u64,
     /// The first row: sums are taken around it, so that a large mean costs no digits. `[D]`
@@ -141,6 +145,7 @@ impl Group {
         self.cosine += c.row.cosine;
         self.ssim += c.ssim;
         self.perceptual += c.perceptual;
+        self.cross_entropy += c.cross_entropy;
         self.psnr += c.row.psnr;
         self.constant_rows += u64::from(c.row.constant);
         self.distance += c.distance;
@@ -167,6 +172,7 @@ impl Group {
         self.cosine += other.cosine;
         self.ssim += other.ssim;
         self.perceptual += other.perceptual;
+        self.cross_entropy += other.cross_entropy;
         self.psnr += other.psnr;
         self.constant_rows += other.constant_rows;
         self.latent_rows += other.latent_rows;
@@ -274,6 +280,7 @@ impl Evaluation {
                     row: row_metrics(row, recon),
                     ssim: ssim.as_mut().map_or(0.0, |s| s.mean(row, recon)),
                     perceptual: bank.as_ref().map_or(0.0, |bank| bank.distance(row, recon, scratch)),
+                    cross_entropy: bank.as_ref().map_or(0.0, |_| cross_entropy(row, recon)),
                     distance: row::squared_distance(row, &known[groups[b]].origin),
                 };
             },
@@ -385,6 +392,7 @@ impl Evaluation {
             cosine: mean(|g| g.cosine),
             ssim: self.ssim.as_ref().and_then(|_| mean(|g| g.ssim)),
             perceptual: self.bank.as_ref().and_then(|_| mean(|g| g.perceptual)),
+            cross_entropy: self.bank.as_ref().and_then(|_| mean(|g| g.cross_entropy)),
             psnr: mean(|g| g.psnr),
             constant_rows: groups.iter().map(|g| g.constant_rows).sum(),
             latents: (self.latents > 0).then_some(self.latents as u64),

@@ -26,6 +26,19 @@ pub struct RowMetrics {
 
 const LANES: usize = 4;
 
+/// Reconstructions are clipped to this distance from 0 and 1 before their logarithm is taken.
+pub const ENTROPY_CLIP: f64 = 1e-6;
+
+/// Mean over the D elements of `-x ln y - (1 - x) ln(1 - y)`, y = recon clipped to [`ENTROPY_CLIP`, 1 - `ENTROPY_CLIP`], in nats:
+/// the binary cross-entropy of values from 0 to 1.
+pub fn cross_entropy(x: &[f32], recon: &[f32]) -> f64 {
+    let each = x.iter().zip(recon).map(|(&x, &y)| {
+        let (x, y) = (f64::from(x), f64::from(y).clamp(ENTROPY_CLIP, 1.0 - ENTROPY_CLIP));
+        -x * y.ln() - (1.0 - x) * (1.0 - y).ln()
+    });
+    each.sum::<f64>() / x.len().max(1) as f64
+}
+
 /// Sum of `f(a, b)` over two rows in [`LANES`] partial sums (a fixed order, and one the compiler can vectorise).
 fn sum<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f64, f64) -> [f64; N]) -> [f64; N] {
     let mut lanes = [[0.0f64; LANES]; N];

@@ -68,7 +68,7 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
     let mut ssim = Ssim::new(shape().unwrap()).unwrap();
     let mut s = Summary { rows: which.len() as u64, latents: Some(H as u64), ..Summary::default() };
     let (bank, mut scratch) = (Bank::new(shape().unwrap(), 1.0), Scratch::default());
-    let mut sums = [0.0f64; 6];
+    let mut sums = [0.0f64; 7];
     let mut active = vec![0u64; H];
     for &b in which {
         let (x, recon) = (x.row(b), recon.row(b));
@@ -78,14 +78,18 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
         }
         let row = row_metrics(x, recon);
         s.constant_rows += u64::from(row.constant);
-        let of_pictures = [ssim.mean(x, recon), bank.distance(x, recon, &mut scratch)];
+        let entropy = x.iter().zip(recon).map(|(&x, &y)| {
+            let (x, y) = (f64::from(x), f64::from(y).clamp(1e-6, 1.0 - 1e-6));
+            -(x * y.ln() + (1.0 - x) * (1.0 - y).ln()) / D as f64
+        });
+        let of_pictures = [ssim.mean(x, recon), bank.distance(x, recon, &mut scratch), entropy.sum()];
         for (sum, v) in sums.iter_mut().zip([row.pearson, row.mse, row.cosine, row.psnr].iter().chain(&of_pictures)) {
             *sum += v / n;
         }
         let (indices, values) = latents(b);
         indices.iter().zip(values).filter(|(_, v)| *v != 0.0).for_each(|(&h, _)| active[h as usize] += 1);
     }
-    [s.pearson, s.mse, s.cosine, s.psnr, s.ssim, s.perceptual] = sums.map(Some);
+    [s.pearson, s.mse, s.cosine, s.psnr, s.ssim, s.perceptual, s.cross_entropy] = sums.map(Some);
     s.fvu = Some(residual / variance);
     let l0 = active.iter().sum::<u64>() as f64 / n;
     s.l0 = Some(l0);
@@ -97,7 +101,10 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
 }
 
 fn assert_close(got: &Summary, want: &Summary, tolerance: f64) {
-    let floats = |s: &Summary| [s.pearson, s.mse, s.fvu, s.cosine, s.ssim, s.perceptual, s.psnr, s.l0, s.l0_fraction];
+    let floats = |s: &Summary| {
+        let of_pictures = [s.ssim, s.perceptual, s.cross_entropy, s.psnr];
+        [&[s.pearson, s.mse, s.fvu, s.cosine], &of_pictures[..], &[s.l0, s.l0_fraction]].concat()
+    };
     for (i, (g, w)) in floats(got).into_iter().zip(floats(want)).enumerate() {
         assert_eq!(g.is_some(), w.is_some(), "value {i}: {got:?} against {want:?}");
         let (g, w) = (g.unwrap_or(0.0), w.unwrap_or(0.0));

@@ -100,6 +100,8 @@ pub struct ConfigurationRecord {
     pub psnr: Number,
     /// Mean perceptual distance.
     pub perceptual: Number,
+    /// Mean cross-entropy of an element, nats.
+    pub cross_entropy: Number,
     /// Mean number of latents that no held-out row used.
     pub dead_latents: Number,
     /// The same as a share of all.

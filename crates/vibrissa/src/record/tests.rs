@@ -57,12 +57,12 @@ fn records_survive_a_round_trip() {
 fn the_keys_are_those_of_the_schema() {
     let value: serde_json::Value = serde_json::to_value(eval()).unwrap();
     let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    let scores = "constant_rows cosine dead_latents density fvu l0 l0_distance l0_target latents mse pearson perceptual psnr rare_latents";
+    let scores = "constant_rows cosine cross_entropy dead_latents density fvu l0 l0_distance l0_target latents mse pearson perceptual psnr rare_latents";
     assert_eq!(keys(&value), "data ensemble mean_image rows saes schema seconds");
     assert_eq!(keys(&value["saes"][0]), format!("by_class {scores} ssim"));
     assert_eq!(keys(&value["saes"][0]["by_class"]["10"]), format!("{scores} rows ssim"));
     assert_eq!(keys(&value["ensemble"]), format!("by_class {scores} ssim"));
-    assert_eq!(keys(&value["mean_image"]), "by_class cosine fvu mse pearson perceptual psnr ssim");
+    assert_eq!(keys(&value["mean_image"]), "by_class cosine cross_entropy fvu mse pearson perceptual psnr ssim");
     assert_eq!(value["schema"], "vibrissa.eval/1");
     assert_eq!(value["ensemble"]["by_class"], serde_json::json!({}));
     assert!(value["ensemble"]["l0"].is_null());

@@ -67,6 +67,7 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
             ssim: score(&|s| s.ssim),
             psnr: score(&|s| s.psnr),
             perceptual: score(&|s| s.perceptual),
+            cross_entropy: score(&|s| s.cross_entropy),
             dead_latents: score(&|s| s.dead_latents.map(|d| d as f64)),
             dead_share: score(&|s| share(s.dead_latents, s)),
             rare_share: score(&|s| share(s.rare_latents, s)),

@@ -82,6 +82,7 @@ impl Pool {
             cosine: s.cosine,
             ssim: s.ssim,
             perceptual: s.perceptual,
+            cross_entropy: s.cross_entropy,
             psnr: s.psnr.filter(|_| self.pictures),
             l0: s.l0.filter(|_| with_latents),
             l0_target: k.map(|k| k as f64),
@@ -119,6 +120,7 @@ fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
         cosine: s.cosine,
         ssim: s.ssim,
         perceptual: s.perceptual,
+        cross_entropy: s.cross_entropy,
         psnr: s.psnr.filter(|_| pictures),
     }
 }

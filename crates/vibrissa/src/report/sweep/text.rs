@@ -261,6 +261,7 @@ pub fn measures(report: &SweepReport, words: &Words) -> Vec<Column> {
         figure("SSIM", 4, |c| c.ssim),
         figure("PSNR dB", 2, |c| c.psnr),
         figure("sw_perceptual", 4, |c| c.perceptual),
+        figure("sw_entropy", 4, |c| c.cross_entropy),
         share("sw_dead", |c| c.dead_share),
         share("sw_rare", |c| c.rare_share),
         column(words.get("sw_seconds"), all.iter().map(|c| (c.seconds, fixed(c.seconds, 1))), true),
