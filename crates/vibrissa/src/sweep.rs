@@ -13,7 +13,7 @@ use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};
 use crate::record::{self, ByClass, EvalRecord, Ordered, Reconstruction};
 use crate::train::evaluate::evaluate;
 use crate::train::run::{Folder, RunRows, run_hash, validation_fvu};
-use crate::train::{DataFacts, TrainOptions, Trainer};
+use crate::train::{DataFacts, TrainOptions, Trainer, begin, beginning};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -126,7 +126,6 @@ impl<'a> Sweep<'a> {
     pub fn run(&self, tell: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Option<Vec<CellRecord>>> {
         let mut ended: Vec<Option<CellRecord>> = Vec::new();
         let mut running = Vec::new();
-        let per_epoch = |o: &TrainOptions| self.rows.train.len().div_ceil(o.batch) as u64;
         for (i, cell) in self.cells.iter().enumerate() {
             let folder = self.cell_folder(i);
             let hash = run_hash(&cell.options, self.data, self.facts, self.rows);
@@ -142,11 +141,10 @@ impl<'a> Sweep<'a> {
                 None => None,
             });
             if ended[i].is_none() {
-                let steps = cell.options.steps.unwrap_or(cell.options.epochs * per_epoch(&cell.options));
+                let steps = cell.options.steps_over(self.rows.train.len());
                 running.push(Running { cell: i, trainer: None, step: 0, steps, seconds: 0.0, hash, folder });
             }
         }
-        // What cells that ended before had at each rung still counts.
         let rungs: &[f64] = if self.options.halving { &RUNGS } else { &[] };
         let mut beginnings = Beginnings::new();
         let mut told =
@@ -167,6 +165,27 @@ impl<'a> Sweep<'a> {
         ((rung * steps as f64).ceil() as u64).min(steps)
     }
 
+    /// Bytes of a cell in training.
+    fn bytes(&self, cell: usize) -> f64 {
+        let o = &self.cells[cell].options;
+        let matrices = if o.tied { 1.0 } else { 2.0 };
+        o.saes as f64 * o.latents as f64 * (12.0 * matrices * self.facts.dim as f64 + 4.0 * o.batch as f64)
+    }
+
+    /// Whether all of these cells may stay in memory together.
+    fn fit(&self, running: &[Running]) -> bool {
+        running.iter().map(|r| self.bytes(r.cell)).sum::<f64>() <= self.options.memory
+    }
+
+    /// Puts a cell aside: on disk, and where memory is short only there.
+    fn put_aside(&self, r: &mut Running, keep: bool) -> Result<()> {
+        if !keep {
+            self.checkpoint(r)?;
+            r.trainer = None;
+        }
+        Ok(())
+    }
+
     /// Brings all running cells to a rung; at the last one they end. False where the caller broke off.
     fn advance(
         &self,
@@ -177,60 +196,43 @@ impl<'a> Sweep<'a> {
         told: &mut Told,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
-        let bytes = |o: &TrainOptions| {
-            let matrices = if o.tied { 1.0 } else { 2.0 };
-            o.saes as f64 * o.latents as f64 * (12.0 * matrices * self.facts.dim as f64 + 4.0 * o.batch as f64)
-        };
         // One a worker: with more, the weights of one push those of another out of the caches at every step.
         let most = rayon::current_num_threads().max(1);
-        let all: f64 = running.iter().map(|r| bytes(&self.cells[r.cell].options)).sum();
-        let keep = all <= self.options.memory;
-        let mut waiting: Vec<usize> = (0..running.len()).collect();
-        while let Some(&first) = waiting.first() {
-            self.load(&mut running[first], beginnings, keep)?;
+        let keep = self.fit(running);
+        // At the last rung also a cell that has done its last step still has to end.
+        let waits = |r: &Running| rung >= 1.0 || r.step < Self::goal(rung, r.steps);
+        while let Some(first) = running.iter().position(waits) {
+            self.load(&mut running[first], beginnings, told, keep)?;
             let (order, step) = (Running::order(&self.cells[running[first].cell].options), running[first].step);
-            let (mut group, mut taken) = (Vec::new(), 0.0);
-            for &r in &waiting {
-                let options = &self.cells[running[r].cell].options;
-                let fits = group.is_empty() || (group.len() < most && taken + bytes(options) <= self.options.memory);
-                if Running::order(options) != order || !fits {
+            let (mut group, mut taken) = (vec![first], self.bytes(running[first].cell));
+            for r in first + 1..running.len() {
+                let cell = running[r].cell;
+                let fits = group.len() < most && taken + self.bytes(cell) <= self.options.memory;
+                if !fits || !waits(&running[r]) || Running::order(&self.cells[cell].options) != order {
                     continue;
                 }
-                self.load(&mut running[r], beginnings, keep)?;
+                self.load(&mut running[r], beginnings, told, keep)?;
                 if running[r].step == step {
-                    taken += bytes(options);
+                    taken += self.bytes(cell);
                     group.push(r);
-                } else if !keep {
-                    running[r].trainer = None;
+                } else {
+                    self.put_aside(&mut running[r], keep)?;
                 }
             }
-            waiting.retain(|r| !group.contains(r));
             let mut members: Vec<&mut Running> =
                 running.iter_mut().enumerate().filter(|(r, _)| group.contains(r)).map(|(_, r)| r).collect();
-            let went_on = self.together(rung, &mut members, ended, told, tell)?;
-            if !went_on || !keep {
-                for r in members {
-                    self.checkpoint(r)?;
-                    if went_on {
-                        r.trainer = None;
-                    }
-                }
-            }
-            if !went_on {
-                // The others' checkpoints are as old as the last rung, or the last half minute.
-                for r in running.iter() {
-                    self.checkpoint(r)?;
-                }
+            if !self.together(rung, &mut members, ended, told, tell)? {
+                running.iter().try_for_each(|r| self.checkpoint(r))?;
                 return Ok(false);
             }
+            members.into_iter().try_for_each(|r| self.put_aside(r, keep))?;
             running.retain(|r| ended[r.cell].is_none());
-            waiting = (0..running.len()).filter(|&r| running[r].step < Self::goal(rung, running[r].steps)).collect();
         }
         Ok(true)
     }
 
     /// A trainer in place, from its checkpoint or the beginning.
-    fn load(&self, r: &mut Running<'a>, beginnings: &mut Beginnings, keep: bool) -> Result<()> {
+    fn load(&self, r: &mut Running<'a>, beginnings: &mut Beginnings, told: &mut Told, keep: bool) -> Result<()> {
         if r.trainer.is_some() {
             return Ok(());
         }
@@ -246,13 +248,13 @@ impl<'a> Sweep<'a> {
             Trainer::resume(self.data, self.rows.train.clone(), facts, options, model.saes, states, &progress)
         } else {
             r.folder.create()?;
-            let key = Trainer::beginning(&options);
+            let key = beginning(&options);
             if !beginnings.contains_key(&key) {
-                let saes =
-                    Trainer::new(self.data, self.rows.train.clone(), facts.clone(), options.clone(), None)?.into_saes();
                 if !keep {
                     beginnings.clear();
                 }
+                let mut saes = begin(self.data, &self.rows.train, &facts, &options)?.0;
+                saes.iter_mut().for_each(|s| s.unscale(facts.scale));
                 beginnings.insert(key.clone(), saes);
             }
             // The same weights in a model of its own.
@@ -261,6 +263,8 @@ impl<'a> Sweep<'a> {
             let own: Vec<Sae> = own.collect::<Result<_>>()?;
             Trainer::new(self.data, self.rows.train.clone(), facts, options, Some(own))?
         };
+        // Steps of a session before.
+        told.done += trainer.step() - r.step;
         r.step = trainer.step();
         r.trainer = Some(trainer);
         Ok(())
@@ -409,11 +413,13 @@ impl<'a> Sweep<'a> {
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
         let mut arenas: HashMap<usize, HashMap<String, Vec<(usize, f64)>>> = HashMap::new();
+        let keep = self.fit(running);
         for (i, r) in running.iter_mut().enumerate() {
             let cell = &self.cells[r.cell];
-            self.load(r, &mut Beginnings::new(), true)?;
+            self.load(r, &mut Beginnings::new(), told, keep)?;
             let trainer = r.trainer.as_ref().expect("loaded");
             let fvu = validation_fvu(trainer, self.data, &self.rows.validation).unwrap_or(f64::INFINITY);
+            self.put_aside(r, keep)?;
             arenas.entry(cell.options.k).or_default().entry(cell.configuration()).or_default().push((i, fvu));
         }
         let mut stopped: Vec<(usize, f64)> = Vec::new();
@@ -458,5 +464,64 @@ impl Told {
             self.last = Instant::now();
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic::Synthetic;
+    use crate::train::defaults::{Wishes, resolve};
+
+    /// One cell has done its last step and waits for its company when the sweep is broken off: it still has to end.
+    #[test]
+    fn a_cell_at_its_last_step_ends_after_a_break() {
+        let rows = Synthetic::parse("synthetic:kind=images,rows=300").expect("a spec").rows();
+        let mut data = Dataset::from_rows(rows).expect("rows");
+        let rows = RunRows { train: (0..200).collect(), validation: (200..250).collect(), test: (250..300).collect() };
+        let facts = DataFacts::gather(&mut data, &rows.train, true);
+        let cell = |steps: u64| {
+            let wishes =
+                Wishes { latents: Some(16), k: Some(4), batch: Some(8), steps: Some(steps), ..Wishes::default() };
+            let options = TrainOptions { early_stop: None, ..resolve(&wishes, &facts) };
+            Cell { values: vec![("steps".into(), steps.to_string())], options }
+        };
+        let dir = tempfile::tempdir().expect("a folder");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+        for memory in [1e9, 0.0] {
+            let folder = dir.path().join(format!("{memory}"));
+            let sweep = Sweep {
+                folder: folder.clone(),
+                data: &data,
+                rows: &rows,
+                facts: &facts,
+                cells: vec![cell(30_000), cell(20)],
+                options: SweepOptions { halving: false, memory },
+            };
+            let broken = pool.install(|| {
+                sweep.run(&mut |event| match event {
+                    Event::Progress(..) => ControlFlow::Break(()),
+                    Event::Ended(_) => ControlFlow::Continue(()),
+                })
+            });
+            assert_eq!(broken.expect("no error"), None);
+            let last = |steps: u64| folder.join(format!("cells/steps={steps}/checkpoints/last.safetensors")).exists();
+            assert!(last(30_000) && (memory == 0.0 || last(20)), "both were put on disk");
+            let mut most = (0, 0);
+            let ended = pool.install(|| {
+                sweep.run(&mut |event| {
+                    if let Event::Progress(done, planned) = event {
+                        most = (done, planned);
+                    }
+                    ControlFlow::Continue(())
+                })
+            });
+            let ended = ended.expect("no error").expect("all ended");
+            assert_eq!(
+                ended.iter().map(|c| (c.step, c.ended)).collect::<Vec<_>>(),
+                [(30_000, Ended::Finished), (20, Ended::Finished)]
+            );
+            assert!(most.0 <= most.1 && most.1 == 30_020, "{most:?}");
+        }
     }
 }

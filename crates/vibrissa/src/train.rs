@@ -263,6 +263,11 @@ impl TrainOptions {
         }
     }
 
+    /// Steps in all, for so many training rows.
+    pub fn steps_over(&self, rows: usize) -> u64 {
+        self.steps.unwrap_or(self.epochs * rows.div_ceil(self.batch) as u64)
+    }
+
     /// Active latents a row at a step.
     fn k_at(&self, step: u64) -> usize {
         let Some(start) = self.k_start.filter(|_| step < self.k_anneal) else { return self.k };
@@ -420,46 +425,15 @@ impl<'a> Trainer<'a> {
                 "hold out fewer rows or add data",
             ));
         }
-        let mut began = None;
-        let saes = match from {
+        let (saes, began) = match from {
             Some(mut saes) => {
                 saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
-                saes
+                (saes, None)
             }
-            None => {
-                let looked_at = if options.init.needs_rows() { &rows[..] } else { &[] };
-                let (sample, held) = sample(data, looked_at, options.seed);
-                let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
-                let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
-                // Thresholds begin where k latents are active.
-                let judged = (options.activation != Activation::TopK).then(|| {
-                    let some: Vec<usize> = crate::data::split::spread(&rows, JUDGED);
-                    let mut out = Mat::zeros(some.len(), facts.dim);
-                    data.fill(&some, 0, out.view_mut());
-                    out
-                });
-                let mut saes = Vec::with_capacity(options.saes);
-                for s in 0..options.saes {
-                    let (mut sae, with) = init(config, options.init, options.seed, s as u64, sample)?;
-                    began = began.or(Some(with));
-                    if let Some(rows) = &judged {
-                        sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
-                    }
-                    saes.push(sae);
-                }
-                saes
-            }
+            None => begin(data, &rows, &facts, &options)?,
         };
         let states = saes.iter().map(|s| State::new(s.config())).collect();
         Ok(Trainer { began, ..Trainer::with(data, rows, facts, options, saes, states) })
-    }
-
-    /// What decides the weights that [`Trainer::new`] begins with: equal texts begin equal.
-    pub fn beginning(options: &TrainOptions) -> String {
-        let o = options;
-        let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
-        let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
-        format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
     }
 
     /// Continues from a checkpoint.
@@ -487,8 +461,7 @@ impl<'a> Trainer<'a> {
         states: Vec<State>,
     ) -> Trainer<'a> {
         let isa = Isa::current();
-        let per_epoch = rows.len().div_ceil(options.batch) as u64;
-        let steps = options.steps.unwrap_or(options.epochs * per_epoch);
+        let steps = options.steps_over(rows.len());
         let step_options = options.step_options(facts.scale, facts.spread, steps.max(1));
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
@@ -781,6 +754,47 @@ impl<'a> Trainer<'a> {
     pub fn write_model(&self, path: &Path) -> Result<()> {
         format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
     }
+}
+
+/// The models before the first step, in the scale of training, and in words what they begin with.
+///
+/// # Errors
+/// [`Error::Option`] for a model that cannot be.
+pub fn begin(
+    data: &Dataset,
+    rows: &[usize],
+    facts: &DataFacts,
+    options: &TrainOptions,
+) -> Result<(Vec<Sae>, Option<&'static str>)> {
+    let looked_at = if options.init.needs_rows() { rows } else { &[] };
+    let (sample, held) = sample(data, looked_at, options.seed);
+    let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
+    let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
+    // Thresholds begin where k latents are active.
+    let judged = (options.activation != Activation::TopK).then(|| {
+        let some: Vec<usize> = crate::data::split::spread(rows, JUDGED);
+        let mut out = Mat::zeros(some.len(), facts.dim);
+        data.fill(&some, 0, out.view_mut());
+        out
+    });
+    let (mut saes, mut began) = (Vec::with_capacity(options.saes), None);
+    for s in 0..options.saes {
+        let (mut sae, with) = init(options.model(facts.dim), options.init, options.seed, s as u64, sample)?;
+        began = began.or(Some(with));
+        if let Some(rows) = &judged {
+            sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
+        }
+        saes.push(sae);
+    }
+    Ok((saes, began))
+}
+
+/// What decides the outcome of [`begin`]: equal texts begin equal.
+pub fn beginning(options: &TrainOptions) -> String {
+    let o = options;
+    let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
+    let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
+    format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
 }
 
 /// Rows that thresholds are calibrated on, at most.
