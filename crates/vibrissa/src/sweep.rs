@@ -253,15 +253,13 @@ impl<'a> Sweep<'a> {
                 if !keep {
                     beginnings.clear();
                 }
-                let mut saes = begin(self.data, &self.rows.train, &facts, &options)?.0;
-                saes.iter_mut().for_each(|s| s.unscale(facts.scale));
-                beginnings.insert(key.clone(), saes);
+                beginnings.insert(key.clone(), begin(self.data, &self.rows.train, &facts, &options)?.0);
             }
             // The same weights in a model of its own.
             let config = options.model(self.facts.dim);
             let own = beginnings[&key].iter().map(|s| Sae::new(config, s.clone().into_weights()));
             let own: Vec<Sae> = own.collect::<Result<_>>()?;
-            Trainer::new(self.data, self.rows.train.clone(), facts, options, Some(own))?
+            Trainer::begun(self.data, self.rows.train.clone(), facts, options, own)?
         };
         // Steps of a session before.
         told.done += trainer.step() - r.step;
@@ -522,6 +520,12 @@ mod tests {
                 [(30_000, Ended::Finished), (20, Ended::Finished)]
             );
             assert!(most.0 <= most.1 && most.1 == 30_020, "{most:?}");
+            // What ended is what training alone makes.
+            let options = sweep.cells[1].options.clone();
+            let mut alone = Trainer::new(&data, rows.train.clone(), facts.clone(), options, None).expect("a trainer");
+            while alone.next().expect("a step").is_some() {}
+            let model = format::read_model(&folder.join("cells/steps=20/model.safetensors")).expect("a model");
+            assert_eq!(model.saes, alone.into_saes());
         }
     }
 }

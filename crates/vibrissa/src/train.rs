@@ -410,21 +410,7 @@ impl<'a> Trainer<'a> {
         options: TrainOptions,
         from: Option<Vec<Sae>>,
     ) -> Result<Trainer<'a>> {
-        options.check()?;
-        let config = options.model(facts.dim);
-        config.check()?;
-        if options.perceptual > 0.0 && data.shape().is_none() {
-            let remedy = "leave it out: rows of numbers have no edges";
-            return Err(Error::option("--perceptual", "pictures", "rows of numbers", remedy));
-        }
-        if rows.is_empty() {
-            return Err(Error::option(
-                "data",
-                "at least one row to train on",
-                "none",
-                "hold out fewer rows or add data",
-            ));
-        }
+        check(data, &rows, &facts, &options)?;
         let (saes, began) = match from {
             Some(mut saes) => {
                 saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
@@ -432,8 +418,23 @@ impl<'a> Trainer<'a> {
             }
             None => begin(data, &rows, &facts, &options)?,
         };
+        Ok(Trainer { began, ..Trainer::begun(data, rows, facts, options, saes)? })
+    }
+
+    /// What [`Trainer::new`] makes, of models that [`begin`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that cannot be.
+    pub fn begun(
+        data: &'a Dataset,
+        rows: Vec<usize>,
+        facts: DataFacts,
+        options: TrainOptions,
+        saes: Vec<Sae>,
+    ) -> Result<Trainer<'a>> {
+        check(data, &rows, &facts, &options)?;
         let states = saes.iter().map(|s| State::new(s.config())).collect();
-        Ok(Trainer { began, ..Trainer::with(data, rows, facts, options, saes, states) })
+        Ok(Trainer::with(data, rows, facts, options, saes, states))
     }
 
     /// Continues from a checkpoint.
@@ -754,6 +755,20 @@ impl<'a> Trainer<'a> {
     pub fn write_model(&self, path: &Path) -> Result<()> {
         format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
     }
+}
+
+/// Whether there can be such a training.
+fn check(data: &Dataset, rows: &[usize], facts: &DataFacts, options: &TrainOptions) -> Result<()> {
+    options.check()?;
+    options.model(facts.dim).check()?;
+    if options.perceptual > 0.0 && data.shape().is_none() {
+        let remedy = "leave it out: rows of numbers have no edges";
+        return Err(Error::option("--perceptual", "pictures", "rows of numbers", remedy));
+    }
+    if rows.is_empty() {
+        return Err(Error::option("data", "at least one row to train on", "none", "hold out fewer rows or add data"));
+    }
+    Ok(())
 }
 
 /// The models before the first step, in the scale of training, and in words what they begin with.
