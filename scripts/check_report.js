@@ -3,76 +3,52 @@
 // usage: node check_report.js REPORT.html [SCREENSHOTS]     needs playwright-core (npm) and chromium (CHROMIUM names it)
 "use strict";
 const path = require("path");
-const { chromium } = require("playwright-core");
+const { check, use } = require("./browser.js");
 
-const flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const check = (ok, what) => {
-  if (!ok) throw new Error(what);
-  console.log(`ok  ${what}`);
-};
-
-(async () => {
-  const [file, shots] = process.argv.slice(2);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: flags });
-  try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-    const problems = [];
-    page.on("console", (m) => ["error", "warning"].includes(m.type()) && problems.push(m.text()));
-    page.on("pageerror", (e) => problems.push(String(e)));
-    page.on("request", (r) => /^https?:/.test(r.url()) && problems.push(`asks the network for ${r.url()}`));
-    const from = Date.now();
-    await page.goto(`file://${path.resolve(file)}`);
-    await page.waitForSelector("body[data-ready]");
-    const took = Date.now() - from;
-    check(took < 2000, `opens in ${took} ms, under 2 s`);
-    const sections = await page.$$eval("section", (all) => all.map((s) => s.id));
-    for (const id of ["summary", "wall", "dist", "usage", "heat", "pairs", "method"]) check(sections.includes(id), `has the section ${id}`);
-    if (shots) {
-      await page.waitForTimeout(500);
-      await page.addStyleTag({ content: "nav { position: static !important; }" });
-      for (const id of sections) await (await page.$(`#${id}`)).screenshot({ path: path.join(shots, `${id}.png`) });
-    }
-
-    const tiles = () => page.$$eval("#wall .tile", (all) => all.map((t) => [+t.dataset.latent, parseFloat(t.querySelector(".v").textContent.replace(/,/g, ""))]));
-    for (const by of ["score", "frequency", "delta_sse"]) {
-      await page.selectOption("#wall-sort", by);
-      const values = (await tiles()).map((t) => t[1]).filter((v) => !Number.isNaN(v));
-      check(values.length > 0 && values.every((v, i) => i === 0 || v <= values[i - 1] + 1e-3 * Math.abs(values[i - 1])), `sorts by ${by}`);
-    }
-    await page.selectOption("#wall-sort", "index");
-    const order = (await tiles()).map((t) => t[0]);
-    check(order.every((h, i) => i === 0 || h > order[i - 1]), "sorts by index");
-    const options = await page.$$eval("#wall-show option", (all) => all.map((o) => o.value));
-    const all = (await tiles()).length;
-    for (const value of options.filter((o) => o.startsWith("class:")).slice(0, 2)) {
-      await page.selectOption("#wall-show", value);
-      check((await tiles()).length <= all, `filters by ${value}`);
-    }
-    await page.selectOption("#wall-show", "all");
-    await page.selectOption("#wall-sort", "score");
-
-    await page.click("#wall .tile");
-    const title = () => page.$eval("#feature-title", (h) => h.textContent);
-    const first = await title();
-    check(await page.$eval("#feature", (d) => d.open), `opens a feature's page: ${first}`);
-    if (shots) {
-      await page.waitForTimeout(300);
-      await page.screenshot({ path: path.join(shots, "feature.png") });
-    }
-    await page.keyboard.press("ArrowRight");
-    check((await title()) !== first, `goes to the next by key: ${await title()}`);
-    await page.keyboard.press("Escape");
-    check(!(await page.$eval("#feature", (d) => d.open)), "closes by key");
-    const searched = order[Math.min(3, order.length - 1)];
-    await page.fill("#wall-search", String(searched));
-    await page.press("#wall-search", "Enter");
-    check((await title()).includes(String(searched)), `finds feature ${searched} by its index`);
-    await page.keyboard.press("Escape");
-    check(problems.length === 0, `no word on the console, no request${problems.length ? `: ${problems.join("; ")}` : ""}`);
-  } finally {
-    await browser.close();
+const [file, shots] = process.argv.slice(2);
+use(file, async (page, took) => {
+  check(took < 2000, `opens in ${took} ms, under 2 s`);
+  const sections = await page.$$eval("section", (all) => all.map((s) => s.id));
+  for (const id of ["summary", "wall", "dist", "usage", "heat", "pairs", "method"]) check(sections.includes(id), `has the section ${id}`);
+  if (shots) {
+    await page.waitForTimeout(500);
+    await page.addStyleTag({ content: "nav { position: static !important; }" });
+    for (const id of sections) await (await page.$(`#${id}`)).screenshot({ path: path.join(shots, `${id}.png`) });
   }
-})().catch((e) => {
-  console.error(`FAILED: ${e.message}`);
-  process.exit(1);
+
+  const tiles = () => page.$$eval("#wall .tile", (all) => all.map((t) => [+t.dataset.latent, parseFloat(t.querySelector(".v").textContent.replace(/,/g, ""))]));
+  for (const by of ["score", "frequency", "delta_sse"]) {
+    await page.selectOption("#wall-sort", by);
+    const values = (await tiles()).map((t) => t[1]).filter((v) => !Number.isNaN(v));
+    check(values.length > 0 && values.every((v, i) => i === 0 || v <= values[i - 1] + 1e-3 * Math.abs(values[i - 1])), `sorts by ${by}`);
+  }
+  await page.selectOption("#wall-sort", "index");
+  const order = (await tiles()).map((t) => t[0]);
+  check(order.every((h, i) => i === 0 || h > order[i - 1]), "sorts by index");
+  const options = await page.$$eval("#wall-show option", (all) => all.map((o) => o.value));
+  const all = (await tiles()).length;
+  for (const value of options.filter((o) => o.startsWith("class:")).slice(0, 2)) {
+    await page.selectOption("#wall-show", value);
+    check((await tiles()).length <= all, `filters by ${value}`);
+  }
+  await page.selectOption("#wall-show", "all");
+  await page.selectOption("#wall-sort", "score");
+
+  await page.click("#wall .tile");
+  const title = () => page.$eval("#feature-title", (h) => h.textContent);
+  const first = await title();
+  check(await page.$eval("#feature", (d) => d.open), `opens a feature's page: ${first}`);
+  if (shots) {
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: path.join(shots, "feature.png") });
+  }
+  await page.keyboard.press("ArrowRight");
+  check((await title()) !== first, `goes to the next by key: ${await title()}`);
+  await page.keyboard.press("Escape");
+  check(!(await page.$eval("#feature", (d) => d.open)), "closes by key");
+  const searched = order[Math.min(3, order.length - 1)];
+  await page.fill("#wall-search", String(searched));
+  await page.press("#wall-search", "Enter");
+  check((await title()).includes(String(searched)), `finds feature ${searched} by its index`);
+  await page.keyboard.press("Escape");
 });

@@ -1,0 +1,34 @@
+// What the checks of reports share: a page in headless Chromium that notes every word on the console and every request.
+"use strict";
+const path = require("path");
+const { chromium } = require("playwright-core");
+
+const flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const check = (ok, what) => {
+  if (!ok) throw new Error(what);
+  console.log(`ok  ${what}`);
+};
+
+// Opens a file and hands over the page once it is ready, with the milliseconds that took; exits 1 where a check fails.
+const use = async (file, checks) => {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: flags });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    const problems = [];
+    page.on("console", (m) => ["error", "warning"].includes(m.type()) && problems.push(m.text()));
+    page.on("pageerror", (e) => problems.push(String(e)));
+    page.on("request", (r) => /^https?:/.test(r.url()) && problems.push(`asks the network for ${r.url()}`));
+    const from = Date.now();
+    await page.goto(`file://${path.resolve(file)}`);
+    await page.waitForSelector("body[data-ready]");
+    await checks(page, Date.now() - from);
+    check(problems.length === 0, `no word on the console, no request${problems.length ? `: ${problems.join("; ")}` : ""}`);
+  } catch (e) {
+    console.error(`FAILED: ${e.message}`);
+    process.exitCode = 1;
+  } finally {
+    await browser.close();
+  }
+};
+
+module.exports = { check, use };
