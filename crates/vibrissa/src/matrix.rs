@@ -275,6 +275,11 @@ impl Latents {
         self.capacity
     }
 
+    /// Entries that are not 0: jumprelu and gated keep some that are, since these learn.
+    pub fn active(&self) -> usize {
+        (0..self.rows).map(|b| self.row(b).1.iter().filter(|v| **v != 0.0).count()).sum()
+    }
+
     /// Total number of entries.
     pub fn count(&self) -> usize {
         self.len[..self.rows].iter().map(|&n| n as usize).sum()
@@ -307,16 +312,24 @@ impl ByLatent {
             self.start[h] += self.start[h - 1];
         }
         for (p, &(segment, part)) in parts.iter().enumerate() {
-            let own = if p == 0 { segment_of } else { &[] };
-            for b in 0..part.rows() {
-                let (index, value) = part.row(b);
-                let row = b as u32 * segments + segment;
-                for (&h, &v) in index.iter().zip(value) {
-                    let at = &mut self.start[h as usize + 1];
-                    self.row[*at as usize] = row + own.get(h as usize).copied().unwrap_or(0);
-                    self.value[*at as usize] = v;
-                    *at += 1;
-                }
+            let first = |b: usize| b as u32 * segments + segment;
+            if p == 0 && !segment_of.is_empty() {
+                self.place(part, |b, h| first(b) + segment_of[h]);
+            } else {
+                self.place(part, |b, _| first(b));
+            }
+        }
+    }
+
+    /// Puts the entries of a part in their places; `row(b, h)` is the number of the row of each.
+    fn place(&mut self, part: &Latents, row: impl Fn(usize, usize) -> u32) {
+        for b in 0..part.rows() {
+            let (index, value) = part.row(b);
+            for (&h, &v) in index.iter().zip(value) {
+                let at = &mut self.start[h as usize + 1];
+                self.row[*at as usize] = row(b, h as usize);
+                self.value[*at as usize] = v;
+                *at += 1;
             }
         }
     }

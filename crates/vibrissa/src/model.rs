@@ -353,13 +353,18 @@ impl Sae {
 
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.
     fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
+        self.begin_sum(out);
+        let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+        let (index, value) = latents.row(b);
+        self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
+    }
+
+    /// `out = b_dec`, which every sum of features begins with.
+    fn begin_sum(&self, out: &mut [f32]) {
         match &self.b_dec {
             Some(b_dec) => out.copy_from_slice(b_dec),
             None => out.fill(0.0),
         }
-        let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
-        let (index, value) = latents.row(b);
-        self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
     }
 
     /// `out += Σ_j value[j] · decoder direction index[j]`.

@@ -1,0 +1,241 @@
+//! Phase 2 of a step: residuals and losses of each row.
+
+use super::super::{Output, sigmoid, thread};
+use super::update::{Scratch, Segments};
+use super::{Engine, RowLoss, RowTerm, Step};
+use crate::activation::{self, Activation, Candidates};
+use crate::loss::{AuxK, Losses, Penalties, cross_entropy, kl, spread};
+use crate::matrix::Mat;
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+impl Engine {
+    /// Phase 2: residuals and losses, also those of the gate and of the dead latents; regroups all by latent.
+    pub(super) fn decode(&mut self, step: &Step, k: usize) -> Losses {
+        let (rows, dim, isa) = (step.x.rows(), step.x.cols(), self.isa);
+        let config = *self.sae.config();
+        let (gated, jump) = (config.activation == Activation::Gated, config.activation == Activation::JumpRelu);
+        let prefixes = step.prefixes.len() + 1;
+        self.segments = Segments { prefixes, gated, aux: self.options.auxk.coef > 0.0 };
+        let segments = self.segments.count();
+        if self.residual.rows() < segments * rows || self.residual.cols() != dim {
+            self.residual = Mat::zeros(segments * rows, dim);
+        }
+        self.row_loss.resize(rows, RowLoss::default());
+        if self.scratch.is_empty() {
+            self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
+        }
+        let l1 = self.state.l1;
+        self.norms.clear();
+        if config.free_decoder && l1 > 0.0 {
+            let decoder = self.sae.decoder_rows();
+            decoder.data().par_chunks(dim).map(|row| isa.dot(row, row).sqrt()).collect_into_vec(&mut self.norms);
+        }
+        let (sae, work, latents, gate, norms) = (&self.sae, &self.work, &self.latents, &self.gate, &self.norms);
+        let scratch = &self.scratch;
+        let decoder = sae.decoder_rows().data();
+        let share = 1.0 / prefixes as f32;
+        let residual = &mut self.residual.data_mut()[..segments * rows * dim];
+        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
+            let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+            let x = step.target.row(b);
+            let (index, value) = latents.row(b);
+            // Entries below a threshold are there for the threshold alone.
+            let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
+            let (index, value) = match &mut own {
+                Some(own) => {
+                    let (kept, values) = &mut own.active;
+                    kept.clear();
+                    values.clear();
+                    for (&h, &v) in index.iter().zip(value).filter(|e| *e.1 != 0.0) {
+                        kept.push(h);
+                        values.push(v);
+                    }
+                    (&kept[..], &values[..])
+                }
+                None => (index, value),
+            };
+            *loss = RowLoss::default();
+            let mut from = 0;
+            for j in 0..prefixes {
+                let to = step.prefixes.get(j).map_or(index.len(), |&m| index.partition_point(|&h| (h as usize) < m));
+                let (done, out) = all.split_at_mut(j * dim);
+                let out = &mut out[..dim];
+                match done.len().checked_sub(dim) {
+                    Some(last) => out.copy_from_slice(&done[last..]),
+                    None => sae.begin_sum(out),
+                }
+                sae.add_features(isa, out, &index[from..to], &value[from..to], &mut coefs, decoder);
+                from = to;
+            }
+            for out in all[..prefixes * dim].chunks_exact_mut(dim) {
+                loss.recon += match config.output {
+                    Output::Linear => {
+                        isa.residual(x, out);
+                        f64::from(isa.dot(out, out))
+                    }
+                    // Half of what is missing: -2/B times it is the gradient.
+                    Output::Sigmoid => out.iter_mut().zip(x).fold(0.0, |sum, (y, &x)| {
+                        let of = cross_entropy(x, *y);
+                        *y = 0.5 * (x - sigmoid(*y));
+                        sum + of
+                    }),
+                };
+            }
+            // The latents of a prefix serve it and all longer ones: they learn from the sum of these residuals.
+            if prefixes > 1 {
+                isa.scale(&mut all[(prefixes - 1) * dim..][..dim], share);
+                for j in (0..prefixes - 1).rev() {
+                    let (own, next) = all.split_at_mut((j + 1) * dim);
+                    isa.scale(&mut own[j * dim..], share);
+                    isa.add_scaled(&mut own[j * dim..], 1.0, &next[..dim]);
+                }
+            }
+            if gated {
+                let (index, value) = gate.row(b);
+                let out = &mut all[prefixes * dim..][..dim];
+                sae.begin_sum(out);
+                sae.add_features(isa, out, index, value, &mut coefs, decoder);
+                isa.residual(x, out);
+                loss.gate = f64::from(isa.dot(out, out));
+            }
+            if l1 > 0.0 {
+                let (index, value) = if gated { gate.row(b) } else { (index, value) };
+                let length = |h: u32| norms.get(h as usize).map_or(1.0, |&n| f64::from(n));
+                loss.l1 = index.iter().zip(value).map(|(&h, &a)| f64::from(a) * length(h)).sum();
+            }
+        });
+        let mean = |of: fn(&RowLoss) -> f64, all: &[RowLoss]| all.iter().map(of).sum::<f64>() / rows as f64;
+        let mut losses = Losses {
+            recon: mean(|l| l.recon, &self.row_loss) / prefixes as f64,
+            gate: mean(|l| l.gate, &self.row_loss),
+            l1: l1 * mean(|l| l.l1, &self.row_loss),
+            ..Losses::default()
+        };
+        if self.segments.aux {
+            losses.auxk = self.decode_dead(step);
+        }
+        if let Some((lambda, term)) = step.perceptual {
+            losses.perceptual = self.perceive(step, lambda, term);
+        }
+        self.regroup(step);
+        let Penalties { l0, kl: beta, .. } = self.options.penalties;
+        self.d_l0 = 0.0;
+        if l0 > 0.0 {
+            let off = self.latents.active() as f64 / (rows * k) as f64 - 1.0;
+            losses.l0 = l0 * off * off;
+            self.d_l0 = (2.0 * l0 * off / (rows * k) as f64) as f32;
+        }
+        self.d_kl.clear();
+        if beta > 0.0 {
+            let (by_latent, target) = (&self.by_latent, k as f64 / config.latents as f64);
+            let mut each: Vec<(f64, f64)> = Vec::with_capacity(config.latents);
+            let of = |h: usize| {
+                let sum: f64 = by_latent.latent(h).1.iter().map(|&a| f64::from(a)).sum();
+                kl(target, sum / rows as f64)
+            };
+            (0..config.latents).into_par_iter().map(of).collect_into_vec(&mut each);
+            losses.kl = beta * each.iter().map(|e| e.0).sum::<f64>();
+            self.d_kl.extend(each.iter().map(|e| (beta * e.1 / rows as f64) as f32));
+        }
+        losses
+    }
+
+    /// Adds a perceptual term to the residuals of all prefixes: every latent serves the whole reconstruction.
+    fn perceive(&mut self, step: &Step, lambda: f64, term: &RowTerm) -> f64 {
+        let (rows, dim, isa) = (step.target.rows(), step.target.cols(), self.isa);
+        let weight = lambda * spread(step.target, 0, 1, &mut self.column_sums) / rows as f64;
+        let (prefixes, segments) = (self.segments.prefixes, self.segments.count());
+        let scratch = &self.scratch;
+        let residual = &mut self.residual.data_mut()[..segments * rows * dim];
+        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let Scratch { enc: recon, dec: gradient, .. } = &mut *own;
+            recon.resize(dim, 0.0);
+            gradient.resize(dim, 0.0);
+            let x = step.target.row(b);
+            recon.copy_from_slice(x);
+            isa.add_scaled(recon, -(prefixes as f32), &all[(prefixes - 1) * dim..][..dim]);
+            loss.perceptual = term(x, recon, gradient);
+            // -2/B times what is added is λ V/B times the gradient.
+            for out in all[..prefixes * dim].chunks_exact_mut(dim) {
+                isa.add_scaled(out, (-0.5 * weight) as f32, gradient);
+            }
+        });
+        weight * self.row_loss.iter().map(|l| l.perceptual).sum::<f64>() / rows as f64
+    }
+
+    /// Entries by latent, with the row of `residual` that each learns from.
+    fn regroup(&mut self, step: &Step) {
+        let latents = self.sae.config().latents;
+        self.segment_of.clear();
+        if !step.prefixes.is_empty() {
+            let of = |h: usize| step.prefixes.partition_point(|&m| m <= h) as u32;
+            self.segment_of.extend((0..latents).map(of));
+        }
+        let Segments { prefixes, gated, aux } = self.segments;
+        let mut parts = [(0, &self.latents), (0, &self.latents), (0, &self.latents)];
+        let mut n = 1;
+        for (_, latents) in [(gated, &self.gate), (aux, &self.aux)].iter().filter(|p| p.0) {
+            parts[n] = ((prefixes + n - 1) as u32, *latents);
+            n += 1;
+        }
+        self.by_latent.group(latents, self.segments.count() as u32, &parts[..n], &self.segment_of);
+    }
+
+    /// AuxK: the dead latents explain the residual; leaves `(e - ê)·B·coef V/‖e - mean e‖²` in the last segment, so
+    /// that one scale serves all. Returns the loss, 0 where there is nothing dead or it is not finite.
+    fn decode_dead(&mut self, step: &Step) -> f64 {
+        let (x, rows, dim, isa) = (step.x, step.x.rows(), step.x.cols(), self.isa);
+        let AuxK { coef, k_aux, dead_after } = self.options.auxk;
+        self.dead.clear();
+        self.dead.extend((0..self.state.silent.len() as u32).filter(|&h| self.state.silent[h as usize] >= dead_after));
+        let k = k_aux.min(self.dead.len());
+        if k == 0 {
+            self.aux.resize(rows, 0);
+            return 0.0;
+        }
+        let Segments { prefixes, .. } = self.segments;
+        let segments = self.segments.count();
+        let parts = prefixes as f32;
+        // Where prefixes share the loss, the last of them has its share of the residual.
+        let e_spread = f64::from(parts * parts)
+            * spread(self.residual.top(segments * rows), prefixes - 1, segments, &mut self.column_sums);
+        let v = spread(step.target, 0, 1, &mut self.column_sums) / rows as f64;
+        let weight = coef * v / e_spread;
+        if !weight.is_finite() {
+            self.aux.resize(rows, 0);
+            return 0.0;
+        }
+        self.sae.pre_acts_of(isa, x, &self.dead, &mut self.work, &mut self.dead_acts);
+        let (dead, dead_acts, candidates, scratch) =
+            (&self.dead, &self.dead_acts, &self.work.candidates, &self.scratch);
+        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+            let n = activation::top_k(isa, k, || dead_acts.row(b), own, index, value);
+            index[..n].iter_mut().for_each(|i| *i = dead[*i as usize]);
+            n
+        };
+        activation::select(k, false, rows, candidates, &mut self.aux, find);
+        let (sae, aux) = (&self.sae, &self.aux);
+        let decoder = sae.decoder_rows().data();
+        let residual = &mut self.residual.data_mut()[..segments * rows * dim];
+        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let (index, value) = aux.row(b);
+            let (before, out) = all.split_at_mut((segments - 1) * dim);
+            out.fill(0.0);
+            sae.add_features(isa, out, index, value, &mut own.coef, decoder);
+            if prefixes > 1 {
+                isa.scale(out, 1.0 / parts);
+            }
+            isa.residual(&before[(prefixes - 1) * dim..][..dim], out);
+            if prefixes > 1 {
+                isa.scale(out, parts);
+            }
+            loss.auxk = f64::from(isa.dot(out, out));
+            // d loss/d ê = -2·weight·(e - ê); the main rows carry -2/B, so this segment is scaled by weight·B.
+            isa.scale(out, (weight * rows as f64) as f32);
+        });
+        weight * self.row_loss.iter().map(|l| l.auxk).sum::<f64>()
+    }
+}
