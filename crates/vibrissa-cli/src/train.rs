@@ -18,12 +18,10 @@ use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split};
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::kernels::Isa;
-use vibrissa::loss::Loss;
 use vibrissa::metrics;
 use vibrissa::record::EvalRecord;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
-use vibrissa::train::matryoshka::Matryoshka;
 use vibrissa::train::run::{Begin, Folder, Keep, Outcome, RunRows, probe, train};
 use vibrissa::train::{DataFacts, TrainOptions, check_width};
 use vibrissa::{Error, Result};
@@ -86,12 +84,13 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let split = options.split.divide(&data)?;
     let group = options.split.group.as_deref();
     let early_stop = wishes.early_stop.is_some_and(|p| p > 0);
-    let mut rows = run_rows(&data, &split, early_stop, calibrated(&wishes), group)?;
+    let share = |early_stop| held(wishes.activation(), early_stop, split.train.len());
+    let mut rows = RunRows::of(&data, &split, share(early_stop), group)?;
     let mut facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
     let resolved = resolve(&wishes, &facts);
     if resolved.early_stop.is_some() && wishes.early_stop.is_none() {
         data.set_scale(1.0);
-        rows = run_rows(&data, &split, true, false, group)?;
+        rows = RunRows::of(&data, &split, share(true), group)?;
         facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
     }
     resolved.check()?;
@@ -291,30 +290,14 @@ fn write_record(folder: &Folder, name: &str, record: &EvalRecord) -> Result<()> 
     write_atomically(&folder.0.join(name), |out| writeln!(out, "{json}"))
 }
 
-/// Whether a threshold is calibrated when training has ended.
-fn calibrated(wishes: &Wishes) -> bool {
-    match wishes.activation {
-        Some(activation) => activation == Activation::BatchTopK,
-        None => wishes.matryoshka.as_ref().is_some_and(|m| *m != Matryoshka::Off),
-    }
-}
-
 /// Rows that a threshold is calibrated on, at most; with fewer than so many in ten parts, training rows serve.
 const CALIBRATED: usize = 2048;
 const FEW: usize = 1000;
 
-fn run_rows(data: &Dataset, split: &Split, early_stop: bool, calibrated: bool, group: Option<&str>) -> Result<RunRows> {
-    let n = split.train.len();
-    let (train, validation) = match (early_stop, calibrated && n >= FEW) {
-        (true, _) => split::validation(data, split, 0.1, group)?,
-        (false, true) => split::validation(data, split, (CALIBRATED as f64 / n as f64).min(0.1), group)?,
-        (false, false) => (split.train.clone(), Vec::new()),
-    };
-    Ok(RunRows {
-        train: data.with_variants(&train),
-        test: data.without_variants(&split.test),
-        validation: data.without_variants(&validation),
-    })
+/// The share of `n` training rows that early stopping, or a threshold of this activation, needs.
+fn held(activation: Activation, early_stop: bool, n: usize) -> Option<f64> {
+    let calibrated = activation == Activation::BatchTopK && n >= FEW;
+    if early_stop { Some(0.1) } else { calibrated.then(|| (CALIBRATED as f64 / n as f64).min(0.1)) }
 }
 
 /// Trains on each fold and pools the held-out figures; `None` when interrupted.
@@ -332,10 +315,9 @@ fn train_folds(
     for (f, split) in folds.iter().enumerate() {
         let mut own = data.clone();
         own.set_scale(1.0);
-        let calibrated = options.activation == Activation::BatchTopK;
-        let rows = run_rows(&own, split, options.early_stop.is_some(), calibrated, group)?;
-        let may_scale = options.activation != Activation::Sigmoid && options.loss == Loss::SquaredError;
-        let facts = DataFacts::gather(&mut own, &rows.train, may_scale);
+        let share = held(options.activation, options.early_stop.is_some(), split.train.len());
+        let rows = RunRows::of(&own, split, share, group)?;
+        let facts = DataFacts::gather(&mut own, &rows.train, options.may_scale());
         let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
         let sub = Folder(folder.0.join(format!("folds/{f}")));
         sub.create()?;

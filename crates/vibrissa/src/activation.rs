@@ -53,6 +53,11 @@ impl Activation {
     pub fn keeps_k(self) -> bool {
         matches!(self, Activation::TopK | Activation::BatchTopK)
     }
+
+    /// Whether L1 alone makes latents sparse.
+    pub fn by_l1(self) -> bool {
+        matches!(self, Activation::Relu | Activation::Gated)
+    }
 }
 
 /// Scratch of [`top_k`], one a thread.

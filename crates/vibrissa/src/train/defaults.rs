@@ -2,6 +2,7 @@
 //! measurements).
 
 use super::matryoshka::Matryoshka;
+use super::options::may_scale;
 use super::{DataFacts, TrainOptions};
 use crate::activation::Activation;
 use crate::loss::Loss;
@@ -52,9 +53,15 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Whether rows may be scaled while training: a model with a sigmoid is not homogeneous.
+    /// The activation: topk, with prefixes batchtopk.
+    pub fn activation(&self) -> Activation {
+        let nested = self.matryoshka.as_ref().is_some_and(|m| *m != Matryoshka::Off);
+        self.activation.unwrap_or(if nested { Activation::BatchTopK } else { Activation::TopK })
+    }
+
+    /// See [`may_scale`].
     pub fn may_scale(&self) -> bool {
-        self.activation != Some(Activation::Sigmoid) && self.loss.is_none_or(|l| l == Loss::SquaredError)
+        may_scale(self.activation(), self.loss.unwrap_or_default())
     }
 }
 
@@ -120,10 +127,8 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let share = rows / (8.0 * (latents as f64 / 2.0).min(dim));
     let few = share < 1.0;
     let reach = if few { 0.028 * share } else { 0.11 };
-    let matryoshka = wishes.matryoshka.clone().unwrap_or_default();
-    let nested = matryoshka != Matryoshka::Off;
-    let activation = wishes.activation.unwrap_or(if nested { Activation::BatchTopK } else { Activation::TopK });
-    let steered = matches!(activation, Activation::Relu | Activation::Gated) && wishes.l1.is_none();
+    let activation = wishes.activation();
+    let steered = activation.by_l1() && wishes.l1.is_none();
     let k_start = wishes.k_start.or(steered.then(|| (8 * k).min(latents)));
     let (sigmoid, jump) = (activation == Activation::Sigmoid, activation == Activation::JumpRelu);
     let tied = wishes.tied.unwrap_or(false);
@@ -142,7 +147,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         } else {
             0.0
         }),
-        matryoshka,
+        matryoshka: wishes.matryoshka.clone().unwrap_or_default(),
         k_start,
         k_anneal: match k_start {
             Some(_) => wishes.k_anneal.unwrap_or(steps / 5),

@@ -93,12 +93,7 @@ impl Pool {
             rare_latents: s.rare_latents.filter(|_| with_latents),
             latents: s.latents.filter(|_| with_latents),
             constant_rows: Some(s.constant_rows),
-            density: s.density.as_ref().filter(|_| with_latents).map(|d| Density {
-                log10_from: d.log10_from,
-                per_decade: d.per_decade,
-                counts: d.counts.clone(),
-                never: d.never,
-            }),
+            density: s.density.clone().filter(|_| with_latents).map(density),
         }
     }
 
@@ -185,4 +180,9 @@ pub fn evaluate(
         tick(done * size + n, rows.len());
     }
     pool
+}
+
+/// A histogram as records have it.
+pub fn density(d: crate::metrics::Density) -> Density {
+    Density { log10_from: d.log10_from, per_decade: d.per_decade, counts: d.counts, never: d.never }
 }

@@ -3,16 +3,16 @@
 //! `config.toml` as resolved · `metrics.jsonl` one line an interval · `checkpoints/last.safetensors` rolling, full ·
 //! `checkpoints/step-N.safetensors` weights only · `model.safetensors` when training has ended · `eval.json`.
 
-use super::evaluate::evaluate;
+use super::evaluate::{density, evaluate};
 use super::{DataFacts, StepReport, TrainOptions, Trainer};
 use crate::data::Dataset;
+use crate::data::split::{self, Split};
 use crate::error::{Error, Result};
 use crate::format::{self, write_atomically};
 use crate::loss::Losses;
 use crate::metrics::{self, mean};
 use crate::model::Sae;
-use crate::model::step::Activity;
-use crate::record::{Density, MetricsLine, Number, Ordered, SaeLine};
+use crate::record::{MetricsLine, Number, Ordered, SaeLine};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,24 @@ pub struct RunRows {
     pub test: Vec<usize>,
     /// For early stopping and thresholds, from the training side.
     pub validation: Vec<usize>,
+}
+
+impl RunRows {
+    /// The rows of a split; `held` is the share of the training side that becomes validation rows.
+    ///
+    /// # Errors
+    /// A bad pattern.
+    pub fn of(data: &Dataset, split: &Split, held: Option<f64>, group: Option<&str>) -> Result<RunRows> {
+        let (train, validation) = match held {
+            Some(share) => split::validation(data, split, share, group)?,
+            None => (split.train.clone(), Vec::new()),
+        };
+        Ok(RunRows {
+            train: data.with_variants(&train),
+            test: data.without_variants(&split.test),
+            validation: data.without_variants(&validation),
+        })
+    }
 }
 
 /// Where a run begins.
@@ -395,13 +413,6 @@ pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) 
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
 }
 
-/// Latents by the share of rows in which they were active.
-fn density(activity: &Activity) -> Density {
-    let counts: Vec<u64> = activity.counts.iter().map(|&c| u64::from(c)).collect();
-    let d = metrics::Density::new(&counts, activity.rows);
-    Density { log10_from: d.log10_from, per_decade: d.per_decade, counts: d.counts, never: d.never }
-}
-
 /// Pearson and fvu of each SAE on these rows, as the weights stand.
 fn held_out(trainer: &Trainer, data: &Dataset, probe: &[usize]) -> Vec<(Option<f64>, Option<f64>)> {
     if probe.is_empty() {
@@ -454,7 +465,10 @@ impl Interval {
                 l0: seen.then(|| activity.l0()),
                 l0_target: Some(options.k as f64),
                 mean_activation: seen.then(|| activity.mean()),
-                density: seen.then(|| density(&activity)),
+                density: seen.then(|| {
+                    let counts: Vec<u64> = activity.counts.iter().map(|&c| u64::from(c)).collect();
+                    density(metrics::Density::new(&counts, activity.rows))
+                }),
                 dead_latents: Some(dead as u64),
                 reborn: options.reinforce.then(|| self.reborn.get(s).map_or(0, |&n| n as u64)),
             }
