@@ -4,8 +4,8 @@ use crate::show;
 use std::cmp::Reverse;
 use std::path::Path;
 use vibrissa::Result;
+use vibrissa::analysis::images::rebuild;
 use vibrissa::data::Dataset;
-use vibrissa::data::patches::through;
 use vibrissa::data::rows::ImageShape;
 use vibrissa::data::split::spread;
 use vibrissa::format::write_atomically;
@@ -15,7 +15,6 @@ use vibrissa::metrics::row_metrics;
 use vibrissa::model::{Sae, Work};
 use vibrissa::plot::tiles::tiles;
 use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
-use vibrissa::record::sweep::{CellRecord, ConfigurationRecord, Ended};
 use vibrissa::report::words::capital;
 use vibrissa::train::run::RunRows;
 
@@ -44,19 +43,6 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> M
     data.fill(rows, 0, x.view_mut());
     let _ = sae.encode(Isa::current(), x.view(), &mut Work::default(), latents);
     x
-}
-
-/// Whole pictures (without patches rows), and what the model makes of them.
-fn rebuild(sae: &Sae, data: &Dataset, pictures: &[usize]) -> (Mat, Mat) {
-    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
-    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
-    let mut recon = x.clone();
-    data.fill_pictures(pictures, 0, x.view_mut());
-    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
-        let _ = sae.encode(isa, x, &mut work, &mut latents);
-        sae.decode(isa, &latents, &work, recon);
-    });
-    (x, recon)
 }
 
 fn shape(shape: Option<ImageShape>) -> Option<vibrissa::plot::Shape> {
@@ -172,11 +158,6 @@ pub const ORIGINALS: &str = "originals.png";
 const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
 /// Rows on a strip, likewise.
 const STRIPS: [usize; 2] = [12, 4];
-
-/// Whether a cell is the one whose pictures stand for its configuration: the first that finished.
-pub fn stands_for(cell: &CellRecord, c: &ConfigurationRecord) -> bool {
-    cell.configuration == c.name && cell.ended == Ended::Finished
-}
 
 /// Writes what a cell is compared by with others: pictures without words, where rows are pictures.
 pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {

@@ -147,7 +147,7 @@ fn write_sweep(folder: &Path, out: &Path, language: Language) -> Result<usize> {
     let strips: Vec<Pictures> = of_sweep::side_by_side(&sweep)
         .iter()
         .filter_map(|c| {
-            let cell = sweep.cells.iter().find(|cell| pictures::stands_for(cell, c))?;
+            let cell = sweep.cell_of(c)?;
             let own = folder.join("cells").join(&cell.name);
             let read = |name: &str| std::fs::read(own.join(name)).ok();
             Some(Pictures { configuration: c.name.clone(), strip: read(pictures::STRIP)?, wall: read(pictures::WALL)? })

@@ -1,6 +1,7 @@
 //! `vibrissa sweep`: a grid of configurations, trained together, and what they say together.
 
 use crate::data::open;
+use crate::table::quoted;
 use crate::train::{FileOptions, ModelArgs, about, interrupt, picture_settings};
 use crate::{memory, pictures, show};
 use clap::Args;
@@ -11,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use vibrissa::data::split;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::record::sweep::{Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, Scores};
@@ -159,13 +159,8 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let mut data = open(&args.data, &load)?;
     let split = options.split.divide(&data)?;
     let group = options.split.group.as_deref();
-    let fraction = (JUDGES as f64 / split.train.len().max(1) as f64).min(0.1);
-    let (train, validation) = split::validation(&data, &split, fraction, group)?;
-    let rows = RunRows {
-        train: data.with_variants(&train),
-        test: data.without_variants(&split.test),
-        validation: data.without_variants(&validation),
-    };
+    let share = (JUDGES as f64 / split.train.len().max(1) as f64).min(0.1);
+    let rows = RunRows::of(&data, &split, Some(share), group)?;
     let wishes: Vec<_> = cells.iter().map(|c| c.1.wishes(None)).collect::<Result<_>>()?;
     let may_scale = wishes.iter().all(|w| w.may_scale());
     let facts = DataFacts::gather(&mut data, &rows.train, may_scale);
@@ -249,8 +244,8 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         tool_version: env!("CARGO_PKG_VERSION").into(),
     };
     // What is shown side by side: a cell of each configuration of the front, and of the best.
-    for c in record.configurations.iter().filter(|c| c.front || record.best.as_ref() == Some(&c.name)) {
-        let Some(cell) = record.cells.iter().find(|cell| pictures::stands_for(cell, c)) else { continue };
+    for c in record.configurations.iter().filter(|c| c.front || record.best_and_knee(c).0) {
+        let Some(cell) = record.cell_of(c) else { continue };
         let own = folder.0.join("cells").join(&cell.name);
         let there = |name: &str| own.join(name).exists();
         let (large, small) = (there("features.png") && there("reconstructions.png"), there(pictures::STRIP));
@@ -318,16 +313,11 @@ fn csv(record: &SweepRecord) -> String {
     let mut out = String::from("name,configuration");
     record.keys.iter().for_each(|key| out += &format!(",{key}"));
     out += ",activation_of,latents_of,k_of,ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents\n";
-    let text = |v: &str| if v.contains([',', '"']) { format!("\"{}\"", v.replace('"', "\"\"")) } else { v.to_owned() };
     let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
     for c in &record.cells {
-        let ended = match c.ended {
-            Ended::Finished => "finished",
-            Ended::Stopped => "stopped",
-            Ended::Failed => "failed",
-        };
-        let _ = write!(out, "{},{}", text(&c.name), text(&c.configuration));
-        record.keys.iter().for_each(|key| out += &format!(",{}", text(c.values.get(key).map_or("", |v| v))));
+        let ended = c.ended.name();
+        let _ = write!(out, "{},{}", quoted(&c.name), quoted(&c.configuration));
+        record.keys.iter().for_each(|key| out += &format!(",{}", quoted(c.values.get(key).map_or("", |v| v))));
         let _ = write!(out, ",{},{},{},{ended},{},{}", c.activation, c.latents, c.k, c.step, c.steps);
         let none = Scores::default();
         let s = c.scores.as_ref().unwrap_or(&none);
@@ -365,12 +355,11 @@ fn report(record: &SweepRecord) -> String {
     head.extend(["Pearson", "unused", "fvu to choose by"]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for c in &record.configurations {
-        let named = |of: &Option<String>| of.as_ref() == Some(&c.name);
-        let mark = match (named(&record.best), named(&record.knee), c.front) {
-            (true, true, _) => "best, knee",
-            (true, ..) => "best",
-            (_, true, _) => "knee",
-            (.., true) => "front",
+        let mark = match record.best_and_knee(c) {
+            (true, true) => "best, knee",
+            (true, false) => "best",
+            (false, true) => "knee",
+            _ if c.front => "front",
             _ => "",
         };
         let mut row = vec![

@@ -118,7 +118,7 @@ fn each_curve(
     data: &Dataset,
     rows: &[usize],
     reach: usize,
-    mut see: impl FnMut(MatRef, &[Curve]),
+    mut see: impl FnMut(MatRef, Vec<Curve>, &Work),
     tick: &mut dyn FnMut(usize, usize),
 ) {
     let (isa, size) = (Isa::current(), data.batch_rows(rows.len()));
@@ -139,12 +139,12 @@ fn each_curve(
             Curve::of(sae, isa, x.row(b), index, value, &norms)
         };
         let curves: Vec<Curve> = (0..n).into_par_iter().map(of).collect();
-        see(x.top(n), &curves);
+        see(x.top(n), curves, &work);
         tick(done * size + n, rows.len());
     }
 }
 
-/// Compares the three rules at the same mean number of latents. `judged` are training rows, `rows` those to look at.
+/// Compares the four rules at the same mean number of latents. `judged` are training rows, `rows` those to look at.
 ///
 /// # Panics
 /// For a model with a sigmoid anywhere: its sums are no reconstruction, or its latents all active.
@@ -160,7 +160,7 @@ pub fn adaptive(
     let reach = (REACH * budget).min(sae.config().latents);
     let judged = data.spread_rows(judged, JUDGED);
     let mut curves: Vec<Curve> = Vec::with_capacity(judged.len());
-    each_curve(sae, data, &judged, reach, |_, c| curves.extend(c.iter().map(Curve::brief)), &mut |_, _| ());
+    each_curve(sae, data, &judged, reach, |_, c, _| curves.extend(c), &mut |_, _| ());
     let over = |count: &dyn Fn(&Curve) -> usize| {
         curves.iter().map(|c| count(c) as f64).sum::<f64>() / curves.len().max(1) as f64
     };
@@ -175,9 +175,8 @@ pub fn adaptive(
     let mut counts: [Vec<f64>; 4] = Default::default();
     let mut figures: [Evaluation; 4] = std::array::from_fn(|_| Evaluation::new(data.dim(), 0, None, 0));
     let mut hard: Vec<f64> = Vec::new();
-    let (isa, decoder) = (Isa::current(), sae.decoder_rows().data());
-    let mut recon = Mat::default();
-    let mut look = |x: MatRef, curves: &[Curve]| {
+    let (mut recon, mut latents) = (Mat::default(), Latents::default());
+    let mut look = |x: MatRef, curves: Vec<Curve>, work: &Work| {
         if recon.rows() < x.rows() {
             recon = Mat::zeros(x.rows(), x.cols());
         }
@@ -192,17 +191,18 @@ pub fn adaptive(
                     _ => c.gains(lambda),
                 })
                 .collect();
-            let dim = x.cols();
-            recon.data_mut()[..x.rows() * dim].par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-                match sae.b_dec() {
-                    Some(b_dec) => out.copy_from_slice(b_dec),
-                    None => out.fill(0.0),
+            latents.resize(x.rows(), reach);
+            let (len, index, value, _) = latents.parts_mut();
+            for (b, (curve, &n)) in curves.iter().zip(&own).enumerate() {
+                let mut kept: Vec<(u32, f32)> = curve.index.iter().copied().zip(curve.value.iter().copied()).collect();
+                kept.truncate(n);
+                kept.sort_unstable_by_key(|e| e.0);
+                len[b] = n as u32;
+                for (j, (h, v)) in kept.into_iter().enumerate() {
+                    (index[b * reach + j], value[b * reach + j]) = (h, v);
                 }
-                let (c, n) = (&curves[b], own[b]);
-                let coefs: Vec<f32> =
-                    c.value[..n].iter().zip(&c.index).map(|(&v, &h)| v * sae.decoder_scale(h as usize)).collect();
-                isa.add_rows(out, &coefs, &c.index[..n], decoder);
-            });
+            }
+            sae.decode(Isa::current(), &latents, work, recon.top_mut(x.rows()));
             figures.add(x, recon.top(x.rows()), &[]);
             counts.extend(own.iter().map(|&n| n as f64));
         }
@@ -238,13 +238,6 @@ pub fn adaptive(
         }
     });
     AdaptiveRecord { budget: budget as u64, reach: reach as u64, rules: rules.collect(), complexity: by_part(&hard) }
-}
-
-impl Curve {
-    /// What a threshold is found by.
-    fn brief(&self) -> Curve {
-        Curve { size: self.size.clone(), error: self.error.clone(), index: self.index.clone(), value: Vec::new() }
-    }
 }
 
 #[cfg(test)]

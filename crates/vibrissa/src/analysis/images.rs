@@ -9,7 +9,7 @@
 use super::stream::RowQuality;
 use super::sums::LatentSums;
 use crate::data::Dataset;
-use crate::data::patches::Patches;
+use crate::data::patches::{Patches, through};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::row_metrics;
@@ -115,6 +115,20 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], work: &mut Work, latents: &
     let _ = sae.encode(Isa::current(), x.view(), work, latents);
 }
 
+/// Whole pictures by their numbers (of rows that are no patches rows), and what the model makes of them.
+pub fn rebuild(sae: &Sae, data: &Dataset, pictures: &[usize]) -> (Mat, Mat) {
+    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
+    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
+    let mut recon = x.clone();
+    data.fill_pictures(pictures, 0, x.view_mut());
+    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+        // A row that overflows has the latents that were found.
+        let _ = sae.encode(isa, x, &mut work, &mut latents);
+        sae.decode(isa, &latents, &work, recon);
+    });
+    (x, recon)
+}
+
 /// Latents of the pictures of these rows, one row a picture; of rows that are no patches those of the rows.
 pub fn latents_of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Latents {
     let (mut work, mut latents) = (Work::default(), Latents::default());
@@ -183,7 +197,7 @@ pub(super) fn maps(sae: &Sae, data: &Dataset, wanted: &[(u32, usize)], full: &[f
 mod tests {
     use super::super::stream::gather;
     use super::*;
-    use crate::data::patches::{PatchSize, through};
+    use crate::data::patches::PatchSize;
     use crate::data::synthetic::Synthetic;
     use crate::model::Config;
     use crate::model::init::{Init, Sample, init};

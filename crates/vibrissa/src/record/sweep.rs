@@ -21,6 +21,17 @@ pub enum Ended {
     Failed,
 }
 
+impl Ended {
+    /// The name that files have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ended::Finished => "finished",
+            Ended::Stopped => "stopped",
+            Ended::Failed => "failed",
+        }
+    }
+}
+
 /// One cell of the grid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -188,4 +199,22 @@ pub struct SweepRecord {
     pub seconds: Option<f64>,
     /// Version that wrote it.
     pub tool_version: String,
+}
+
+impl SweepRecord {
+    /// Whether a configuration is the best one, and whether it is the knee.
+    pub fn best_and_knee(&self, c: &ConfigurationRecord) -> (bool, bool) {
+        let is = |name: &Option<String>| name.as_ref() == Some(&c.name);
+        (is(&self.best), is(&self.knee))
+    }
+
+    /// Whether a configuration is the best one or the knee.
+    pub fn is_named(&self, c: &ConfigurationRecord) -> bool {
+        self.best_and_knee(c) != (false, false)
+    }
+
+    /// The cell whose pictures stand for a configuration: the first that finished.
+    pub fn cell_of(&self, c: &ConfigurationRecord) -> Option<&CellRecord> {
+        self.cells.iter().find(|cell| cell.configuration == c.name && cell.ended == Ended::Finished)
+    }
 }

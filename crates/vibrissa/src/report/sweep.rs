@@ -50,8 +50,7 @@ const BESIDE: usize = 8;
 pub fn side_by_side(sweep: &SweepRecord) -> Vec<&ConfigurationRecord> {
     const APART: f64 = 1.15;
     let place = |c: &ConfigurationRecord| c.l0.get().filter(|l| *l > 0.0).map_or(f64::NEG_INFINITY, f64::ln);
-    let named = |c: &&ConfigurationRecord| [&sweep.best, &sweep.knee].iter().any(|n| n.as_ref() == Some(&c.name));
-    let mut out: Vec<&ConfigurationRecord> = sweep.configurations.iter().filter(named).collect();
+    let mut out: Vec<&ConfigurationRecord> = sweep.configurations.iter().filter(|c| sweep.is_named(c)).collect();
     let front: Vec<&ConfigurationRecord> =
         sweep.configurations.iter().filter(|c| c.front && c.l0.get().is_some()).collect();
     // The ends of the front, then always the one that is furthest from all chosen.
@@ -98,12 +97,11 @@ impl SweepReport<'_> {
 
     /// `best`, `knee`, or both; else that it is on the front.
     fn mark(&self, c: &ConfigurationRecord, words: &Words) -> String {
-        let is = |name: &Option<String>| name.as_ref() == Some(&c.name);
-        match (is(&self.sweep.best), is(&self.sweep.knee), c.front) {
-            (true, true, _) => words.get("sw_best_knee"),
-            (true, ..) => words.get("sw_best_word"),
-            (_, true, _) => words.get("sw_knee_word"),
-            (.., true) => words.get("sw_front_word"),
+        match self.sweep.best_and_knee(c) {
+            (true, true) => words.get("sw_best_knee"),
+            (true, false) => words.get("sw_best_word"),
+            (false, true) => words.get("sw_knee_word"),
+            _ if c.front => words.get("sw_front_word"),
             _ => String::new(),
         }
     }

@@ -1,16 +1,14 @@
 //! What a report shows of single rows and features: examples, reconstructions, a sample of latents, pictures. Looks at
 //! rows again, only at those that it cites.
 
-use super::super::images::{latents_of, maps};
+use super::super::images::{latents_of, maps, rebuild};
 use super::super::separate::separation;
 use super::super::stream::{Gathered, RowQuality, SaeSums};
 use super::super::sums::{EXAMPLES, Example, LatentSums, Smallest};
 use super::{Measures, Options};
 use crate::data::Dataset;
-use crate::data::patches::through;
-use crate::kernels::Isa;
-use crate::matrix::{Latents, Mat};
-use crate::model::{Sae, Work};
+use crate::matrix::Mat;
+use crate::model::Sae;
 use crate::random::mix;
 use crate::record::analysis::{ReconstructionRecord, SaeAnalysis};
 use crate::record::columns::Columns;
@@ -143,21 +141,6 @@ pub(super) fn sample_columns(
     }
 }
 
-/// Whole pictures (without patches rows) and their reconstructions.
-fn rebuild(sae: &Sae, data: &Dataset, rows: &[usize]) -> (Mat, Mat) {
-    let pictures = data.pictures(rows);
-    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
-    let mut recon = x.clone();
-    data.fill_pictures(&pictures, 0, x.view_mut());
-    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
-    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
-        // Rows that overflow were refused by the pass.
-        let _ = sae.encode(isa, x, &mut work, &mut latents);
-        sae.decode(isa, &latents, &work, recon);
-    });
-    (x, recon)
-}
-
 pub(super) fn reconstruction_columns(
     columns: &mut Columns,
     saes: &[&Sae],
@@ -168,7 +151,7 @@ pub(super) fn reconstruction_columns(
     let shape = data.picture_shape().map(|s| [s.channels, s.height, s.width]);
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let rows: Vec<usize> = record.reconstructions.iter().map(|r| cited.rows[r.cited as usize] as usize).collect();
-        let ((x, recon), latents) = (rebuild(sae, data, &rows), latents_of(sae, data, &rows));
+        let ((x, recon), latents) = (rebuild(sae, data, &data.pictures(&rows)), latents_of(sae, data, &rows));
         for (b, r) in record.reconstructions.iter_mut().enumerate() {
             let (index, value) = latents.row(b);
             let mut active: Vec<(u64, f64)> =

@@ -164,7 +164,7 @@ impl Drawer<'_> {
             let several = all.iter().filter(|c| c.front).count() > 1;
             for (c, point) in all.iter().zip(&mut s.points) {
                 point.ringed = c.front && several;
-                if [&sweep.best, &sweep.knee].iter().any(|n| n.as_ref() == Some(&c.name)) {
+                if sweep.is_named(c) {
                     point.name = self.report.mark(c, self.words);
                 }
                 // A whisker longer than the values are apart would be all that one sees.

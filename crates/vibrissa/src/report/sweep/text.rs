@@ -211,8 +211,7 @@ pub fn caveats(report: &SweepReport, words: &Words) -> Vec<String> {
 /// The name of a configuration, and its figures.
 pub fn caption(report: &SweepReport, c: &ConfigurationRecord, words: &Words) -> [String; 2] {
     let mark = report.mark(c, words);
-    let named = [&report.sweep.best, &report.sweep.knee].iter().any(|n| n.as_ref() == Some(&c.name));
-    let mark = if named { format!(" · {mark}") } else { String::new() };
+    let mark = if report.sweep.is_named(c) { format!(" · {mark}") } else { String::new() };
     [c.name.clone(), format!("L0 {} · fvu {}{mark}", fixed(c.l0, 1), fixed(c.fvu, 4))]
 }
 
