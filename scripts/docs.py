@@ -308,10 +308,10 @@ def truth():
             each = lambda key: [r[key] for r in runs]
             mean = lambda key: sum(each(key)) / len(runs)
             mcc = f"{text(mean('mcc'))} ({text(min(each('mcc')))} to {text(max(each('mcc')))})"
-            rows.append([name, mcc, text(mean("mmcs")), percent(mean("found")), *(text(mean(k)) for k in ("f1", "precision", "recall", "fvu")), text(mean("l0"), 2), f"{mean('dead_latents'):,.0f}", seconds(mean("wall_s"))])
+            rows.append([name, mcc, text(mean("mmcs")), percent(mean("found")), *(text(mean(k)) for k in ("f1", "precision", "recall", "fvu")), text(mean("l0"), 2), f"{mean('dead_latents'):,.0f}"])
         chance = sum(r["mcc_chance"] for runs in kinds.values() for r in runs) / sum(map(len, kinds.values()))
-        rows.append(["random directions", text(chance), *[""] * 9])
-        head = ["", "MCC (each seed's)", "mean best \\|cos\\|", "found", "F1", "precision", "recall", "fvu", "L0", "unused", "time"]
+        rows.append(["random directions", text(chance), *[""] * 8])
+        head = ["", "MCC (each seed's)", "mean best \\|cos\\|", "found", "F1", "precision", "recall", "fvu", "L0", "unused"]
         out.append(f"{title}:\n\n" + table(head, rows))
     seeds = len(next(iter(next(iter(f["settings"].values())).values())))
     options = "".join(f"- {name}: `{words}`\n" for name, words in f["options"].items() if words)
@@ -333,7 +333,7 @@ def frontier():
         at = {(c["activation"], c["k"]): c for c in own["cells"]}
         cell = lambda c: f"{text(c['fvu'])} ({text(c['l0'], 0)}; {c['dead_latents']})"
         rows = [[kind, *(cell(at[kind, k]) for k in levels)] for kind in kinds]
-        out.append(f"{titles[name]} (`{own['options']}`), {seconds(own['wall_s'])}; fvu (L0; unused latents) on held-out rows:\n\n" + table(["k asked for", *map(str, levels)], rows))
+        out.append(f"{titles[name]} (`{own['options']}`); fvu (L0; unused latents) on held-out rows:\n\n" + table(["k asked for", *map(str, levels)], rows))
     return "\n".join(out) + made("frontier")
 
 
