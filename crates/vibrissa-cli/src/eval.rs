@@ -37,7 +37,8 @@ pub struct EvalArgs {
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
     skip_bad: bool,
-    /// Also choose the number of features for each row by how hard it is, BUDGET in the mean, and compare with a fixed number
+    /// Also choose the number of features for each row by how hard it is, BUDGET in the mean, and compare with a fixed
+    /// number (written with =, such as --adaptive-k=12; without a number as many as the model has)
     #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     adaptive_k: Option<usize>,
     /// Print one JSON object
@@ -121,11 +122,16 @@ fn adapt(
     wish: usize,
 ) -> Result<Vec<AdaptiveRecord>> {
     let option = "--adaptive-k";
-    let own = &models[0].config.sae;
-    if !own.activation.keeps_k() || own.output != Output::Linear {
-        let found = if own.output == Output::Linear { own.activation.name() } else { "cross-entropy" };
-        let remedy = "leave it out: rows of this model have as many features as exceed a threshold";
-        return Err(Error::option(option, "a model with topk or batchtopk and a squared error", found, remedy));
+    for (run, model) in runs.iter().zip(models) {
+        let own = &model.config.sae;
+        let found = match (own.output, own.activation.keeps_k(), own.relu_after) {
+            (Output::Sigmoid, ..) => "cross-entropy",
+            (_, false, _) => own.activation.name(),
+            (.., false) => "raw selection, where values may be negative",
+            _ => continue,
+        };
+        let remedy = format!("leave {} out: its features cannot be added one by one, the largest first", run.display());
+        return Err(Error::option(option, "models with topk or batchtopk and a squared error", found, remedy));
     }
     let judged = data.without_variants(&Part::Train.originals(runs, spec, data)?);
     let bar = show::Bar::new("choosing the number of features");
@@ -149,13 +155,26 @@ fn adaptive_table(record: &EvalRecord) -> String {
     let mut out = String::new();
     for (s, a) in record.adaptive.iter().enumerate() {
         let which = if record.adaptive.len() > 1 { format!("SAE {s}: ") } else { String::new() };
+        let row = if record.patches_per_image.is_some() { "patch" } else { "row" };
         out += &format!(
-            "\n{which}features a row by how hard it is, {} in the mean (θ, τ, λ from training rows):\n",
+            "\n{which}features a {row} by how hard it is, {} in the mean (θ, τ, λ from training rows):\n",
             a.budget
         );
-        let head =
-            ["", "mean", "5 %", "median", "95 %", "fvu", "Pearson", "ρ with complexity", "simplest tenth", "hardest"];
+        let head = [
+            "",
+            "mean",
+            "5 %",
+            "median",
+            "95 %",
+            "",
+            "fvu",
+            "Pearson",
+            "ρ with complexity",
+            "simplest tenth",
+            "hardest",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows[0][5] = format!("at the most, {}", a.reach);
         let one = |n: Number| n.get().map_or("–".into(), |v| format!("{v:.1}"));
         for r in &a.rules {
             let name = match r.name.as_str() {
@@ -170,6 +189,7 @@ fn adaptive_table(record: &EvalRecord) -> String {
                 one(r.l0_quantiles[0]),
                 one(r.l0_quantiles[2]),
                 one(r.l0_quantiles[4]),
+                r.at_reach.get().map_or("–".into(), |v| format!("{:.0} %", 100.0 * v)),
                 show::figure(r.fvu.get()),
                 show::figure(r.pearson.get()),
                 r.with_complexity.get().map_or("–".into(), |v| format!("{v:.2}")),
@@ -178,6 +198,9 @@ fn adaptive_table(record: &EvalRecord) -> String {
             ]);
         }
         out += &show::table(&rows);
+    }
+    if !record.adaptive.is_empty() && record.patches_per_image.is_some() {
+        out += "fvu and Pearson here are of patches, before overlapping ones are averaged; one of a single grey counts as Pearson 0\n";
     }
     out
 }

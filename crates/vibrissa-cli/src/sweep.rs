@@ -2,7 +2,7 @@
 
 use crate::data::open;
 use crate::table::quoted;
-use crate::train::{FileOptions, ModelArgs, about, interrupt, picture_settings};
+use crate::train::{FileOptions, ModelArgs, about, check_unit, interrupt, picture_settings};
 use crate::{memory, pictures, show};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use vibrissa::data::Dataset;
 use vibrissa::format::{self, write_atomically};
+use vibrissa::loss::Loss;
 use vibrissa::record::sweep::{Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, Scores};
 use vibrissa::sweep::judge::{best, configurations, effects, knee};
@@ -54,9 +56,12 @@ const NOT_HERE: [(&str, &str); 8] = [
     ("early-stop", "halving stops what is hopeless"),
     ("augment-each-epoch", "all cells see the same rows"),
     ("no-shuffle", "all cells see the rows in one order"),
-    ("checkpoint-every", "cells are saved every half minute"),
+    ("checkpoint-every", "cells are saved every minute"),
     ("keep", "cells keep their last weights"),
 ];
+
+/// Seconds of the sessions so far, where the last one was broken off.
+const SECONDS: &str = "seconds.json";
 
 /// `key=a,b` as the key and its values.
 fn axis(text: &str) -> Result<(String, Vec<String>)> {
@@ -148,9 +153,13 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         ("--from", options.train.from.is_some()),
         ("--folds", options.split.folds.is_some()),
         ("--augment-each-epoch", options.train.augment_each_epoch == Some(true)),
+        ("--early-stop", options.train.early_stop.is_some_and(|p| p > 0)),
+        ("--checkpoint-every", options.train.checkpoint_every.is_some()),
+        ("--keep", options.train.keep.is_some()),
     ] {
         if given {
-            return Err(Error::option(option, "no such option in a sweep", "it", "leave it out: a cell is one SAE"));
+            let why = NOT_HERE.iter().find(|n| option[2..] == *n.0).map_or("a cell is one SAE", |n| n.1);
+            return Err(Error::option(option, "no such option in a sweep", "it", format!("leave it out: {why}")));
         }
     }
     let cells = cells(&grid, &options.train)?;
@@ -162,8 +171,21 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let share = (JUDGES as f64 / split.train.len().max(1) as f64).min(0.1);
     let rows = RunRows::of(&data, &split, Some(share), group)?;
     let wishes: Vec<_> = cells.iter().map(|c| c.1.wishes(None)).collect::<Result<_>>()?;
-    let may_scale = wishes.iter().all(|w| w.may_scale());
+    // A cell must be what it is alone: all cells see rows in one scale, or none is scaled.
+    let may_scale = wishes.iter().any(|w| w.may_scale());
     let facts = DataFacts::gather(&mut data, &rows.train, may_scale);
+    if facts.scale != 1.0 && !wishes.iter().all(|w| w.may_scale()) {
+        let remedy = "sweep sigmoid and cross-entropy by themselves, or bring the data near a spread of 1";
+        let found = "some that may not beside others that are, since these rows are far from a spread of 1";
+        return Err(Error::option("--grid", "cells that may all be scaled", found, remedy));
+    }
+    if rows.validation.is_empty() {
+        if args.halving {
+            let remedy = "leave it out, or hold out less: the groups are too few to choose by some of them";
+            return Err(Error::option("--halving", "rows to choose by", "none", remedy));
+        }
+        eprintln!("warning: no row is left to choose by; the best configuration is not named");
+    }
     let mut resolved: Vec<Cell> = Vec::with_capacity(cells.len());
     for ((values, _), wishes) in cells.iter().zip(&wishes) {
         // Few rows would stop early by themselves: cells are compared by the same steps.
@@ -176,7 +198,16 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         memory::check(&cell.options, facts.dim)?;
         resolved.push(cell);
     }
-    describe(&args.data, &rows, &resolved, args.halving);
+    for (i, cell) in resolved.iter().enumerate() {
+        if let Some(other) = resolved[..i].iter().find(|other| other.options == cell.options) {
+            let found = format!("{} and {}, which are the same training", other.name(), cell.name());
+            return Err(Error::option("--grid", "cells that differ", found, "name each value once"));
+        }
+    }
+    if resolved.iter().any(|c| c.options.loss == Loss::CrossEntropy) {
+        check_unit(&data, &rows.train)?;
+    }
+    describe(&args.data, &data, &rows, &resolved, args.halving);
     folder.create_bare()?;
     let _alone = folder.lock()?;
     let sweep = Sweep {
@@ -187,10 +218,12 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         cells: resolved,
         options: SweepOptions { halving: args.halving, memory: memory::total().map_or(4e9, |t| 0.5 * t) },
     };
+    sweep.check_folder()?;
     for (i, (_, own)) in cells.iter().enumerate() {
         let cell = sweep.cell_folder(i);
         let path = cell.0.join("config.toml");
-        if path.exists() {
+        // What has begun is checked against these options, and is refused where they are others.
+        if path.exists() && (cell.0.join("cell.json").exists() || cell.last().exists()) {
             continue;
         }
         cell.create()?;
@@ -211,13 +244,17 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
+    let session = started.elapsed().as_secs_f64();
+    let before = std::fs::read_to_string(folder.0.join(SECONDS)).ok().and_then(|text| text.trim().parse::<f64>().ok());
     let Some(ended) = ended? else {
+        let seconds = session + before.unwrap_or(0.0);
+        write_atomically(&folder.0.join(SECONDS), |out| writeln!(out, "{seconds}"))?;
         eprintln!("stopped; continue with the same command and --resume");
         return Ok(ExitCode::from(130));
     };
     let path = folder.0.join("sweep.json");
-    let before = std::fs::read_to_string(&path).ok();
-    let before = before.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok());
+    let whole = std::fs::read_to_string(&path).ok();
+    let whole = whole.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok()).and_then(|r| r.seconds);
     let all = configurations(&ended);
     let looked_at = if rows.test.is_empty() { &rows.validation } else { &rows.test };
     let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
@@ -226,13 +263,15 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let baseline = evaluate(&[], Some(&mean), &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
     let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
     let effects = effects(&ended, &keys);
+    let pictures = |rows: &[usize]| data.pictures(rows).len() as u64;
     let record = SweepRecord {
         schema: SWEEP_SCHEMA.into(),
         data: args.data.clone(),
         keys,
-        training_rows: rows.train.len() as u64,
-        validation_rows: rows.validation.len() as u64,
-        test_rows: rows.test.len() as u64,
+        training_rows: pictures(&rows.train),
+        validation_rows: pictures(&rows.validation),
+        test_rows: pictures(&rows.test),
+        patches_per_image: data.patches().map(|p| p.places() as u64),
         halving: args.halving,
         effects,
         best: best(&all),
@@ -240,7 +279,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         configurations: all,
         cells: ended,
         mean_image: baseline,
-        seconds: Some(started.elapsed().as_secs_f64() + before.and_then(|b| b.seconds).unwrap_or(0.0)),
+        seconds: Some(started.elapsed().as_secs_f64() + before.or(whole).unwrap_or(0.0)),
         tool_version: env!("CARGO_PKG_VERSION").into(),
     };
     // What is shown side by side: a cell of each configuration of the front, and of the best.
@@ -261,15 +300,20 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     write_atomically(&folder.0.join("sweep.csv"), |out| out.write_all(csv(&record).as_bytes()))?;
     let json = serde_json::to_string_pretty(&record).expect("plain data");
     write_atomically(&path, |out| writeln!(out, "{json}"))?;
+    let _ = std::fs::remove_file(folder.0.join(SECONDS));
     print!("{}", report(&record));
     eprintln!("\nwrote {0}/sweep.json and sweep.csv; next: vibrissa report {0}", folder.0.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(spec: &str, rows: &RunRows, cells: &[Cell], halving: bool) {
-    let n = |rows: &[usize]| show::count(rows.len());
+fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {
+    let n = |rows: &[usize]| show::count(data.pictures(rows).len());
+    let (unit, patches) = match data.patches() {
+        Some(p) => ("pictures", format!(", each as {} patches (L0 is of patches)", show::count(p.places()))),
+        None => ("rows", String::new()),
+    };
     eprintln!(
-        "{spec}: {} rows to train on, {} to choose by, {} held out",
+        "{spec}: {} {unit} to train on, {} to choose by, {} held out{patches}",
         n(&rows.train),
         n(&rows.validation),
         n(&rows.test)
@@ -310,15 +354,18 @@ impl Told<'_> {
 }
 
 fn csv(record: &SweepRecord) -> String {
-    let mut out = String::from("name,configuration");
-    record.keys.iter().for_each(|key| out += &format!(",{key}"));
-    out += ",activation_of,latents_of,k_of,ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents\n";
+    // What every cell has stands once, swept or not.
+    let keys = || record.keys.iter().filter(|key| !["activation", "latents", "k"].contains(&key.as_str()));
+    let mut out = String::from("name,configuration,activation,latents,k");
+    keys().for_each(|key| out += &format!(",{key}"));
+    out += ",ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents,error\n";
     let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
     for c in &record.cells {
         let ended = c.ended.name();
         let _ = write!(out, "{},{}", quoted(&c.name), quoted(&c.configuration));
-        record.keys.iter().for_each(|key| out += &format!(",{}", quoted(c.values.get(key).map_or("", |v| v))));
-        let _ = write!(out, ",{},{},{},{ended},{},{}", c.activation, c.latents, c.k, c.step, c.steps);
+        let _ = write!(out, ",{},{},{}", c.activation, c.latents, c.k);
+        keys().for_each(|key| out += &format!(",{}", quoted(c.values.get(key).map_or("", |v| v))));
+        let _ = write!(out, ",{ended},{},{}", c.step, c.steps);
         let none = Scores::default();
         let s = c.scores.as_ref().unwrap_or(&none);
         let whole = |v: Option<u64>| v.map(|v| v as f64);
@@ -340,7 +387,7 @@ fn csv(record: &SweepRecord) -> String {
         ] {
             let _ = write!(out, ",{}", number(v));
         }
-        out.push('\n');
+        let _ = writeln!(out, ",{}", quoted(c.error.as_deref().unwrap_or("")));
     }
     out
 }

@@ -18,9 +18,10 @@ use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split};
 use vibrissa::format::{self, Model, write_atomically};
 use vibrissa::kernels::Isa;
+use vibrissa::loss::Loss;
 use vibrissa::metrics;
 use vibrissa::record::EvalRecord;
-use vibrissa::train::defaults::{Wishes, resolve};
+use vibrissa::train::defaults::{MOST_LATENTS, Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
 use vibrissa::train::run::{Begin, Folder, Keep, Outcome, RunRows, probe, train};
 use vibrissa::train::{DataFacts, TrainOptions, check_width};
@@ -105,6 +106,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let folds_of = |n| split::folds(&data, &split.train, n, group);
     let each_fold = options.split.folds.map(folds_of).transpose()?;
     memory::check(&resolved, facts.dim)?;
+    if resolved.loss == Loss::CrossEntropy {
+        check_unit(&data, &rows.train)?;
+    }
     let config_path = folder.0.join("config.toml");
     let begun =
         args.resume && config_path.exists() && (trained || folder.last().exists() || folder.0.join("folds").exists());
@@ -170,12 +174,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let looked_at = if held_out { &rows.test } else { &rows.train };
     let mut record = figures(looked_at);
     bar.finish();
-    if let Some(line) = folder.last_line() {
-        for (sae, line) in record.saes.iter_mut().zip(&line.saes) {
-            sae.scores.l0_train = line.l0;
-        }
-        warn_sparsity(&resolved, &line);
+    // Where the best weights were kept, the last line of the log is of others.
+    let line = folder.last_line().filter(|_| resolved.early_stop.is_none());
+    if let Some(line) = &line {
+        record.saes.iter_mut().zip(&line.saes).for_each(|(sae, line)| sae.scores.l0_train = line.l0);
     }
+    warn_sparsity(&resolved, &record, folder.last_line().as_ref());
     record.data = Some(args.data.clone());
     record.recovery = eval::recovered(&refs, &args.data, &data, looked_at);
     record.split = Some(if held_out { "test" } else { "train" }.into());
@@ -225,6 +229,14 @@ pub fn about(spec: &str, data: &Dataset, rows: &RunRows) -> About {
         isa: Isa::current().name().into(),
         pictures: data.picture_shape().map(|s| [s.width, s.height, s.channels]),
     }
+}
+
+/// Cross-entropy needs values between 0 and 1: names the first that is not.
+pub fn check_unit(data: &Dataset, rows: &[usize]) -> Result<()> {
+    let Some((row, column, value)) = data.first_outside_unit(rows) else { return Ok(()) };
+    let found = format!("{value} in column {column} of {row}");
+    let remedy = "scale the data to 0 to 1, or use the squared error";
+    Err(Error::option("--loss cross-entropy", "values between 0 and 1", found, remedy))
 }
 
 /// What is made from the model after the last step, in this order.
@@ -361,9 +373,19 @@ fn train_folds(
 /// Options that are wrong whatever the data, before it is read.
 fn early_check(wishes: &Wishes) -> Result<()> {
     let mean = vec![0.0; 64];
-    let nothing =
-        DataFacts { rows: 1 << 20, dim: 64, baseline: mean.clone(), mean, places: 1, spread: 1.0, scale: 1.0 };
-    let options = resolve(wishes, &nothing);
+    let nothing = DataFacts {
+        rows: 1 << 20,
+        dim: 64,
+        baseline: mean.clone(),
+        mean,
+        places: 1,
+        spread: 1.0,
+        picture_spread: 1.0,
+        scale: 1.0,
+    };
+    // As many latents as a rule could choose: whether k and prefixes fit is known once the data are.
+    let latents = wishes.latents.or(Some(MOST_LATENTS));
+    let options = resolve(&Wishes { latents, ..wishes.clone() }, &nothing);
     options.check()?;
     options.model(nothing.dim).check()
 }

@@ -443,6 +443,24 @@ fn early_stop_keeps_the_best_weights() {
 }
 
 /// Weights of a last, incomplete epoch are judged too, and not thrown away for those of the beginning.
+/// While λ is steered more latents are active than asked for, and the error is small for that reason: those weights are not
+/// the best.
+#[test]
+fn early_stop_waits_for_the_sparsity_asked_for() {
+    let dir = tempdir();
+    for activation in ["relu", "gated"] {
+        let run = dir.path().join(activation);
+        let data = "synthetic:kind=images,rows=400";
+        let ran =
+            train(data, &run, &["--activation", activation, "-k", "24", "--epochs", "60", "--early-stop", "5"]).ok();
+        assert!(ran.stderr.contains("stopped early"), "{}", ran.stderr);
+        let eval = vibrissa(&["eval", s(&run), data, "--split", "train", "--json"]).ok().json();
+        let l0 = eval["saes"][0]["l0"].as_f64().expect("L0");
+        // Validation rows are among them, and these have more.
+        assert!((20.0..33.0).contains(&l0), "{activation} {l0}");
+    }
+}
+
 #[test]
 fn early_stop_judges_the_last_step() {
     let dir = tempdir();

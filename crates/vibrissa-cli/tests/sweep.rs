@@ -120,6 +120,92 @@ fn halving_stops_what_is_worse_and_finds_the_same_best() {
     assert!(model(&dir.path().join("whole"), best) == model(&halved, best));
 }
 
+/// Penalised activations begin with more latents than k: at the first rung they would be ahead of all others.
+#[test]
+fn halving_compares_activations_only_at_the_end() {
+    let dir = tempdir();
+    let (whole, halved) = (dir.path().join("whole"), dir.path().join("halved"));
+    let grid = ["k=4", "activation=topk,batchtopk,relu,gated", "lr=0.00001,0.01"];
+    sweep(&whole, &grid, &["--steps", "300"]).ok();
+    sweep(&halved, &grid, &["--steps", "300", "--halving"]).ok();
+    assert_eq!(record(&whole)["best"], record(&halved)["best"]);
+    let ended = |c: &serde_json::Value| c["ended"] == "finished";
+    let finished = record(&halved)["cells"].as_array().expect("cells").iter().filter(|c| ended(c)).count();
+    assert_eq!(finished, 4, "one of each activation");
+}
+
+/// Without halving what it stopped is trained on, to the same bits; what a halved sweep never compared is refused.
+#[test]
+fn a_halved_sweep_goes_on_without_halving_and_does_not_grow() {
+    let dir = tempdir();
+    let (whole, halved) = (dir.path().join("whole"), dir.path().join("halved"));
+    let (grid, steps) = (["k=4", "lr=0.0001,0.001,0.01"], ["--steps", "60"]);
+    sweep(&halved, &grid, &[&steps[..], &["--halving"]].concat()).ok();
+    let more = ["k=4", "lr=0.0001,0.001,0.01,0.02"];
+    sweep(&halved, &more, &[&steps[..], &["--halving", "--resume"]].concat())
+        .refused(&["halved", "leave out --halving"]);
+    sweep(&halved, &grid, &[&steps[..], &["--resume"]].concat()).ok();
+    sweep(&whole, &grid, &steps).ok();
+    for cell in cells(&whole) {
+        assert!(model(&whole, &cell) == model(&halved, &cell), "{cell}");
+    }
+    sweep(&halved, &["k=4", "lr=0.001"], &[&steps[..], &["--resume"]].concat())
+        .refused(&["lr=0.0001", "the grid lacks"]);
+}
+
+/// Groups may be too few for rows to choose by: thresholds then come from training rows, and nothing is chosen.
+#[test]
+fn without_rows_to_choose_by() {
+    let dir = tempdir();
+    let folder = dir.path().join("pictures");
+    std::fs::create_dir(&folder).expect("a folder");
+    for i in 0..40 {
+        let pixels: Vec<u8> = (0..64).map(|p| (p * (i + 3) % 251) as u8).collect();
+        let file = folder.join(format!("{i}_{}.png", i % 2));
+        image::save_buffer(file, &pixels, 8, 8, image::ExtendedColorType::L8).expect("a picture");
+    }
+    let out = dir.path().join("sweep");
+    let run = |more: &[&str]| {
+        let args = [
+            "sweep",
+            s(&folder),
+            "--out",
+            s(&out),
+            "--latents",
+            "24",
+            "--group",
+            r"_(\d)\.",
+            "--steps",
+            "40",
+            "--grid",
+        ];
+        vibrissa(&[&args[..], &["k=4", "activation=batchtopk,topk"], more].concat())
+    };
+    run(&["--halving"]).refused(&["--halving", "rows to choose by"]);
+    let ran = run(&[]).ok();
+    assert!(ran.stderr.contains("0 to choose by") && ran.stderr.contains("warning"), "{}", ran.stderr);
+    assert_eq!(record(&out)["best"], serde_json::Value::Null);
+    let l0 = record(&out)["cells"][0]["scores"]["l0"].as_f64().expect("L0");
+    assert!((2.0..7.0).contains(&l0), "{l0}");
+}
+
+/// Options may change where nothing was trained yet; the folder then says the new ones.
+#[test]
+fn a_cell_that_has_not_begun_takes_new_options() {
+    let dir = tempdir();
+    let out = dir.path().join("sweep");
+    let mut child = start(&out, &["k=3"], &["--steps", "2000000"]);
+    wait_for(&mut child, &out.join("cells/k=3/config.toml"));
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    sweep(&out, &["k=3"], &["--steps", "20", "--test-fraction", "0.5", "--resume"]).ok();
+    let config = String::from_utf8(read(&out.join("cells/k=3/config.toml"))).expect("UTF-8");
+    assert!(config.contains("steps = 20\n") && config.contains("test-fraction = 0.5"), "{config}");
+    let eval: serde_json::Value = serde_json::from_slice(&read(&out.join("cells/k=3/eval.json"))).expect("JSON");
+    let again = vibrissa(&["eval", s(&out.join("cells/k=3")), DATA, "--json"]).ok().json();
+    assert_eq!((&eval["rows"], &eval["saes"][0]["fvu"]), (&again["rows"], &again["saes"][0]["fvu"]));
+}
+
 #[test]
 fn a_grid_may_grow() {
     let dir = tempdir();
@@ -152,4 +238,8 @@ fn grids_that_cannot_be() {
     refused(&dir, &["activation=topk,sigmoid"], &["--auxk", "0.1"], &["sigmoid", "--auxk"]);
     refused(&dir, &["k=4"], &["--saes", "2"], &["--saes"]);
     refused(&dir, &["k=4"], &["--folds", "3"], &["--folds"]);
+    refused(&dir, &["k=4"], &["--early-stop", "3"], &["--early-stop", "halving"]);
+    refused(&dir, &["k=4"], &["--keep", "2"], &["--keep"]);
+    refused(&dir, &["lr=0.001,1e-3"], &[], &["--grid", "the same training"]);
+    refused(&dir, &["k-anneal=5,50"], &[], &["--k-anneal", "--k-start"]);
 }

@@ -84,6 +84,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether every latent is active in every row.
+    pub fn is_dense(&self) -> bool {
+        self.activation == Activation::Sigmoid
+    }
+
     /// Lengths of the parameters that only some activations have: `threshold`, `b_gate`, `r_mag`.
     pub(crate) fn own_lengths(&self) -> [usize; 3] {
         match self.activation {

@@ -416,9 +416,12 @@ pub struct SaeLine {
     /// Mean latents ≠ 0 of the training rows since the line before.
     #[serde(with = "finite")]
     pub l0: Option<f64>,
-    /// k: what it should be.
+    /// k at this step: what it should be.
     #[serde(with = "finite")]
     pub l0_target: Option<f64>,
+    /// λ of L1, steered or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l1_lambda: Option<f64>,
     /// Mean of all latents of these rows, zeros included (ρ̂; the target of a KL penalty is k/H).
     #[serde(with = "finite")]
     pub mean_activation: Option<f64>,

@@ -48,7 +48,9 @@ impl Cell {
 }
 
 /// Cells of one configuration at a rung: its mean validation fvu, its name, and for each cell its place and fvu.
-type Contender = (f64, String, Vec<(usize, f64)>);
+type Contender = (f64, String, Standing);
+/// For each cell of a configuration its place and its validation fvu.
+type Standing = Vec<(usize, f64)>;
 
 /// How a sweep is done.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +135,8 @@ impl<'a> Sweep<'a> {
             let before = std::fs::read_to_string(&path).ok();
             let before = before.and_then(|text| record::parse::<CellRecord>(&text, CELL_SCHEMA).ok());
             ended.push(match before {
+                // Without halving, what it stopped is trained on.
+                Some(cell) if cell.ended == Ended::Stopped && !self.options.halving => None,
                 Some(cell) if cell.hash == hash => Some(cell),
                 Some(_) => {
                     let found = "was trained with other options, other data or another split";
@@ -158,6 +162,35 @@ impl<'a> Sweep<'a> {
             }
         }
         Ok(Some(ended.into_iter().map(|c| c.expect("every cell has ended")).collect()))
+    }
+
+    /// Refuses what cannot go on in a folder: cells there that the grid lacks, and of a halved sweep cells that the others
+    /// were never compared with.
+    ///
+    /// # Errors
+    /// Naming the cell.
+    pub fn check_folder(&self) -> Result<()> {
+        let mut names: Vec<String> = Vec::new();
+        for entry in std::fs::read_dir(self.folder.join("cells")).into_iter().flatten().flatten() {
+            names.extend(entry.file_name().into_string());
+        }
+        names.sort();
+        let own: Vec<String> = self.cells.iter().map(Cell::name).collect();
+        let there = |name: &str, file: &str| self.folder.join("cells").join(name).join(file).exists();
+        if let Some(name) = names.iter().find(|n| !own.contains(n) && there(n, "cell.json")) {
+            let remedy = "name its values in --grid too (a grid may grow), or choose another --out";
+            return Err(Error::file(self.folder.join("cells").join(name), "is a cell that the grid lacks", remedy));
+        }
+        let stopped = |name: &String| {
+            let text = std::fs::read_to_string(self.folder.join("cells").join(name).join("cell.json")).ok();
+            let cell = text.and_then(|text| record::parse::<CellRecord>(&text, CELL_SCHEMA).ok());
+            cell.is_some_and(|cell| cell.ended == Ended::Stopped)
+        };
+        if self.options.halving && own.iter().any(stopped) && own.iter().any(|n| !there(n, "config.toml")) {
+            let remedy = "leave out --halving (what was stopped is then trained on), or choose another --out";
+            return Err(Error::file(&self.folder, "was halved without the new cells of this grid", remedy));
+        }
+        Ok(())
     }
 
     /// Steps of a cell at a rung, whole.
@@ -327,7 +360,8 @@ impl<'a> Sweep<'a> {
             let Some(mut trainer) = r.trainer.take() else { continue };
             let fvu = validation_fvu(&trainer, self.data, &self.rows.validation);
             let l0 = trainer.l0_in_training();
-            trainer.calibrate(&self.rows.validation);
+            let held = if self.rows.validation.is_empty() { &self.rows.train } else { &self.rows.validation };
+            trainer.calibrate(held);
             trainer.write_model(&r.folder.model())?;
             let mean = trainer.mean();
             let mut record = self.record(r, Ended::Finished, fvu);
@@ -401,7 +435,8 @@ impl<'a> Sweep<'a> {
         Ok(went)
     }
 
-    /// Of the configurations of one k the better half goes on, by the mean validation fvu of their seeds.
+    /// Of the configurations of one k and one activation the better half goes on, by the mean validation fvu of their seeds:
+    /// activations differ in how many latents are active at this point, and fvu with it.
     fn halve(
         &self,
         rung: f64,
@@ -410,7 +445,8 @@ impl<'a> Sweep<'a> {
         told: &mut Told,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut arenas: HashMap<usize, HashMap<String, Vec<(usize, f64)>>> = HashMap::new();
+        let mut arenas: HashMap<(usize, &str), HashMap<String, Standing>> = HashMap::new();
+        let arena = |cell: &Cell| (cell.options.k, cell.options.activation.name());
         let keep = self.fit(running);
         for (i, r) in running.iter_mut().enumerate() {
             let cell = &self.cells[r.cell];
@@ -418,18 +454,18 @@ impl<'a> Sweep<'a> {
             let trainer = r.trainer.as_ref().expect("loaded");
             let fvu = validation_fvu(trainer, self.data, &self.rows.validation).unwrap_or(f64::INFINITY);
             self.put_aside(r, keep)?;
-            arenas.entry(cell.options.k).or_default().entry(cell.configuration()).or_default().push((i, fvu));
+            arenas.entry(arena(cell)).or_default().entry(cell.configuration()).or_default().push((i, fvu));
         }
         let mut stopped: Vec<(usize, f64)> = Vec::new();
-        for (k, arena) in arenas {
-            let mut order: Vec<Contender> = arena
+        for (own, contenders) in arenas {
+            let mut order: Vec<Contender> = contenders
                 .into_iter()
                 .map(|(name, cells)| (cells.iter().map(|c| c.1).sum::<f64>() / cells.len() as f64, name, cells))
                 .collect();
             order.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
             // As many as a sweep that was never interrupted would keep, whatever has ended since.
             let all: std::collections::HashSet<String> =
-                self.cells.iter().filter(|c| c.options.k == k).map(Cell::configuration).collect();
+                self.cells.iter().filter(|c| arena(c) == own).map(Cell::configuration).collect();
             let halvings = RUNGS.iter().filter(|&&r| r <= rung).count() as u32;
             let keep = all.len().div_ceil(1 << halvings);
             stopped.extend(order.into_iter().skip(keep).flat_map(|c| c.2));

@@ -42,6 +42,8 @@ pub struct DataFacts {
     pub places: usize,
     /// Mean squared distance of a row from the mean.
     pub spread: f64,
+    /// The same of a whole picture from `baseline`, where rows are patches; else `spread`.
+    pub picture_spread: f64,
     /// Rows are multiplied by this while training: a power of two that brings far-off data near unit variance, else 1.
     pub scale: f32,
 }
@@ -58,13 +60,16 @@ impl DataFacts {
         };
         data.set_scale(scale);
         let mean: Vec<f32> = mean.iter().map(|&m| m as f32 * scale).collect();
-        let baseline = match data.patches() {
-            Some(_) => data.picture_moments(rows).0.iter().map(|&m| m as f32).collect(),
-            None => mean.clone(),
+        let spread = spread * f64::from(scale) * f64::from(scale);
+        let (baseline, picture_spread) = match data.patches() {
+            Some(_) => {
+                let (mean, spread) = data.picture_moments(rows);
+                (mean.iter().map(|&m| m as f32).collect(), spread)
+            }
+            None => (mean.clone(), spread),
         };
-        let factor = f64::from(scale) * f64::from(scale);
         let (dim, places) = (data.dim(), data.places());
-        DataFacts { rows: rows.len(), dim, mean, baseline, places, spread: spread * factor, scale }
+        DataFacts { rows: rows.len(), dim, mean, baseline, places, spread, picture_spread, scale }
     }
 }
 
@@ -375,12 +380,33 @@ impl<'a> Trainer<'a> {
         });
     }
 
-    /// Mean active latents of a batch of training rows by the rule of training, by SAE; to be asked before [`Trainer::calibrate`].
+    /// Mean active latents of some training rows, taken in batches, by the rule of training, by SAE; to be asked before
+    /// [`Trainer::calibrate`].
     pub fn l0_in_training(&mut self) -> Vec<Option<f64>> {
-        let rows = crate::data::split::spread(&self.rows, self.options.batch);
-        let mut x = Mat::zeros(rows.len(), self.facts.dim);
-        self.data.fill(&rows, 0, x.view_mut());
-        self.engines.iter_mut().map(|e| e.l0_in_training(x.view()).ok()).collect()
+        let batch = self.options.batch.min(self.rows.len());
+        let rows = crate::data::split::spread(&self.rows, COUNTED.next_multiple_of(batch));
+        let mut x = Mat::zeros(batch, self.facts.dim);
+        let mut sums = vec![Some(0.0); self.engines.len()];
+        let batches = rows.chunks_exact(batch);
+        let n = batches.len() as f64;
+        for rows in batches {
+            self.data.fill(rows, 0, x.view_mut());
+            for (sum, engine) in sums.iter_mut().zip(&mut self.engines) {
+                *sum = sum.zip(engine.l0_in_training(x.view()).ok()).map(|(sum, l0)| sum + l0 / n);
+            }
+        }
+        sums
+    }
+
+    /// Active latents a row that are asked for at this step.
+    pub fn k_now(&self) -> usize {
+        self.options.k_at(self.step)
+    }
+
+    /// λ of L1 as it stands, by SAE, in the units of the data; empty where there is none.
+    pub fn l1_lambdas(&self) -> Vec<f64> {
+        let l1 = self.options.steered() || self.options.l1.is_some();
+        self.engines.iter().filter(|_| l1).map(|e| e.state().l1 / f64::from(self.facts.scale)).collect()
     }
 
     /// Sets the thresholds of batchtopk models so that k latents are active in the mean of these rows.
@@ -519,6 +545,9 @@ pub fn beginning(options: &TrainOptions) -> String {
     let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
     format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
 }
+
+/// Rows that active latents are counted over.
+const COUNTED: usize = 2048;
 
 /// Rows that thresholds are calibrated on, at most.
 const CALIBRATED: usize = 4096;

@@ -185,14 +185,19 @@ impl Held {
     /// `None` where something is too close to call.
     fn at(case: &Case, p: &Params, x: &Mat) -> Option<Held> {
         let pre: Vec<Vec<f64>> = (0..B).map(|b| selected_by(case, p, x.row(b))).collect();
-        let mut order: Vec<(usize, usize)> = (0..B).flat_map(|b| (0..H).map(move |h| (b, h))).collect();
-        order.sort_by(|a, b| pre[b.0][b.1].total_cmp(&pre[a.0][a.1]));
-        let near = |i: usize| pre[order[i].0][order[i].1];
-        if near(B * K - 1) - near(B * K) < GAP || near(B * K - 1) < GAP {
-            return None;
-        }
+        let all = |rows: std::ops::Range<usize>| rows.flat_map(|b| (0..H).map(move |h| (b, h))).collect::<Vec<_>>();
         let mut kept = vec![vec![false; H]; B];
-        order[..B * K].iter().for_each(|&(b, h)| kept[b][h] = true);
+        // The largest of each row, or of the batch.
+        let each = if case.activation == Activation::TopK { 1 } else { B };
+        for first in (0..B).step_by(each) {
+            let mut order = all(first..first + each);
+            order.sort_by(|a, b| pre[b.0][b.1].total_cmp(&pre[a.0][a.1]));
+            let near = |i: usize| pre[order[i].0][order[i].1];
+            if near(each * K - 1) - near(each * K) < GAP || near(each * K - 1) < GAP {
+                return None;
+            }
+            order[..each * K].iter().for_each(|&(b, h)| kept[b][h] = true);
+        }
         for (b, pre) in pre.iter().enumerate() {
             for (h, &v) in pre.iter().enumerate() {
                 let close = match case.activation {
@@ -234,7 +239,7 @@ impl Held {
         let relu: Vec<f64> = pre.iter().map(|v| v.max(0.0)).collect();
         let each = |h: usize| match case.activation {
             Activation::Relu => relu[h],
-            Activation::BatchTopK => {
+            Activation::TopK | Activation::BatchTopK => {
                 if self.kept[b][h] {
                     relu[h]
                 } else {
@@ -253,7 +258,6 @@ impl Held {
                 if pre[h] > 0.0 { magnitude.max(0.0) } else { 0.0 }
             }
             Activation::Sigmoid => 1.0 / (1.0 + (-pre[h]).exp()),
-            Activation::TopK => unreachable!("in gradients.rs"),
         };
         ((0..H).map(each).collect(), relu)
     }
@@ -398,6 +402,11 @@ fn check_all(activation: Activation, cases: usize) {
 #[test]
 fn relu() {
     check_all(Activation::Relu, 72);
+}
+
+#[test]
+fn topk() {
+    check_all(Activation::TopK, 72);
 }
 
 #[test]

@@ -225,7 +225,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "K", help_heading = "Training")]
     pub k_start: Option<usize>,
     /// Steps of that [default: a fifth]
-    #[arg(long, value_name = "STEPS", help_heading = "Training", requires = "k_start")]
+    #[arg(long, value_name = "STEPS", help_heading = "Training")]
     pub k_anneal: Option<u64>,
     /// Pictures: weight of a perceptual distance (edges and shades) beside the squared error, such as 0.1 [default: 0]
     #[arg(long, value_name = "LAMBDA", help_heading = "Training", allow_negative_numbers = true)]

@@ -11,10 +11,10 @@ use vibrissa::activation::Activation;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::Split;
 use vibrissa::metrics::mean;
-use vibrissa::record::MetricsLine;
+use vibrissa::record::{EvalRecord, MetricsLine};
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
-use vibrissa::train::run::{Event, Outcome, RunRows};
+use vibrissa::train::run::{Event, OFF_TARGET, Outcome, RunRows};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
     let what = match data.picture_shape() {
@@ -66,20 +66,27 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
     );
 }
 
-/// Sparsity further off its target than this, as a factor, is said.
-const OFF: f64 = 1.2;
-
-/// Says how many latents were active while training, where that is not what was asked for.
-pub fn warn_sparsity(o: &TrainOptions, line: &MetricsLine) {
-    for (s, sae) in line.saes.iter().enumerate() {
-        let which = if line.saes.len() > 1 { format!("SAE {s}: ") } else { String::new() };
+/// Says how many latents are active, and of a sigmoid how much they were while training, where that is not what was asked
+/// for.
+pub fn warn_sparsity(o: &TrainOptions, record: &EvalRecord, line: Option<&MetricsLine>) {
+    for (s, sae) in record.saes.iter().enumerate() {
+        let which = if record.saes.len() > 1 { format!("SAE {s}: ") } else { String::new() };
         let (found, target, what) = match o.activation {
-            Activation::Sigmoid => (sae.mean_activation, o.k as f64 / o.latents as f64, "mean activation"),
-            _ => (sae.l0, o.k as f64, "active latents a row"),
+            Activation::Sigmoid => {
+                let mean = line.and_then(|line| line.saes.get(s)?.mean_activation);
+                (mean, o.k as f64 / o.latents as f64, "mean activation")
+            }
+            _ => (sae.scores.l0, o.k as f64, "active latents a row"),
         };
-        let Some(found) = found.filter(|&f| !(target / OFF..=target * OFF).contains(&f)) else { continue };
+        let Some(found) = found.filter(|&f| !(target / OFF_TARGET..=target * OFF_TARGET).contains(&f)) else {
+            continue;
+        };
         let (low, way) = (found < target, o.activation);
+        // Training is where it was asked to be, and other rows are not.
+        let learnt = line.and_then(|line| line.saes.get(s)?.l0);
+        let held = learnt.is_some_and(|l0| (target / OFF_TARGET..=target * OFF_TARGET).contains(&l0));
         let remedy = match way {
+            _ if held && o.aims() => "more rows, or topk: the rows that it learnt from have as many as asked for",
             Activation::Sigmoid if low => "a smaller --kl, or more steps",
             Activation::Sigmoid => "a larger --kl, or more steps",
             Activation::JumpRelu => "more steps, or a larger --l0 or --bandwidth",

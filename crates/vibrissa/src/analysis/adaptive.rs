@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatRef};
 use crate::metrics::Evaluation;
-use crate::model::{Sae, Work};
+use crate::model::{Output, Sae, Work};
 use crate::record::Number;
 use crate::record::adaptive::{AdaptiveRecord, RuleRecord};
 use rayon::prelude::*;
@@ -157,7 +157,9 @@ pub fn adaptive(
     budget: usize,
     tick: &mut dyn FnMut(usize, usize),
 ) -> AdaptiveRecord {
-    let reach = (REACH * budget).min(sae.config().latents);
+    let config = sae.config();
+    assert!(config.activation.keeps_k() && config.output == Output::Linear, "latents that add up one by one");
+    let reach = (REACH * budget).min(config.latents);
     let judged = data.spread_rows(judged, JUDGED);
     let mut curves: Vec<Curve> = Vec::with_capacity(judged.len());
     each_curve(sae, data, &judged, reach, |_, c, _| curves.extend(c), &mut |_, _| ());
@@ -231,6 +233,7 @@ pub fn adaptive(
             threshold: Number([None, Some(theta), Some(tau), Some(lambda)][i]),
             l0: Number::from(counts.iter().sum::<f64>() / counts.len() as f64),
             l0_quantiles: [0.05, 0.25, 0.5, 0.75, 0.95].map(quantile).to_vec(),
+            at_reach: Number::from(counts.iter().filter(|&&n| n >= reach as f64).count() as f64 / counts.len() as f64),
             fvu: Number(summary.fvu),
             pearson: Number(summary.pearson),
             with_complexity: Number::from(spearman(counts, &hard)),

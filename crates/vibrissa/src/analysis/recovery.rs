@@ -36,7 +36,8 @@ pub fn recovery(sae: &Sae, truth: &Synthetic, data: &Dataset, rows: &[usize]) ->
         let latents: Vec<Option<u32>> = partners.iter().map(|p| p.map(|p| p.0)).collect();
         count(sae, &latents, truth, data, rows)
     });
-    let used = uses.as_deref().map(Agreement::of).unwrap_or_default();
+    // A sigmoid has no latent that is off: there is nothing to agree.
+    let used = uses.as_deref().filter(|_| !sae.config().is_dense()).map(Agreement::of).unwrap_or_default();
     Recovery {
         features: features.rows() as u64,
         rows: rows.iter().filter(|&r| r % data.copies() == 0).count() as u64,

@@ -323,6 +323,20 @@ impl Dataset {
         moments(rows, self.dim(), |row, out| self.read(row, 0, out))
     }
 
+    /// The first value of these rows that is not between 0 and 1: the name of its row, its column, and the value.
+    pub fn first_outside_unit(&self, rows: &[usize]) -> Option<(String, usize, f32)> {
+        if self.shape().is_some() {
+            return None;
+        }
+        let outside = |&row: &usize| {
+            let mut values = vec![0.0; self.dim()];
+            self.read(row, 0, &mut values);
+            let column = values.iter().position(|v| !(0.0..=1.0).contains(v))?;
+            Some((self.name(row / self.copies()), column, values[column]))
+        };
+        rows.par_iter().find_map_first(outside)
+    }
+
     /// As [`Dataset::moments`], of the whole pictures of these rows.
     pub fn picture_moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
         moments(&self.pictures(rows), self.dim, |picture, out| self.read_picture(picture, 0, out))

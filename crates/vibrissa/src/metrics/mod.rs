@@ -45,7 +45,8 @@ pub struct Summary {
     pub ssim: Option<f64>,
     /// Mean over rows of the perceptual distance ([`perceptual`]; lower is better); `None` unless rows are pictures.
     pub perceptual: Option<f64>,
-    /// Mean over rows of the binary cross-entropy of an element, in nats ([`cross_entropy`]); `None` unless rows are pictures.
+    /// Mean over rows of the binary cross-entropy of an element, in nats ([`cross_entropy`]); `None` unless rows are pictures
+    /// or the model's output is a sigmoid.
     pub cross_entropy: Option<f64>,
     /// Mean over rows of the PSNR in dB ([`RowMetrics::psnr`], at most [`PSNR_CAP`] a row).
     pub psnr: Option<f64>,
@@ -217,6 +218,7 @@ pub struct Evaluation {
     latents: usize,
     ssim: Option<Ssim>,
     bank: Option<Bank>,
+    entropy: bool,
     /// One a class, and a last one for rows without a label.
     groups: Vec<Group>,
 }
@@ -230,7 +232,14 @@ impl Evaluation {
     pub fn new(dim: usize, classes: usize, shape: Option<PictureShape>, latents: usize) -> Evaluation {
         assert!(shape.is_none_or(|s| s.dim() == dim), "the shape has the width of the rows");
         let (ssim, bank) = (shape.and_then(Ssim::new), shape.filter(|s| s.dim() > 0).map(|s| Bank::new(s, 1.0)));
-        Evaluation { dim, latents, ssim, bank, groups: vec![Group::default(); classes + 1] }
+        let entropy = bank.is_some();
+        Evaluation { dim, latents, ssim, bank, entropy, groups: vec![Group::default(); classes + 1] }
+    }
+
+    /// With the cross-entropy also of rows that are no pictures.
+    pub fn with_cross_entropy(mut self, also: bool) -> Evaluation {
+        self.entropy |= also;
+        self
     }
 
     /// Adds a batch of rows and their reconstructions; `labels` has one class a row, or is empty (rows then count
@@ -271,7 +280,7 @@ impl Evaluation {
             }
         }
         let mut contributions = vec![Contribution::default(); x.rows()];
-        let (known, template, bank) = (&self.groups, &self.ssim, &self.bank);
+        let (known, template, bank, entropy) = (&self.groups, &self.ssim, &self.bank, self.entropy);
         contributions.par_iter_mut().enumerate().with_min_len(8).for_each_init(
             || (template.clone(), Scratch::default()),
             |(ssim, scratch), (b, out)| {
@@ -280,7 +289,7 @@ impl Evaluation {
                     row: row_metrics(row, recon),
                     ssim: ssim.as_mut().map_or(0.0, |s| s.mean(row, recon)),
                     perceptual: bank.as_ref().map_or(0.0, |bank| bank.distance(row, recon, scratch)),
-                    cross_entropy: bank.as_ref().map_or(0.0, |_| cross_entropy(row, recon)),
+                    cross_entropy: if entropy { cross_entropy(row, recon) } else { 0.0 },
                     distance: row::squared_distance(row, &known[groups[b]].origin),
                 };
             },
@@ -392,7 +401,7 @@ impl Evaluation {
             cosine: mean(|g| g.cosine),
             ssim: self.ssim.as_ref().and_then(|_| mean(|g| g.ssim)),
             perceptual: self.bank.as_ref().and_then(|_| mean(|g| g.perceptual)),
-            cross_entropy: self.bank.as_ref().and_then(|_| mean(|g| g.cross_entropy)),
+            cross_entropy: mean(|g| g.cross_entropy).filter(|_| self.entropy),
             psnr: mean(|g| g.psnr),
             constant_rows: groups.iter().map(|g| g.constant_rows).sum(),
             latents: (self.latents > 0).then_some(self.latents as u64),

@@ -15,6 +15,8 @@ pub struct RuleRecord {
     pub l0: Number,
     /// The 5, 25, 50, 75 and 95 % quantiles of latents a row.
     pub l0_quantiles: Vec<Number>,
+    /// Share of the rows that use as many as a row may, [`AdaptiveRecord::reach`].
+    pub at_reach: Number,
     /// Fraction of variance unexplained.
     pub fvu: Number,
     /// Mean Pearson r.

@@ -173,12 +173,15 @@ pub struct SweepRecord {
     pub data: String,
     /// Options that the grid varies, in its order.
     pub keys: Vec<String>,
-    /// Rows trained on, chosen by, and held out.
+    /// Rows trained on, chosen by, and held out; whole pictures where rows are patches.
     pub training_rows: u64,
     /// See `training_rows`.
     pub validation_rows: u64,
     /// See `training_rows`.
     pub test_rows: u64,
+    /// Patches a picture, where rows are patches: L0 and latents are then of patches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches_per_image: Option<u64>,
     /// Whether hopeless cells were stopped early.
     pub halving: bool,
     /// All cells, in the order of the grid.

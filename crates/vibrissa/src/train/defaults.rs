@@ -70,6 +70,9 @@ fn round_to(value: f64, unit: f64) -> usize {
     ((value / unit).round().max(1.0) * unit) as usize
 }
 
+/// Latents that the rule chooses, at most.
+pub const MOST_LATENTS: usize = 16384;
+
 /// Patience, in epochs, where rows are few.
 const EARLY_STOP: u64 = 10;
 
@@ -77,12 +80,8 @@ const EARLY_STOP: u64 = 10;
 const PATCH_STEPS: u64 = 10_000;
 
 /// So many significant digits, for people to read.
-fn round_digits(value: f64, digits: i32) -> f64 {
-    if value <= 0.0 {
-        return 1.0;
-    }
-    let unit = 10f64.powi(value.log10().floor() as i32 + 1 - digits);
-    ((value / unit).round() * unit * 1e12).round() / 1e12
+fn round_digits(value: f64, digits: usize) -> f64 {
+    if value > 0.0 { format!("{value:.*e}", digits - 1).parse().unwrap_or(value) } else { 1.0 }
 }
 
 /// The rule. `share` = rows for each direction that H latents span, over eight: below 1 rows are few.
@@ -111,8 +110,9 @@ fn round_digits(value: f64, digits: i32) -> f64 {
 pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let (rows, dim) = (facts.rows as f64, facts.dim as f64);
     let whole = facts.places == 1;
-    let most = if whole { 16384 } else { round_to(2.0 * dim, 64.0).max(256) };
-    let latents = wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, 16384).min(most));
+    let most = if whole { MOST_LATENTS } else { round_to(2.0 * dim, 64.0).max(256) };
+    let latents =
+        wishes.latents.unwrap_or_else(|| round_to((rows * dim).sqrt(), 64.0).clamp(64, MOST_LATENTS).min(most));
     let usual = if whole { round_to(1.5 * (latents as f64).sqrt(), 8.0) } else { round_to(dim / 16.0, 4.0).max(8) };
     let k = wishes.k.unwrap_or_else(|| usual.min((latents / 4).max(1)));
     let batch = wishes
@@ -149,10 +149,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
         }),
         matryoshka: wishes.matryoshka.clone().unwrap_or_default(),
         k_start,
-        k_anneal: match k_start {
-            Some(_) => wishes.k_anneal.unwrap_or(steps / 5),
-            None => 0,
-        },
+        k_anneal: wishes.k_anneal.unwrap_or(if k_start.is_some() { steps / 5 } else { 0 }),
         perceptual: wishes.perceptual.unwrap_or(0.0),
         noise: wishes.noise.unwrap_or(0.0),
         dropout: wishes.dropout.unwrap_or(0.0),
@@ -192,7 +189,23 @@ mod tests {
     use super::*;
 
     fn facts(rows: usize, dim: usize, places: usize) -> DataFacts {
-        DataFacts { rows, dim, mean: Vec::new(), baseline: Vec::new(), places, spread: 1.0, scale: 1.0 }
+        DataFacts {
+            rows,
+            dim,
+            mean: Vec::new(),
+            baseline: Vec::new(),
+            places,
+            spread: 1.0,
+            picture_spread: 1.0,
+            scale: 1.0,
+        }
+    }
+
+    #[test]
+    fn digits_are_significant_whatever_the_units() {
+        for (value, want) in [(0.034_567, 0.0346), (3.4567e-15, 3.46e-15), (98_765.0, 98_800.0), (0.0, 1.0)] {
+            assert_eq!(round_digits(value, 3), want);
+        }
     }
 
     #[test]

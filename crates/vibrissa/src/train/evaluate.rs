@@ -7,7 +7,7 @@ use crate::data::patches::through;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::{Evaluation, PictureShape, Summary};
-use crate::model::{Sae, Work};
+use crate::model::{Output, Sae, Work};
 use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
 
 /// Accumulators of one evaluation; several can be pooled (folds).
@@ -137,7 +137,8 @@ pub fn evaluate(
     let whole = data.picture_shape().filter(|_| full);
     let shape = whole.map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
     let classes = data.classes().len();
-    let new = |latents| Evaluation::new(dim, classes, shape, latents);
+    let entropy = saes.iter().any(|s| s.config().output == Output::Sigmoid);
+    let new = |latents| Evaluation::new(dim, classes, shape, latents).with_cross_entropy(entropy);
     let mut pool = Pool {
         saes: saes.iter().map(|s| new(s.config().latents)).collect(),
         ensemble: new(0),

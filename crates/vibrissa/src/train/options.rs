@@ -169,6 +169,9 @@ impl TrainOptions {
                 "leave it out: only jumprelu has thresholds through which a count can learn",
             );
         }
+        if self.bandwidth > 0.0 && !jump {
+            return refuse("--bandwidth", "jumprelu", "leave it out: only jumprelu has thresholds that learn");
+        }
         if jump && self.bandwidth <= 0.0 {
             return Err(Error::option("--bandwidth", "above 0", self.bandwidth, "leave it out for the default"));
         }
@@ -189,6 +192,13 @@ impl TrainOptions {
                 "leave it out: its effects are those of sparse latents",
             );
         }
+        if self.reinforce && (gated || jump) {
+            return refuse(
+                "--reinforce",
+                "topk, batchtopk or relu",
+                "leave it out: a feature that begins again would need a gate or a threshold from nowhere",
+            );
+        }
         if self.l1.is_some_and(|l| l > 0.0) && self.raw_topk {
             let remedy = "leave one of them out: raw values may be negative, and L1 would make them more so";
             return Err(Error::option("--l1", "no --raw-topk beside it", "both", remedy));
@@ -199,6 +209,14 @@ impl TrainOptions {
         if self.k_start.is_some_and(|k| k < self.k || k > self.latents) {
             let expected = format!("{} (k) to {} (the number of latents)", self.k, self.latents);
             return Err(Error::option("--k-start", expected, self.k_start.unwrap_or(0), "leave it out to keep k"));
+        }
+        if self.k_start.is_some() && self.activation.by_l1() && self.l1.is_some() {
+            let remedy = "leave one of them out: with λ fixed nothing brings the number of active latents to k";
+            return Err(Error::option("--k-start", "no --l1 beside it", "both", remedy));
+        }
+        if self.k_start.is_none() && self.k_anneal > 0 {
+            let remedy = "add --k-start, or leave it out";
+            return Err(Error::option("--k-anneal", "--k-start beside it", "no --k-start", remedy));
         }
         self.matryoshka.check(self.latents)?;
         let entropy = self.loss == Loss::CrossEntropy;
@@ -258,6 +276,11 @@ impl TrainOptions {
     /// Whether λ of L1 is steered until k latents are active.
     pub fn steered(&self) -> bool {
         self.activation.by_l1() && self.l1.is_none()
+    }
+
+    /// Whether training brings the number of active latents near k, which takes a while.
+    pub fn aims(&self) -> bool {
+        self.steered() || self.activation == Activation::JumpRelu
     }
 
     /// Steps in all, for so many training rows.

@@ -331,7 +331,7 @@ pub fn train(
     if trainer.options().early_stop.is_some()
         && trainer.step() == 0
         && !rows.validation.is_empty()
-        && let Some(fvu) = validation_fvu(&trainer, data, &rows.validation)
+        && let Some(fvu) = settled_fvu(&mut trainer, data, &rows.validation)
     {
         best = Some((fvu, 0));
         trainer.write_model(&folder.best())?;
@@ -363,7 +363,7 @@ pub fn train(
         let judged = (step % trainer.per_epoch() == 0 || step == steps) && !rows.validation.is_empty();
         if let Some(patience) = trainer.options().early_stop.filter(|_| judged) {
             let epoch = trainer.epoch();
-            let fvu = validation_fvu(&trainer, data, &rows.validation);
+            let fvu = settled_fvu(&mut trainer, data, &rows.validation);
             if let Some(fvu) = fvu.filter(|&fvu| best.is_none_or(|(b, _)| fvu < b)) {
                 best = Some((fvu, epoch));
                 trainer.write_model(&folder.best())?;
@@ -403,14 +403,27 @@ pub fn train(
     Ok(Outcome::Finished(saes))
 }
 
-/// Squared error of the validation rows against the spread of the training rows (so that one row has a figure too), mean
-/// over the SAEs; `None` where it is not finite.
+/// Squared error of the validation rows (of the whole pictures, where rows are patches) against the spread of the training
+/// rows, so that one row has a figure too; mean over the SAEs; `None` where it is not finite.
 pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
-    let pool = evaluate(&trainer.saes(), None, data, rows, false, &mut |_, _| ());
-    let all = pool.mse();
+    let all = evaluate(&trainer.saes(), None, data, rows, false, &mut |_, _| ()).mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;
-    let spread = trainer.facts().spread / trainer.facts().dim as f64;
+    let spread = trainer.facts().picture_spread / data.picture_dim() as f64;
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
+}
+
+/// L0 further than this factor from k is off its target.
+pub const OFF_TARGET: f64 = 1.2;
+
+/// [`validation_fvu`], where training rows have as many active latents as was asked for: while that is still steered
+/// there, more are active and fvu is small for that reason alone.
+fn settled_fvu(trainer: &mut Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
+    let (k, aims, k_anneal) = (trainer.options().k as f64, trainer.options().aims(), trainer.options().k_anneal);
+    let near = |l0: Option<f64>| l0.is_some_and(|l0| (k / OFF_TARGET..=k * OFF_TARGET).contains(&l0));
+    if trainer.step() < k_anneal || (aims && !trainer.l0_in_training().into_iter().all(near)) {
+        return None;
+    }
+    validation_fvu(trainer, data, rows)
 }
 
 /// Pearson and fvu of each SAE on these rows, as the weights stand.
@@ -448,7 +461,7 @@ impl Interval {
         let figures = held_out(trainer, data, probe);
         let activity = trainer.take_activity();
         let options = trainer.options();
-        let terms = options.terms();
+        let (terms, target, lambdas) = (options.terms(), trainer.k_now() as f64, trainer.l1_lambdas());
         let saes = figures.into_iter().zip(activity).enumerate().map(|(s, ((pearson, fvu), (activity, dead)))| {
             let average = |f: &dyn Fn(&Losses) -> f64| {
                 Number(self.losses.get(s).map(|l| f(l) / self.steps as f64).filter(|v| v.is_finite()))
@@ -463,7 +476,8 @@ impl Interval {
                 pearson,
                 fvu,
                 l0: seen.then(|| activity.l0()),
-                l0_target: Some(options.k as f64),
+                l0_target: Some(target),
+                l1_lambda: lambdas.get(s).copied(),
                 mean_activation: seen.then(|| activity.mean()),
                 density: seen.then(|| {
                     let counts: Vec<u64> = activity.counts.iter().map(|&c| u64::from(c)).collect();

@@ -182,7 +182,8 @@ impl Drawer<'_> {
                     s.legend.push((Key::Line(Stroke::Steps), (self.t("sw_smallest_fvu"), Colour::Ink)));
                 }
             }
-            self.scatter("front", name, s, String::new());
+            let note = self.t(if pearson { "sw_pearson_note" } else { "sw_fvu_note" });
+            self.scatter("front", name, s, note);
         }
     }
 

@@ -39,8 +39,9 @@ pub fn subtitle(report: &SweepReport, words: &Words) -> String {
     let s = report.sweep;
     let all: BTreeSet<&str> = s.cells.iter().map(|c| c.configuration.as_str()).collect();
     words.with(
-        "sw_subtitle",
+        if s.patches_per_image.is_some() { "sw_subtitle_patches" } else { "sw_subtitle" },
         &[
+            ("places", count(s.patches_per_image.unwrap_or(1))),
             ("cells", count(s.cells.len() as u64)),
             ("n", count(all.len() as u64)),
             ("training", count(s.training_rows)),
