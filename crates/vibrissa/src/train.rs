@@ -1,8 +1,10 @@
 //! Training: an ensemble over one data pass, stepped from outside. Files and folders of a run are in `train/run.rs`, the
 //! defaults in `train/defaults.rs`, figures in `train/evaluate.rs`.
 
+mod begin;
 pub mod defaults;
 pub mod evaluate;
+mod facts;
 pub mod matryoshka;
 mod options;
 pub mod run;
@@ -18,60 +20,16 @@ use crate::matrix::{Mat, MatRef};
 use crate::metrics::PictureShape;
 use crate::metrics::perceptual::{Bank, Scratch};
 use crate::model::Sae;
-use crate::model::init::{Init, Sample, init};
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
 use crate::random::Stream;
+use begin::check;
+pub use begin::{begin, beginning};
+pub use facts::DataFacts;
 pub use options::TrainOptions;
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
-
-/// What the training rows are like, as far as training needs to know.
-#[derive(Clone, Debug)]
-pub struct DataFacts {
-    /// Training rows, variants included.
-    pub rows: usize,
-    /// D.
-    pub dim: usize,
-    /// Mean of each column.
-    pub mean: Vec<f32>,
-    /// Mean of the whole pictures where rows are patches, else `mean` again: what anyone could draw without a model.
-    pub baseline: Vec<f32>,
-    /// Rows a picture: 1, or its patches.
-    pub places: usize,
-    /// Mean squared distance of a row from the mean.
-    pub spread: f64,
-    /// The same of a whole picture from `baseline`, where rows are patches; else `spread`.
-    pub picture_spread: f64,
-    /// Rows are multiplied by this while training: a power of two that brings far-off data near unit variance, else 1.
-    pub scale: f32,
-}
-
-impl DataFacts {
-    /// Reads all training rows once, and sets the data's scale, where rows may be scaled.
-    pub fn gather(data: &mut Dataset, rows: &[usize], may_scale: bool) -> DataFacts {
-        let (mean, spread) = data.moments(rows);
-        let rms = (spread / data.dim() as f64).sqrt();
-        let scale = if may_scale && rms > 0.0 && !(1.0 / 32.0..=32.0).contains(&rms) {
-            (-rms.log2().round()).exp2() as f32
-        } else {
-            1.0
-        };
-        data.set_scale(scale);
-        let mean: Vec<f32> = mean.iter().map(|&m| m as f32 * scale).collect();
-        let spread = spread * f64::from(scale) * f64::from(scale);
-        let (baseline, picture_spread) = match data.patches() {
-            Some(_) => {
-                let (mean, spread) = data.picture_moments(rows);
-                (mean.iter().map(|&m| m as f32).collect(), spread)
-            }
-            None => (mean.clone(), spread),
-        };
-        let (dim, places) = (data.dim(), data.places());
-        DataFacts { rows: rows.len(), dim, mean, baseline, places, spread, picture_spread, scale }
-    }
-}
 
 /// What one step did.
 #[derive(Clone, Debug)]
@@ -107,12 +65,6 @@ pub struct Trainer<'a> {
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
     began: Option<&'static str>,
-}
-
-/// Rows that an initialisation looks at: enough for a covariance of narrow rows; of wide ones as many as have a
-/// decomposition in seconds.
-fn sample_size(dim: usize) -> usize {
-    if dim <= 2048 { 16384 } else { 2048 }
 }
 
 impl<'a> Trainer<'a> {
@@ -491,85 +443,11 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Whether there can be such a training.
-fn check(data: &Dataset, rows: &[usize], facts: &DataFacts, options: &TrainOptions) -> Result<()> {
-    options.check()?;
-    options.model(facts.dim).check()?;
-    if options.perceptual > 0.0 && data.shape().is_none() {
-        let remedy = "leave it out: rows of numbers have no edges";
-        return Err(Error::option("--perceptual", "pictures", "rows of numbers", remedy));
-    }
-    if rows.is_empty() {
-        return Err(Error::option("data", "at least one row to train on", "none", "hold out fewer rows or add data"));
-    }
-    Ok(())
-}
-
-/// The models before the first step, in the scale of training, and in words what they begin with.
-///
-/// # Errors
-/// [`Error::Option`] for a model that cannot be.
-pub fn begin(
-    data: &Dataset,
-    rows: &[usize],
-    facts: &DataFacts,
-    options: &TrainOptions,
-) -> Result<(Vec<Sae>, Option<&'static str>)> {
-    let looked_at = if options.init.needs_rows() { rows } else { &[] };
-    let (sample, held) = sample(data, looked_at, options.seed);
-    let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
-    let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
-    // Thresholds begin where k latents are active.
-    let judged = (options.activation != Activation::TopK).then(|| {
-        let some: Vec<usize> = crate::data::split::spread(rows, JUDGED);
-        let mut out = Mat::zeros(some.len(), facts.dim);
-        data.fill(&some, 0, out.view_mut());
-        out
-    });
-    let (mut saes, mut began) = (Vec::with_capacity(options.saes), None);
-    for s in 0..options.saes {
-        let (mut sae, with) = init(options.model(facts.dim), options.init, options.seed, s as u64, sample)?;
-        began = began.or(Some(with));
-        if let Some(rows) = &judged {
-            sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
-        }
-        saes.push(sae);
-    }
-    Ok((saes, began))
-}
-
-/// What decides the outcome of [`begin`]: equal texts begin equal.
-pub fn beginning(options: &TrainOptions) -> String {
-    let o = options;
-    let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
-    let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
-    format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
-}
-
 /// Rows that active latents are counted over.
 const COUNTED: usize = 2048;
 
 /// Rows that thresholds are calibrated on, at most.
 const CALIBRATED: usize = 4096;
-
-/// Training rows that thresholds begin with, at most.
-const JUDGED: usize = 1024;
-
-/// One original in so many decides between beginnings, at most so many rows.
-const HELD: (usize, usize) = (10, 2048);
-
-/// Training rows in a random order, each with its variants, as many as [`sample_size`] allows; and how many of the first
-/// ones decide.
-fn sample(data: &Dataset, rows: &[usize], seed: u64) -> (Mat, usize) {
-    let mut originals: Vec<usize> = rows.iter().map(|&r| data.original(r)).collect();
-    originals.dedup();
-    Stream::new(seed, "sample", &[]).shuffle(&mut originals);
-    let (order, copies) = data.some_rows(&originals, sample_size(data.dim()), seed);
-    let held = (order.len() / copies / HELD.0).min(HELD.1 / copies) * copies;
-    let mut out = Mat::zeros(order.len(), data.dim());
-    data.fill(&order, 0, out.view_mut());
-    (out, held)
-}
 
 /// Checks that a model fits rows of `dim` values and says what to do if not.
 ///
