@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vibrissa::kernels::{Isa, spill_len};
 use vibrissa::loss::AuxK;
 use vibrissa::matrix::{Latents, Mat, Panels};
@@ -154,6 +154,8 @@ struct Timing {
     step_ms: f64,
     step_ms_best: f64,
     encode_ms: f64,
+    /// Means over the steps: encode, select, decode, update.
+    parts: [f64; 4],
     repeats: usize,
     moved: usize,
 }
@@ -205,9 +207,12 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     for _ in 0..if effort.smoke { 1 } else { batches.len() } {
         step();
     }
-    let all = effort.time(step);
+    let all = effort.time(&mut step);
+    let times = engine.take_times();
+    let each = |t: Duration| t.as_secs_f64() * 1e3 / f64::from(times.steps);
+    let parts = [times.encode, times.select, times.decode, times.update].map(each);
     let moved = engine.state().moved.iter().filter(|&&m| m).count();
-    Timing { step_ms: median(&all), step_ms_best: all[0], encode_ms, repeats: all.len(), moved }
+    Timing { step_ms: median(&all), step_ms_best: all[0], encode_ms, parts, repeats: all.len(), moved }
 }
 
 fn shrunk(s: &Shape) -> Shape {
@@ -244,7 +249,7 @@ fn main() {
         if effort.smoke { " · smoke test, figures mean nothing" } else { "" },
     );
     println!(
-        "shape              D      H    k     B  layout    step ms     rows/s  encode ms   floor ms  set by      step/floor"
+        "shape              D      H    k     B  layout    step ms     rows/s     encode     select     decode     update   floor ms  set by      step/floor  encode alone"
     );
     let mut records = Vec::new();
     for s in SHAPES.iter().filter(|s| only.as_deref().is_none_or(|o| o == s.name)) {
@@ -253,7 +258,7 @@ fn main() {
         let (floor_ms, set_by) = machine.floor(&s, t.moved);
         let rows_per_s = s.batch as f64 / t.step_ms * 1e3;
         println!(
-            "{:<12} {:>7} {:>6} {:>4} {:>5}  {:<7} {:>9.2} {:>10.0} {:>10.2} {:>10.2}  {:<10} {:>11.2}",
+            "{:<12} {:>7} {:>6} {:>4} {:>5}  {:<7} {:>9.2} {:>10.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>10.2}  {:<10} {:>11.2} {:>13.2}",
             s.name,
             s.dim,
             s.latents,
@@ -262,15 +267,20 @@ fn main() {
             if s.tied { "tied" } else { "untied" },
             t.step_ms,
             rows_per_s,
-            t.encode_ms,
+            t.parts[0],
+            t.parts[1],
+            t.parts[2],
+            t.parts[3],
             floor_ms,
             set_by,
-            t.step_ms / floor_ms
+            t.step_ms / floor_ms,
+            t.encode_ms,
         );
         records.push(serde_json::json!({
             "name": s.name, "d_in": s.dim, "latents": s.latents, "k": s.k, "batch": s.batch, "tied": s.tied, "auxk": s.auxk,
             "step_ms": t.step_ms, "step_ms_best": t.step_ms_best, "repeats": t.repeats, "rows_per_s": rows_per_s,
-            "encode_ms": t.encode_ms, "moved_latents": t.moved, "floor_ms": floor_ms, "floor_set_by": set_by,
+            "encode_ms": t.encode_ms, "encode_part_ms": t.parts[0], "select_part_ms": t.parts[1],
+            "decode_part_ms": t.parts[2], "update_part_ms": t.parts[3], "moved_latents": t.moved, "floor_ms": floor_ms, "floor_set_by": set_by,
             "step_over_floor": t.step_ms / floor_ms,
         }));
     }

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use screen::Screen;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Most weights a matrix may have: an encoder of 2⁴⁰ values would be four terabytes.
 const MAX_WEIGHTS: usize = 1 << 40;
@@ -201,6 +202,8 @@ pub struct Work {
     /// The smallest value that the batch before kept: a guess for this one.
     guess: f32,
     bits: Vec<u32>,
+    /// What the product of the last batch took.
+    product: Duration,
 }
 
 impl Work {

@@ -7,6 +7,7 @@ use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
 use rayon::prelude::*;
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// Which pre-activations become latents. Training differs from inference in some activations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,6 +139,7 @@ impl Sae {
         work: &mut Work,
         latents: &mut Latents,
     ) -> std::result::Result<(), usize> {
+        let started = Instant::now();
         let (rows, dim) = (x.rows(), self.config.d_in);
         assert_eq!(x.cols(), dim, "rows of another width than the model");
         work.prepare(rows, &self.config);
@@ -148,7 +150,7 @@ impl Sae {
                 isa.residual(x.row(b), out);
             });
         }
-        let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, .. } = work;
+        let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, product, .. } = work;
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let bias = self.bias();
         *screened = rule != Rule::All
@@ -164,6 +166,7 @@ impl Sae {
                 isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
             });
         }
+        *product = started.elapsed();
         let pre_acts = &*pre_acts;
         let sums = screened.then(|| screen.sums(self, bias, isa, input, pre_acts));
         let asked =

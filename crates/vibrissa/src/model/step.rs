@@ -18,8 +18,9 @@ use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
 use crate::optim::{AdamOptions, Optimizer, normalise};
 use rayon::prelude::*;
-pub use state::{Activity, Moments, State};
+pub use state::{Activity, Moments, State, Times};
 use std::sync::Mutex;
+use std::time::Instant;
 use update::{Context, Rows, Scratch, Segments};
 
 /// How a step moves the weights.
@@ -124,6 +125,7 @@ pub struct Engine {
     /// Derivative of the L0 penalty to the count of one row.
     d_l0: f32,
     activity: Activity,
+    times: Times,
     row_loss: Vec<RowLoss>,
     column_sums: Vec<f64>,
     dead: Vec<u32>,
@@ -167,6 +169,7 @@ impl Engine {
             d_kl: Vec::new(),
             d_l0: 0.0,
             activity: Activity { counts: vec![0; config.latents], ..Activity::default() },
+            times: Times::default(),
             row_loss: Vec::new(),
             column_sums: vec![0.0; dim],
             dead: Vec::with_capacity(config.latents),
@@ -220,6 +223,11 @@ impl Engine {
         self.state.silent.iter().filter(|&&s| s >= self.options.auxk.dead_after).count()
     }
 
+    /// Where the time went since this was last called.
+    pub fn take_times(&mut self) -> Times {
+        std::mem::take(&mut self.times)
+    }
+
     /// What the latents were like since this was last called.
     pub fn take_activity(&mut self) -> Activity {
         let empty = Activity { counts: vec![0; self.activity.counts.len()], ..Activity::default() };
@@ -240,8 +248,11 @@ impl Engine {
     /// [`Error::Diverged`] when a pre-activation or the loss is not finite.
     pub fn step_on(&mut self, step: &Step) -> Result<Losses> {
         let k = step.k.unwrap_or(self.sae.config.k);
+        let started = Instant::now();
         self.select(step.x, k)?;
+        let selected = Instant::now();
         let mut losses = self.decode(step, k);
+        let decoded = Instant::now();
         losses.consistency = step.extra.map_or(0.0, |(_, loss)| loss);
         if !losses.total().is_finite() {
             return Err(Error::Diverged { step: self.state.steps, term: "loss", value: losses.total() });
@@ -249,6 +260,12 @@ impl Engine {
         self.update(step);
         self.watch(step.x.rows() as u64, k);
         self.state.steps += 1;
+        self.times.add(
+            self.work.product,
+            selected - started - self.work.product,
+            decoded - selected,
+            decoded.elapsed(),
+        );
         Ok(losses)
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::Config;
 use crate::activation::Activation;
+use std::time::Duration;
 
 /// First and second moments of one parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,5 +116,30 @@ impl Activity {
     /// Mean of all latents, zeros included: what a KL penalty compares with its target.
     pub fn mean(&self) -> f64 {
         self.sum / (self.rows as f64 * self.counts.len() as f64).max(1.0)
+    }
+}
+
+/// Where the time of some steps went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Times {
+    /// Steps.
+    pub steps: u32,
+    /// The product of rows and encoder, exact or screened.
+    pub encode: Duration,
+    /// From pre-activations to latents.
+    pub select: Duration,
+    /// Residuals and losses, also those of dead latents.
+    pub decode: Duration,
+    /// Gradients and Adam, row by row.
+    pub update: Duration,
+}
+
+impl Times {
+    pub(super) fn add(&mut self, encode: Duration, select: Duration, decode: Duration, update: Duration) {
+        self.steps += 1;
+        self.encode += encode;
+        self.select += select;
+        self.decode += decode;
+        self.update += update;
     }
 }
