@@ -363,7 +363,7 @@ def adaptive():
             spread = " – ".join(text(q, 0) for q in (r["l0_quantiles"][0], r["l0_quantiles"][2], r["l0_quantiles"][4]))
             by = " – ".join(text(r["l0_by_complexity"][i], 0) for i in (0, 9))
             rows.append([names[r["name"]], text(r["l0"], 1), spread, percent(r["at_reach"]), by, text(r["with_complexity"], 2), text(r["fvu"]), text(r["pearson"])])
-        head = [f"{name}, k {own['budget']}", "mean L0", "5 % – median – 95 %", f"rows at the most, {own['reach']}", "simplest tenth – hardest", "ρ with complexity", "fvu", "Pearson"]
+        head = [f"{name}, k {own['budget']}", "mean L0", "5 % – median – 95 %", f"rows cut at {own['reach']}", "simplest tenth – hardest", "ρ with complexity", "fvu", "Pearson"]
         out.append(table(head, rows))
     return "\n".join(out) + made("adaptive")
 

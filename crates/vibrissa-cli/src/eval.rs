@@ -4,6 +4,7 @@ use crate::data::{DataArgs, read_data};
 use crate::part::Part;
 use crate::show;
 use clap::Args;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use vibrissa::analysis::recovery::{recovery, truth_of};
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model};
 use vibrissa::model::{Output, Sae};
-use vibrissa::record::adaptive::AdaptiveRecord;
+use vibrissa::record::adaptive::{AdaptiveRecord, RuleRecord};
 use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Recovery, Scores};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
@@ -23,7 +24,7 @@ use vibrissa::{Error, Result};
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     /// One or more runs (or model files), then the data
-    #[arg(value_name = "RUN... DATA", required = true, num_args = 2..)]
+    #[arg(value_name = "RUN... DATA", required = true, num_args = 1..)]
     paths: Vec<String>,
     /// Rows to look at
     #[arg(long, value_enum, default_value = "test")]
@@ -39,8 +40,8 @@ pub struct EvalArgs {
     skip_bad: bool,
     /// Also choose the number of features for each row by how hard it is, BUDGET in the mean, and compare with a fixed
     /// number (written with =, such as --adaptive-k=12; without a number as many as the model has)
-    #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    adaptive_k: Option<usize>,
+    #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true)]
+    adaptive_k: Option<Option<NonZeroUsize>>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -49,7 +50,15 @@ pub struct EvalArgs {
 /// Evaluates.
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let (data_spec, runs) = args.paths.split_last().expect("clap saw two");
+    let (data_spec, runs) = match &args.paths[..] {
+        [only] => {
+            let found = format!("{only} alone");
+            let remedy =
+                "write vibrissa eval RUN DATA; a number of --adaptive-k follows a =, as in --adaptive-k=8; see --help";
+            return Err(Error::option("RUN... DATA", "one or more runs and then the data", found, remedy));
+        }
+        paths => paths.split_last().expect("clap saw one"),
+    };
     let runs: Vec<PathBuf> = runs.iter().map(PathBuf::from).collect();
     let models: Vec<Model> = runs.iter().map(|r| format::read_model(r)).collect::<Result<_>>()?;
     let first = &models[0].config;
@@ -119,7 +128,7 @@ fn adapt(
     data: &Dataset,
     models: &[Model],
     rows: &[usize],
-    wish: usize,
+    wish: Option<NonZeroUsize>,
 ) -> Result<Vec<AdaptiveRecord>> {
     let option = "--adaptive-k";
     for (run, model) in runs.iter().zip(models) {
@@ -138,7 +147,7 @@ fn adapt(
     let mut all = Vec::new();
     for model in models {
         for sae in &model.saes {
-            let budget = if wish == 0 { sae.config().k } else { wish };
+            let budget = wish.map_or(sae.config().k, NonZeroUsize::get);
             if budget > sae.config().latents {
                 let expected = format!("at most {} (the number of features)", sae.config().latents);
                 return Err(Error::option(option, expected, budget, "choose a smaller budget"));
@@ -174,7 +183,7 @@ fn adaptive_table(record: &EvalRecord) -> String {
             "hardest",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows[0][5] = format!("at the most, {}", a.reach);
+        rows[0][5] = format!("cut at {}", a.reach);
         let one = |n: Number| n.get().map_or("–".into(), |v| format!("{v:.1}"));
         for r in &a.rules {
             let name = match r.name.as_str() {
@@ -198,6 +207,10 @@ fn adaptive_table(record: &EvalRecord) -> String {
             ]);
         }
         out += &show::table(&rows);
+        let off = |r: &RuleRecord| r.l0.get().is_some_and(|l0| (l0 / a.budget as f64 - 1.0).abs() > 0.1);
+        if a.rules.iter().any(off) {
+            out += "warning: on these rows a mean is more than a tenth off: compare its fvu with care\n";
+        }
     }
     if !record.adaptive.is_empty() && record.patches_per_image.is_some() {
         out += "fvu and Pearson here are of patches, before overlapping ones are averaged; one of a single grey counts as Pearson 0\n";

@@ -1,6 +1,7 @@
 //! `vibrissa sweep`: a grid of configurations, trained together, and what they say together.
 
 use crate::data::open;
+use crate::eval::recovered;
 use crate::table::quoted;
 use crate::train::{FileOptions, ModelArgs, about, check_unit, interrupt, picture_settings};
 use crate::{memory, pictures, show};
@@ -15,8 +16,8 @@ use std::time::Instant;
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::loss::Loss;
-use vibrissa::record::sweep::{Ended, SWEEP_SCHEMA, SweepRecord};
-use vibrissa::record::{self, Scores};
+use vibrissa::record::sweep::{Apart, CellRecord, Ended, SWEEP_SCHEMA, SweepRecord};
+use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, Scores};
 use vibrissa::sweep::judge::{best, configurations, effects, knee};
 use vibrissa::sweep::{Cell, Event, Sweep, SweepOptions};
 use vibrissa::train::defaults::resolve;
@@ -38,7 +39,8 @@ pub struct SweepArgs {
     /// (any option of vibrissa train; ; in place of , where values have commas)
     #[arg(long, value_name = "OPTION=VALUES", num_args = 1.., required = true)]
     pub grid: Vec<String>,
-    /// Stop hopeless configurations early: at 1/8, 1/4 and 1/2 of the steps the better half of each k goes on
+    /// Stop hopeless configurations early: at 1/8, 1/4 and 1/2 of the steps the better half of each k and activation
+    /// goes on
     #[arg(long)]
     pub halving: bool,
     /// Go on where a sweep was stopped; cells that are there stay, the grid may have grown
@@ -142,6 +144,9 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     if folder.in_use() && !args.resume {
         return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out, or --resume"));
     }
+    if args.resume && folder.in_use() && !folder.0.join("cells").exists() {
+        return Err(Error::file(&folder.0, "is not empty and holds no sweep to resume", "choose another --out"));
+    }
     let grid: Vec<(String, Vec<String>)> = args.grid.iter().map(|g| axis(g)).collect::<Result<_>>()?;
     for (i, (key, _)) in grid.iter().enumerate() {
         if grid[..i].iter().any(|g| g.0 == *key) {
@@ -161,6 +166,11 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
             let why = NOT_HERE.iter().find(|n| option[2..] == *n.0).map_or("a cell is one SAE", |n| n.1);
             return Err(Error::option(option, "no such option in a sweep", "it", format!("leave it out: {why}")));
         }
+    }
+    let base = toml::Table::try_from(&options.train).expect("plain data");
+    if let Some((key, _)) = grid.iter().find(|g| base.contains_key(&g.0)) {
+        let found = format!("{key} in --grid and beside it");
+        return Err(Error::option("--grid", "each option once", found, "leave out one of them"));
     }
     let cells = cells(&grid, &options.train)?;
     let wishes = options.train.wishes(None)?;
@@ -255,8 +265,12 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let path = folder.0.join("sweep.json");
     let whole = std::fs::read_to_string(&path).ok();
     let whole = whole.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok()).and_then(|r| r.seconds);
-    let all = configurations(&ended);
     let looked_at = if rows.test.is_empty() { &rows.validation } else { &rows.test };
+    let mut ended = ended;
+    for cell in ended.iter_mut().filter(|c| c.ended == Ended::Finished) {
+        find_truth(&folder.0.join("cells").join(&cell.name), cell, &args.data, &data, looked_at)?;
+    }
+    let all = configurations(&ended);
     let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
     let mut plain = data.clone();
     plain.set_scale(1.0);
@@ -306,6 +320,26 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// On synthetic rows: measures what a cell found of their features, unless its eval.json says it already.
+fn find_truth(own: &Path, cell: &mut CellRecord, spec: &str, data: &Dataset, rows: &[usize]) -> Result<()> {
+    let path = own.join("eval.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let Ok(mut eval) = record::parse::<EvalRecord>(&text, EVAL_SCHEMA) else { return Ok(()) };
+    if eval.recovery.is_empty() {
+        let mut plain = data.clone();
+        plain.set_scale(1.0);
+        let saes = format::read_model(own)?.saes;
+        eval.recovery = recovered(&saes.iter().collect::<Vec<_>>(), spec, &plain, rows);
+        if eval.recovery.is_empty() {
+            return Ok(());
+        }
+        let json = serde_json::to_string_pretty(&eval).expect("plain data");
+        write_atomically(&path, |out| writeln!(out, "{json}"))?;
+    }
+    cell.recovery = eval.recovery.into_iter().next();
+    Ok(())
+}
+
 fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {
     let n = |rows: &[usize]| show::count(data.pictures(rows).len());
     let (unit, patches) = match data.patches() {
@@ -318,7 +352,11 @@ fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving:
         n(&rows.validation),
         n(&rows.test)
     );
-    let halved = if halving { ", the better half of each k goes on at 1/8, 1/4 and 1/2 of the steps" } else { "" };
+    let halved = if halving {
+        ", the better half of each k and activation goes on at 1/8, 1/4 and 1/2 of the steps"
+    } else {
+        ""
+    };
     eprintln!("{}{halved}", show::plural(cells.len(), "cell"));
 }
 
@@ -358,7 +396,7 @@ fn csv(record: &SweepRecord) -> String {
     let keys = || record.keys.iter().filter(|key| !["activation", "latents", "k"].contains(&key.as_str()));
     let mut out = String::from("name,configuration,activation,latents,k");
     keys().for_each(|key| out += &format!(",{key}"));
-    out += ",ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents,error\n";
+    out += ",ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents,mcc,f1,error\n";
     let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
     for c in &record.cells {
         let ended = c.ended.name();
@@ -384,6 +422,8 @@ fn csv(record: &SweepRecord) -> String {
             s.cross_entropy,
             whole(s.dead_latents),
             whole(s.rare_latents),
+            c.recovery.as_ref().and_then(|r| r.mcc),
+            c.recovery.as_ref().and_then(|r| r.f1),
         ] {
             let _ = write!(out, ",{}", number(v));
         }
@@ -402,19 +442,18 @@ fn report(record: &SweepRecord) -> String {
     head.extend(["Pearson", "unused", "fvu to choose by"]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for c in &record.configurations {
-        let mark = match record.best_and_knee(c) {
-            (true, true) => "best, knee",
-            (true, false) => "best",
-            (false, true) => "knee",
-            _ if c.front => "front",
-            _ => "",
-        };
-        let mut row = vec![
-            mark.to_owned(),
-            c.name.clone(),
-            c.l0.get().map_or("–".into(), |v| format!("{v:.1}")),
-            show::figure(c.fvu.get()),
+        let (best, knee) = record.best_and_knee(c);
+        let apart = |a: Apart| c.apart == Some(a);
+        let marks = [
+            (best, "best"),
+            (knee, "knee"),
+            (c.front, "front"),
+            (apart(Apart::Dense), "dense"),
+            (apart(Apart::NoBetter), "no better than a mean"),
         ];
+        let mark = marks.iter().filter(|m| m.0).map(|m| m.1).collect::<Vec<_>>().join(", ");
+        let mut row =
+            vec![mark, c.name.clone(), c.l0.get().map_or("–".into(), |v| format!("{v:.1}")), show::figure(c.fvu.get())];
         if seeds {
             row.extend([show::figure(c.fvu_band.get()), c.seeds.to_string()]);
         }
@@ -433,7 +472,7 @@ fn report(record: &SweepRecord) -> String {
 
 /// Whether a folder is that of a sweep.
 pub fn is_sweep(folder: &Path) -> bool {
-    folder.join("sweep.json").exists()
+    folder.join("sweep.json").exists() || folder.join("cells").is_dir()
 }
 
 #[cfg(test)]

@@ -94,8 +94,6 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         rows = RunRows::of(&data, &split, share(true), group)?;
         facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
     }
-    resolved.check()?;
-    resolved.model(facts.dim).check()?;
     if let (Some(model), Some(path)) = (&from, &options.train.from) {
         check_width(path, model, facts.dim)?;
     }
@@ -106,6 +104,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let folds_of = |n| split::folds(&data, &split.train, n, group);
     let each_fold = options.split.folds.map(folds_of).transpose()?;
     memory::check(&resolved, facts.dim)?;
+    vibrissa::train::check(&data, &rows.train, &facts, &resolved)?;
     if resolved.loss == Loss::CrossEntropy {
         check_unit(&data, &rows.train)?;
     }
@@ -193,7 +192,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         let of = |n: usize| format!(" (of {probed} of {} {}s)", show::count(n), screen::unit(&data));
         let on = if probed < pictures { of(pictures) } else { String::new() };
         eprintln!("began with {with}: held-out Pearson{on} {before:.4} before training, {after:.4} after");
-        if after - before < 0.1 * (1.0 - before) {
+        if after < before - 0.01 {
+            eprintln!("warning: training made it worse; try a smaller --lr");
+        } else if after - before < 0.1 * (1.0 - before) {
             eprintln!("note: training changed little; most of what the features show was there at the beginning");
         }
     }

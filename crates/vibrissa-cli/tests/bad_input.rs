@@ -656,7 +656,8 @@ fn values_beyond_0_to_1_under_cross_entropy() {
     let dir = tempdir();
     let out = dir.path().join("run");
     let ran = train("synthetic:kind=directions,rows=200", &out, &["--loss", "cross-entropy", "--steps", "2"]);
-    ran.refused(&["cross-entropy", "between 0 and 1", "squared error"]);
+    ran.refused(&["cross-entropy", "between 0 and 1", "squared error", "column"]);
+    assert!(!out.exists());
 }
 
 #[test]
@@ -665,4 +666,10 @@ fn a_perceptual_term_of_rows_that_are_no_pictures() {
     let out = dir.path().join("run");
     let ran = train("synthetic:kind=directions,rows=200", &out, &["--perceptual", "0.1", "--steps", "2"]);
     ran.refused(&["--perceptual", "pictures"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn eval_of_one_path() {
+    vibrissa(&["eval", "run", "--json"]).refused(&["RUN... DATA", "run alone", "--adaptive-k=8"]);
 }

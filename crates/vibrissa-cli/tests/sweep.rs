@@ -189,6 +189,50 @@ fn without_rows_to_choose_by() {
     assert!((2.0..7.0).contains(&l0), "{l0}");
 }
 
+/// What is dense, or no better than a mean, is not compared with the others; on synthetic rows the truth is measured.
+#[test]
+fn what_cannot_be_compared_stands_apart() {
+    let dir = tempdir();
+    let out = dir.path().join("sweep");
+    let ran = sweep(&out, &["k=4", "activation=topk,sigmoid", "lr=0.01,20"], &["--steps", "60"]).ok();
+    let record = record(&out);
+    let all = record["configurations"].as_array().expect("some");
+    let named = |name: &str| all.iter().find(|c| c["name"] == name).expect("there");
+    assert_eq!(record["best"], "k=4 activation=topk lr=0.01");
+    assert_eq!(named("k=4 activation=sigmoid lr=0.01")["apart"], "dense");
+    assert_eq!(named("k=4 activation=topk lr=20")["apart"], "no-better");
+    assert!(all.iter().filter(|c| c["front"] == true).count() == 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("dense") && ran.stdout.contains("no better than a mean"), "{}", ran.stdout);
+
+    let known = dir.path().join("known");
+    let data = "synthetic:kind=directions,dim=16,features=32,active=3,rows=400";
+    let args = ["--latents", "32", "--steps", "40", "--grid", "k=3"];
+    vibrissa(&[&["sweep", data, "--out", s(&known)], &args[..]].concat()).ok();
+    let eval: serde_json::Value = serde_json::from_slice(&read(&known.join("cells/k=3/eval.json"))).expect("JSON");
+    let mcc = &eval["recovery"][0]["mcc"];
+    assert!(mcc.as_f64() > Some(0.3), "{mcc}");
+    let csv = String::from_utf8(read(&known.join("sweep.csv"))).expect("UTF-8");
+    let place = csv.lines().next().expect("a head").split(',').position(|h| h == "mcc").expect("a column");
+    assert_eq!(csv.lines().nth(1).expect("a cell").split(',').nth(place), Some(mcc.to_string().as_str()));
+    let again = vibrissa(&["eval", s(&known.join("cells/k=3")), data, "--json"]).ok().json();
+    assert_eq!(&again["recovery"][0]["mcc"], mcc);
+}
+
+#[test]
+fn folders_that_are_no_sweep() {
+    let dir = tempdir();
+    let run = dir.path().join("run");
+    vibrissa(&["train", DATA, "--out", s(&run), "--latents", "16", "--steps", "5"]).ok();
+    sweep(&run, &["k=4"], &["--resume"]).refused(&["holds no sweep to resume"]);
+    let out = dir.path().join("sweep");
+    let mut child = start(&out, &["k=3"], &["--steps", "2000000"]);
+    wait_for(&mut child, &out.join("cells/k=3/config.toml"));
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    vibrissa(&["report", s(&out)]).refused(&["sweep.json", "vibrissa sweep and --resume"]);
+    vibrissa(&["eval", s(&out), DATA]).refused(&["is a sweep", "cells"]);
+}
+
 /// Options may change where nothing was trained yet; the folder then says the new ones.
 #[test]
 fn a_cell_that_has_not_begun_takes_new_options() {
@@ -242,4 +286,5 @@ fn grids_that_cannot_be() {
     refused(&dir, &["k=4"], &["--keep", "2"], &["--keep"]);
     refused(&dir, &["lr=0.001,1e-3"], &[], &["--grid", "the same training"]);
     refused(&dir, &["k-anneal=5,50"], &[], &["--k-anneal", "--k-start"]);
+    refused(&dir, &["k=4,8"], &["-k", "9"], &["--grid", "k in --grid and beside it"]);
 }

@@ -432,6 +432,10 @@ pub fn model_file(path: &Path) -> Result<std::path::PathBuf> {
     if model.exists() {
         return Ok(model);
     }
+    if path.join("cells").is_dir() {
+        let remedy = "give one of its cells, such as SWEEP/cells/NAME";
+        return Err(Error::file(path, "is a sweep, which has a model in each cell", remedy));
+    }
     let found = if path.join("checkpoints").is_dir() {
         "this run has not ended: it has checkpoints but no model.safetensors"
     } else {

@@ -414,6 +414,7 @@ impl<'a> Sweep<'a> {
             seconds: Some(r.seconds),
             validation_fvu,
             scores: None,
+            recovery: None,
             error: None,
         }
     }

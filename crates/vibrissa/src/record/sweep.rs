@@ -1,6 +1,6 @@
 //! What `vibrissa sweep` found: a record a cell, and what the cells say together.
 
-use super::{Number, Ordered, Reconstruction, Scores, finite};
+use super::{Number, Ordered, Reconstruction, Recovery, Scores, finite};
 use serde::{Deserialize, Serialize};
 
 /// Schema of [`SweepRecord`].
@@ -66,9 +66,22 @@ pub struct CellRecord {
     pub validation_fvu: Option<f64>,
     /// On the held-out rows; of cells that were stopped nothing.
     pub scores: Option<Scores>,
+    /// On synthetic rows: what it found of the features that they are made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Why a configuration is not compared with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Apart {
+    /// All its latents are active in every row, which those of the others are not.
+    Dense,
+    /// Its reconstructions are no better than the mean of the rows.
+    NoBetter,
 }
 
 /// A configuration: the mean of its seeds, and how far they are apart.
@@ -113,6 +126,10 @@ pub struct ConfigurationRecord {
     pub perceptual: Number,
     /// Mean cross-entropy of an element, nats.
     pub cross_entropy: Number,
+    /// Mean MCC and F1 with the true features, of synthetic rows.
+    pub mcc: Number,
+    /// See `mcc`.
+    pub f1: Number,
     /// Mean number of latents that no held-out row used.
     pub dead_latents: Number,
     /// The same as a share of all.
@@ -125,6 +142,9 @@ pub struct ConfigurationRecord {
     pub seconds: Number,
     /// Whether no other configuration has both a smaller L0 and a smaller fvu.
     pub front: bool,
+    /// Why it takes no part in front, best and knee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Apart>,
 }
 
 /// What an option does: means over all finished cells that have one of its values, whatever else they have.

@@ -8,7 +8,7 @@ use super::figures::Figure;
 use super::words::Words;
 use super::{Language, STYLE};
 use crate::plot::chart::{Paper, escape};
-use crate::record::sweep::{CellRecord, ConfigurationRecord, Ended, SweepRecord};
+use crate::record::sweep::{Apart, CellRecord, ConfigurationRecord, Ended, SweepRecord};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
@@ -97,10 +97,12 @@ impl SweepReport<'_> {
 
     /// `best`, `knee`, or both; else that it is on the front.
     fn mark(&self, c: &ConfigurationRecord, words: &Words) -> String {
-        match self.sweep.best_and_knee(c) {
-            (true, true) => words.get("sw_best_knee"),
-            (true, false) => words.get("sw_best_word"),
-            (false, true) => words.get("sw_knee_word"),
+        match (self.sweep.best_and_knee(c), c.apart) {
+            ((true, true), _) => words.get("sw_best_knee"),
+            ((true, false), _) => words.get("sw_best_word"),
+            ((false, true), _) => words.get("sw_knee_word"),
+            (_, Some(Apart::Dense)) => words.get("sw_dense_word"),
+            (_, Some(Apart::NoBetter)) => words.get("sw_no_better_word"),
             _ if c.front => words.get("sw_front_word"),
             _ => String::new(),
         }

@@ -1,6 +1,6 @@
 //! What the cells of a sweep say together: means over seeds, the Pareto front, the best configuration and the knee.
 
-use crate::record::sweep::{CellRecord, ConfigurationRecord, EffectLine, EffectPoint, EffectRecord, Ended};
+use crate::record::sweep::{Apart, CellRecord, ConfigurationRecord, EffectLine, EffectPoint, EffectRecord, Ended};
 use crate::record::{Number, Scores};
 
 /// Two-sided 97.5 % points of Student's t for 1 to 30 degrees of freedom; beyond, that of the normal distribution serves.
@@ -27,7 +27,8 @@ fn mean(values: &[f64]) -> Option<f64> {
 /// L0 further from k than this share of it is far.
 const FAR: f64 = 0.1;
 
-/// Finished cells by configuration, in the order of the grid, with the front marked.
+/// Finished cells by configuration, in the order of the grid, with the front marked. What is dense beside sparse ones, or no
+/// better than the mean of the rows, stands apart.
 pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     let mut out: Vec<ConfigurationRecord> = Vec::new();
     for cell in cells {
@@ -68,15 +69,25 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
             psnr: score(&|s| s.psnr),
             perceptual: score(&|s| s.perceptual),
             cross_entropy: score(&|s| s.cross_entropy),
+            mcc: whole(&|c| c.recovery.as_ref()?.mcc),
+            f1: whole(&|c| c.recovery.as_ref()?.f1),
             dead_latents: score(&|s| s.dead_latents.map(|d| d as f64)),
             dead_share: score(&|s| share(s.dead_latents, s)),
             rare_share: score(&|s| share(s.rare_latents, s)),
             validation_fvu: whole(&|c| c.validation_fvu),
             seconds: whole(&|c| c.seconds),
             front: false,
+            apart: None,
         });
     }
-    let points: Vec<Option<(f64, f64)>> = out.iter().map(|c| c.l0.get().zip(c.fvu.get())).collect();
+    let dense = |c: &ConfigurationRecord| c.l0.get().is_some_and(|l0| c.latents > 0 && l0 >= c.latents as f64);
+    let sparse = out.iter().any(|c| !dense(c));
+    for c in &mut out {
+        let worse = c.validation_fvu.get().or(c.fvu.get()).is_some_and(|fvu| fvu >= 1.0);
+        c.apart = if worse { Some(Apart::NoBetter) } else { (sparse && dense(c)).then_some(Apart::Dense) };
+    }
+    let points: Vec<Option<(f64, f64)>> =
+        out.iter().map(|c| c.l0.get().zip(c.fvu.get()).filter(|_| c.apart.is_none())).collect();
     for (i, own) in points.iter().enumerate() {
         let Some((l0, fvu)) = *own else { continue };
         let beaten = points
@@ -145,7 +156,7 @@ pub fn effects(cells: &[CellRecord], keys: &[String]) -> Vec<EffectRecord> {
 
 /// The configuration with the smallest validation fvu.
 pub fn best(all: &[ConfigurationRecord]) -> Option<String> {
-    let judged = all.iter().filter_map(|c| Some((c.validation_fvu.get()?, c)));
+    let judged = all.iter().filter(|c| c.apart.is_none()).filter_map(|c| Some((c.validation_fvu.get()?, c)));
     judged.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.name.clone())
 }
 

@@ -10,7 +10,10 @@ use crate::model::Sae;
 use crate::model::init::{Init, Sample, init};
 use crate::random::Stream;
 
-/// Whether there can be such a training.
+/// Whether there can be such a training, of these rows.
+///
+/// # Errors
+/// [`Error::Option`] naming the option.
 pub fn check(data: &Dataset, rows: &[usize], facts: &DataFacts, options: &TrainOptions) -> Result<()> {
     options.check()?;
     options.model(facts.dim).check()?;

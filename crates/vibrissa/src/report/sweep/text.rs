@@ -255,6 +255,9 @@ pub fn measures(report: &SweepReport, words: &Words) -> Vec<Column> {
         column(words.get("sw_gap"), all.iter().map(|c| (gap(c), signed(gap(c)))), false),
         figure("fvu", 4, |c| c.fvu),
         figure("±", 4, |c| c.fvu_band),
+        figure("sw_validation", 4, |c| c.validation_fvu),
+        figure("MCC", 4, |c| c.mcc),
+        figure("F1", 4, |c| c.f1),
         figure("mse", 5, |c| c.mse),
         figure("pearson", 4, |c| c.pearson),
         figure("sw_cosine", 4, |c| c.cosine),
@@ -265,7 +268,6 @@ pub fn measures(report: &SweepReport, words: &Words) -> Vec<Column> {
         share("sw_dead", |c| c.dead_share),
         share("sw_rare", |c| c.rare_share),
         column(words.get("sw_seconds"), all.iter().map(|c| (c.seconds, fixed(c.seconds, 1))), true),
-        figure("sw_validation", 4, |c| c.validation_fvu),
     ];
     out.extend(columns.into_iter().flatten());
     out
