@@ -84,6 +84,7 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     let sparse = out.iter().any(|c| !dense(c));
     for c in &mut out {
         let worse = c.validation_fvu.get().or(c.fvu.get()).is_some_and(|fvu| fvu >= 1.0);
+        c.l0_far &= !dense(c);
         c.apart = if worse { Some(Apart::NoBetter) } else { (sparse && dense(c)).then_some(Apart::Dense) };
     }
     let points: Vec<Option<(f64, f64)>> =
