@@ -107,6 +107,29 @@ macro_rules! dispatch {
     };
 }
 
+/// Asks for large pages under these values, so that walking over them waits less for the table of pages; changes no
+/// value, and a system that refuses is left alone.
+pub fn large_pages(values: &mut [f32]) {
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code)]
+    {
+        const LARGE: usize = 2 << 20;
+        // Since Linux 6.1; libc names it for some targets only.
+        const MADV_COLLAPSE: libc::c_int = 25;
+        let start = values.as_mut_ptr().addr().next_multiple_of(LARGE);
+        let end = (values.as_mut_ptr().addr() + size_of_val(values)) / LARGE * LARGE;
+        if start < end {
+            let from = values.as_mut_ptr().with_addr(start).cast();
+            for advice in [libc::MADV_HUGEPAGE, MADV_COLLAPSE] {
+                // SAFETY: the range lies within `values`, and neither advice changes what a program reads.
+                unsafe { libc::madvise(from, end - start, advice) };
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = values;
+}
+
 /// Floats of scratch that [`Isa::dots`] needs for `rows` rows of `dim` values.
 pub fn spill_len(rows: usize, dim: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
@@ -208,13 +231,27 @@ impl Isa {
     /// See [`scalar::adam`].
     #[inline]
     pub fn adam(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
-        dispatch!(self, adam(w, m, v, g, s))
+        self.adam_and_ask(w, m, v, g, s, [&[]; 3])
     }
 
-    /// See [`scalar::adam_zero`].
+    /// [`Isa::adam`], which meanwhile asks memory for other rows of the same length; changes nothing in these.
     #[inline]
-    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
-        dispatch!(self, adam_zero(w, m, v, s))
+    pub fn adam_and_ask(
+        self,
+        w: &mut [f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        g: &[f32],
+        s: &AdamStep,
+        ahead: [&[f32]; 3],
+    ) -> f32 {
+        dispatch!(self, adam(w, m, v, g, s, ahead))
+    }
+
+    /// See [`scalar::adam_zero`]; asks as [`Isa::adam_and_ask`] does.
+    #[inline]
+    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
+        dispatch!(self, adam_zero(w, m, v, s, ahead))
     }
 
     /// See [`scalar::append_above`].
@@ -289,10 +326,10 @@ mod tests {
                     let (mut w, mut m, mut v) = state();
                     let (mut w2, mut m2, mut v2) = state();
                     let one = isa.adam(&mut w, &mut m, &mut v, b, &step);
-                    let two = scalar::adam(&mut w2, &mut m2, &mut v2, b, &step);
+                    let two = scalar::adam(&mut w2, &mut m2, &mut v2, b, &step, [&[]; 3]);
                     assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
-                    let one = isa.adam_zero(&mut w, &mut m, &mut v, &step);
-                    let two = scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step);
+                    let one = isa.adam_zero(&mut w, &mut m, &mut v, &step, [a; 3]);
+                    let two = scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step, [&[]; 3]);
                     assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
                     assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
                 }

@@ -136,8 +136,8 @@ pub struct AdamStep {
 }
 
 /// One Adam step of a row: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`.
-/// Returns the new row's squared length, `w · w`.
-pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
+/// Returns the new row's squared length, `w · w`. Rows `ahead` are asked for by the SIMD twins.
+pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep, _ahead: [&[f32]; 3]) -> f32 {
     for i in 0..w.len() {
         adam_one(&mut w[i], &mut m[i], &mut v[i], g[i], s);
     }
@@ -145,7 +145,7 @@ pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep
 }
 
 /// [`adam`] where every gradient is zero.
-pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
+pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, _ahead: [&[f32]; 3]) -> f32 {
     for i in 0..w.len() {
         adam_one(&mut w[i], &mut m[i], &mut v[i], 0.0, s);
     }

@@ -8,7 +8,7 @@ mod lanes;
 
 use super::scalar::{AdamStep, LANES};
 use lanes::{V, V256, V512, fold4};
-use std::arch::x86_64::{_mm_add_ps, _mm_loadu_ps, _mm_storeu_ps};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
@@ -447,10 +447,19 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
     }
 }
 
-/// `g` may be shorter than `w` only by being empty: then every gradient is zero.
+/// `g` may be shorter than `w` only by being empty: then every gradient is zero. Rows `ahead` as long as `w` are asked for on
+/// the way.
 #[inline(always)]
-unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
+unsafe fn adam_body<S: V>(
+    w: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    g: &[f32],
+    s: &AdamStep,
+    ahead: [&[f32]; 3],
+) -> f32 {
     let n = w.len();
+    let asks = n > 0 && ahead.iter().all(|row| row.len() == n);
     assert!(m.len() == n && v.len() == n && (g.len() == n || g.is_empty()));
     // SAFETY: every access stays within `n` values of each.
     unsafe {
@@ -468,6 +477,9 @@ unsafe fn adam_body<S: V>(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]
         let (mut square, mut d) = (zero, 0);
         while d + LANES <= n {
             let gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
+            if asks {
+                ahead.iter().for_each(|row| _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().add(d).cast()));
+            }
             let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
             a.store(wp.add(d));
             b.store(mp.add(d));
@@ -574,15 +586,22 @@ macro_rules! twins {
                 unsafe { residual_body::<$lanes>(x, recon) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
+            pub fn adam(
+                w: &mut [f32],
+                m: &mut [f32],
+                v: &mut [f32],
+                g: &[f32],
+                s: &AdamStep,
+                ahead: [&[f32]; 3],
+            ) -> f32 {
                 assert_eq!(g.len(), w.len());
                 // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(w, m, v, g, s) }
+                unsafe { adam_body::<$lanes>(w, m, v, g, s, ahead) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep) -> f32 {
+            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
                 // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(w, m, v, &[], s) }
+                unsafe { adam_body::<$lanes>(w, m, v, &[], s, ahead) }
             }
             #[target_feature(enable = $features)]
             pub fn append_above(

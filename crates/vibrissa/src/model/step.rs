@@ -13,7 +13,7 @@ use super::encode::Rule;
 use super::{Sae, Work};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::kernels::Isa;
+use crate::kernels::{Isa, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
 use crate::optim::{AdamOptions, Optimizer, normalise};
@@ -151,6 +151,12 @@ impl Engine {
         }
         if state.steps == 0 {
             state.l1 = options.penalties.l1;
+        }
+        large_pages(sae.W_enc.data_mut());
+        sae.W_dec.iter_mut().for_each(|w| large_pages(w.data_mut()));
+        for (_, moments) in state.moments_mut() {
+            large_pages(&mut moments.m);
+            large_pages(&mut moments.v);
         }
         state.effect.resize(if options.reinforce { config.latents } else { 0 }, 0.0);
         Engine {

@@ -161,7 +161,9 @@ impl<'a> Rows<'a> {
         }
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         for i in 0..self.len() {
-            if i + 1 < self.len() {
+            // Rows that fit the first cache are asked for all at once, longer ones while this latent is updated.
+            let long = dim >= LONG;
+            if !long && i + 1 < self.len() {
                 let next = (i + 1) * dim..(i + 2) * dim;
                 for all in [&self.enc, &self.dec] {
                     all[..1]
@@ -170,11 +172,11 @@ impl<'a> Rows<'a> {
                         .for_each(|row| context.isa.prefetch_to_write(row));
                 }
             }
-            let enc = self.enc.each_mut().map(|a| &mut a[i * dim..][..dim]);
-            let dec = if context.config.tied {
+            let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, dim, long)));
+            let (dec, next_dec) = if context.config.tied {
                 Default::default()
             } else {
-                self.dec.each_mut().map(|a| &mut a[i * dim..][..dim])
+                apart(self.dec.each_mut().map(|a| row_and_next(a, i, dim, long)))
             };
             let bias = self.bias.each_mut().map(|a| one(a, i));
             let second = self.second.each_mut().map(|a| one(a, i));
@@ -184,6 +186,7 @@ impl<'a> Rows<'a> {
                 h: self.first + i,
                 enc,
                 dec,
+                next: [next_enc, next_dec],
                 bias,
                 second,
                 gain,
@@ -194,6 +197,21 @@ impl<'a> Rows<'a> {
             latent.update(context, &mut own, through);
         }
     }
+}
+
+/// Rows of at least so many values are asked for piece by piece.
+const LONG: usize = 2048;
+
+/// Row i, and where it is wanted and there the one after it.
+fn row_and_next(all: &mut [f32], i: usize, dim: usize, next: bool) -> (&mut [f32], &[f32]) {
+    let (own, later) = all[i * dim..].split_at_mut(dim);
+    (own, later.get(..dim).filter(|_| next).unwrap_or(&[]))
+}
+
+/// Firsts and seconds.
+fn apart<A, B>(pairs: [(A, B); 3]) -> ([A; 3], [B; 3]) {
+    let [(a, x), (b, y), (c, z)] = pairs;
+    ([a, b, c], [x, y, z])
 }
 
 /// Value i, of none nothing.
@@ -216,6 +234,8 @@ struct Latent<'a> {
     h: usize,
     enc: [&'a mut [f32]; 3],
     dec: [&'a mut [f32]; 3],
+    /// The same of the latent that comes next, encoder and decoder, where memory is asked for them.
+    next: [[&'a [f32]; 3]; 2],
     bias: [&'a mut [f32]; 3],
     second: [&'a mut [f32]; 3],
     gain: [&'a mut [f32]; 3],
@@ -234,15 +254,15 @@ impl Latent<'_> {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
                 return keep_threshold(context, self.h, &mut self.second);
             }
-            let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step);
+            let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step, self.next[0]);
             for [w, m, v] in [&mut self.bias, &mut self.second, &mut self.gain] {
-                isa.adam_zero(w, m, v, &bias_step);
+                isa.adam_zero(w, m, v, &bias_step, [&[]; 3]);
             }
             keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
-                    let square = isa.adam_zero(dec, dec_m, dec_v, &weight_step);
+                    let square = isa.adam_zero(dec, dec_m, dec_v, &weight_step, self.next[1]);
                     if !config.free_decoder {
                         to_unit(isa, dec, square);
                     }
@@ -390,7 +410,7 @@ impl Latent<'_> {
 
         (own.active, own.below) = (active, below);
 
-        let square = isa.adam(enc, enc_m, enc_v, &own.enc, &weight_step);
+        let square = isa.adam_and_ask(enc, enc_m, enc_v, &own.enc, &weight_step, self.next[0]);
         // SparseAdam belongs to the rows of all parameters of a latent.
         let bias_step =
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
@@ -401,7 +421,7 @@ impl Latent<'_> {
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
-                let square = isa.adam(dec, dec_m, dec_v, &own.dec, &weight_step);
+                let square = isa.adam_and_ask(dec, dec_m, dec_v, &own.dec, &weight_step, self.next[1]);
                 if !config.free_decoder {
                     to_unit(isa, dec, square);
                 }
