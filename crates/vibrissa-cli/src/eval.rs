@@ -169,21 +169,10 @@ fn adaptive_table(record: &EvalRecord) -> String {
             "\n{which}features a {row} by how hard it is, {} in the mean (θ, τ, λ from training rows):\n",
             a.budget
         );
-        let head = [
-            "",
-            "mean",
-            "5 %",
-            "median",
-            "95 %",
-            "",
-            "fvu",
-            "Pearson",
-            "ρ with complexity",
-            "simplest tenth",
-            "hardest",
-        ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows[0][5] = format!("cut at {}", a.reach);
+        let cut = format!("cut at {}", a.reach);
+        let spread = ["", "mean", "5 %", "median", "95 %", &cut];
+        let figures = ["fvu", "Pearson", "ρ with complexity", "simplest tenth", "hardest"];
+        let mut rows = vec![spread.into_iter().chain(figures).map(str::to_owned).collect::<Vec<_>>()];
         let one = |n: Number| n.get().map_or("–".into(), |v| format!("{v:.1}"));
         for r in &a.rules {
             let name = match r.name.as_str() {

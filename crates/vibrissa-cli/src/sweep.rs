@@ -1,7 +1,6 @@
 //! `vibrissa sweep`: a grid of configurations, trained together, and what they say together.
 
 use crate::data::open;
-use crate::eval::recovered;
 use crate::table::quoted;
 use crate::train::{FileOptions, ModelArgs, about, check_unit, interrupt, picture_settings};
 use crate::{memory, pictures, show};
@@ -13,17 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use vibrissa::analysis::recovery::{recovery, truth_of};
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, write_atomically};
 use vibrissa::loss::Loss;
-use vibrissa::record::sweep::{Apart, CellRecord, Ended, SWEEP_SCHEMA, SweepRecord};
+use vibrissa::record::sweep::{Apart, Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, Scores};
 use vibrissa::sweep::judge::{best, configurations, effects, knee};
 use vibrissa::sweep::{Cell, Event, Sweep, SweepOptions};
 use vibrissa::train::defaults::resolve;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::train::run::{Folder, RunRows};
-use vibrissa::train::{DataFacts, TrainOptions};
+use vibrissa::train::{DataFacts, TrainOptions, check};
 use vibrissa::{Error, Result};
 
 /// Train a grid of configurations and compare them on one frontier of sparsity and fidelity.
@@ -203,8 +203,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         let cell = Cell { values: values.clone(), options: own };
         let named =
             |e: Error| Error::option("--grid", "cells that can be", format!("{} ({e})", cell.name()), "change it");
-        cell.options.check().map_err(named)?;
-        cell.options.model(facts.dim).check().map_err(named)?;
+        check(&data, &rows.train, &facts, &cell.options).map_err(named)?;
         memory::check(&cell.options, facts.dim)?;
         resolved.push(cell);
     }
@@ -265,16 +264,28 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let path = folder.0.join("sweep.json");
     let whole = std::fs::read_to_string(&path).ok();
     let whole = whole.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok()).and_then(|r| r.seconds);
-    let looked_at = if rows.test.is_empty() { &rows.validation } else { &rows.test };
-    let mut ended = ended;
-    for cell in ended.iter_mut().filter(|c| c.ended == Ended::Finished) {
-        find_truth(&folder.0.join("cells").join(&cell.name), cell, &args.data, &data, looked_at)?;
-    }
-    let all = configurations(&ended);
-    let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
+    let (looked_at, mut ended) = (rows.to_compare(), ended);
     let mut plain = data.clone();
     plain.set_scale(1.0);
-    let baseline = evaluate(&[], Some(&mean), &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores;
+    let mut baseline = None;
+    let truth = truth_of(&args.data, &plain);
+    for cell in ended.iter_mut().filter(|c| c.ended == Ended::Finished) {
+        let own = folder.0.join("cells").join(&cell.name);
+        let Some(mut eval) = read_eval(&own) else { continue };
+        if let Some(truth) = truth.as_ref().filter(|_| eval.recovery.is_empty()) {
+            let saes = format::read_model(&own)?.saes;
+            eval.recovery = saes.iter().map(|sae| recovery(sae, truth, &plain, looked_at)).collect();
+            let json = serde_json::to_string_pretty(&eval).expect("plain data");
+            write_atomically(&own.join("eval.json"), |out| writeln!(out, "{json}"))?;
+        }
+        cell.recovery = eval.recovery.into_iter().next();
+        baseline.get_or_insert(eval.mean_image.scores);
+    }
+    let all = configurations(&ended);
+    let baseline = baseline.unwrap_or_else(|| {
+        let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
+        evaluate(&[], Some(&mean), &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores
+    });
     let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
     let effects = effects(&ended, &keys);
     let pictures = |rows: &[usize]| data.pictures(rows).len() as u64;
@@ -320,24 +331,10 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// On synthetic rows: measures what a cell found of their features, unless its eval.json says it already.
-fn find_truth(own: &Path, cell: &mut CellRecord, spec: &str, data: &Dataset, rows: &[usize]) -> Result<()> {
-    let path = own.join("eval.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let Ok(mut eval) = record::parse::<EvalRecord>(&text, EVAL_SCHEMA) else { return Ok(()) };
-    if eval.recovery.is_empty() {
-        let mut plain = data.clone();
-        plain.set_scale(1.0);
-        let saes = format::read_model(own)?.saes;
-        eval.recovery = recovered(&saes.iter().collect::<Vec<_>>(), spec, &plain, rows);
-        if eval.recovery.is_empty() {
-            return Ok(());
-        }
-        let json = serde_json::to_string_pretty(&eval).expect("plain data");
-        write_atomically(&path, |out| writeln!(out, "{json}"))?;
-    }
-    cell.recovery = eval.recovery.into_iter().next();
-    Ok(())
+/// The figures of a cell.
+fn read_eval(cell: &Path) -> Option<EvalRecord> {
+    let text = std::fs::read_to_string(cell.join("eval.json")).ok()?;
+    record::parse(&text, EVAL_SCHEMA).ok()
 }
 
 fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {

@@ -651,22 +651,18 @@ fn losses_that_do_not_go_together() {
     }
 }
 
+/// What rows of numbers cannot be trained by is refused before a folder is made.
 #[test]
-fn values_beyond_0_to_1_under_cross_entropy() {
+fn losses_that_do_not_go_with_the_rows() {
     let dir = tempdir();
     let out = dir.path().join("run");
-    let ran = train("synthetic:kind=directions,rows=200", &out, &["--loss", "cross-entropy", "--steps", "2"]);
-    ran.refused(&["cross-entropy", "between 0 and 1", "squared error", "column"]);
-    assert!(!out.exists());
-}
-
-#[test]
-fn a_perceptual_term_of_rows_that_are_no_pictures() {
-    let dir = tempdir();
-    let out = dir.path().join("run");
-    let ran = train("synthetic:kind=directions,rows=200", &out, &["--perceptual", "0.1", "--steps", "2"]);
-    ran.refused(&["--perceptual", "pictures"]);
-    assert!(!out.exists());
+    for (options, parts) in [
+        (["--loss", "cross-entropy"], &["cross-entropy", "between 0 and 1", "squared error", "column"][..]),
+        (["--perceptual", "0.1"], &["--perceptual", "pictures"]),
+    ] {
+        train("synthetic:kind=directions,rows=200", &out, &[&options[..], &["--steps", "2"]].concat()).refused(parts);
+        assert!(!out.exists());
+    }
 }
 
 #[test]

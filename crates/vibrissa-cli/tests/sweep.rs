@@ -144,6 +144,7 @@ fn a_halved_sweep_goes_on_without_halving_and_does_not_grow() {
     let more = ["k=4", "lr=0.0001,0.001,0.01,0.02"];
     sweep(&halved, &more, &[&steps[..], &["--halving", "--resume"]].concat())
         .refused(&["halved", "leave out --halving"]);
+    sweep(&halved, &grid, &["--steps", "70", "--resume"]).refused(&["cell.json", "other options"]);
     sweep(&halved, &grid, &[&steps[..], &["--resume"]].concat()).ok();
     sweep(&whole, &grid, &steps).ok();
     for cell in cells(&whole) {
@@ -284,6 +285,11 @@ fn grids_that_cannot_be() {
     refused(&dir, &["k=4"], &["--folds", "3"], &["--folds"]);
     refused(&dir, &["k=4"], &["--early-stop", "3"], &["--early-stop", "halving"]);
     refused(&dir, &["k=4"], &["--keep", "2"], &["--keep"]);
+    let numbers = dir.path().join("numbers");
+    let args =
+        ["sweep", "synthetic:kind=directions,rows=200", "--out", s(&numbers), "--perceptual", "0.1", "--grid", "k=4"];
+    vibrissa(&args).refused(&["--grid", "--perceptual", "pictures"]);
+    assert!(!numbers.exists());
     refused(&dir, &["lr=0.001,1e-3"], &[], &["--grid", "the same training"]);
     refused(&dir, &["k-anneal=5,50"], &[], &["--k-anneal", "--k-start"]);
     refused(&dir, &["k=4,8"], &["-k", "9"], &["--grid", "k in --grid and beside it"]);

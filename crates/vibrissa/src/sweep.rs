@@ -131,19 +131,14 @@ impl<'a> Sweep<'a> {
         for (i, cell) in self.cells.iter().enumerate() {
             let folder = self.cell_folder(i);
             let hash = run_hash(&cell.options, self.data, self.facts, self.rows);
-            let path = folder.0.join("cell.json");
-            let before = std::fs::read_to_string(&path).ok();
-            let before = before.and_then(|text| record::parse::<CellRecord>(&text, CELL_SCHEMA).ok());
-            ended.push(match before {
-                // Without halving, what it stopped is trained on.
-                Some(cell) if cell.ended == Ended::Stopped && !self.options.halving => None,
-                Some(cell) if cell.hash == hash => Some(cell),
-                Some(_) => {
-                    let found = "was trained with other options, other data or another split";
-                    return Err(Error::file(&path, found, "choose another --out, or remove this cell's folder"));
-                }
-                None => None,
-            });
+            let before = read_cell(&folder);
+            if before.as_ref().is_some_and(|cell| cell.hash != hash) {
+                let found = "was trained with other options, other data or another split";
+                let remedy = "choose another --out, or remove this cell's folder";
+                return Err(Error::file(folder.0.join("cell.json"), found, remedy));
+            }
+            // Without halving, what it stopped is trained on.
+            ended.push(before.filter(|cell| cell.ended != Ended::Stopped || self.options.halving));
             if ended[i].is_none() {
                 let steps = cell.options.steps_over(self.rows.train.len());
                 running.push(Running { cell: i, trainer: None, step: 0, steps, seconds: 0.0, hash, folder });
@@ -176,17 +171,16 @@ impl<'a> Sweep<'a> {
         }
         names.sort();
         let own: Vec<String> = self.cells.iter().map(Cell::name).collect();
-        let there = |name: &str, file: &str| self.folder.join("cells").join(name).join(file).exists();
-        if let Some(name) = names.iter().find(|n| !own.contains(n) && there(n, "cell.json")) {
+        let other =
+            |name: &&String| !own.contains(name) && self.folder.join("cells").join(name).join("cell.json").exists();
+        if let Some(name) = names.iter().find(other) {
             let remedy = "name its values in --grid too (a grid may grow), or choose another --out";
             return Err(Error::file(self.folder.join("cells").join(name), "is a cell that the grid lacks", remedy));
         }
-        let stopped = |name: &String| {
-            let text = std::fs::read_to_string(self.folder.join("cells").join(name).join("cell.json")).ok();
-            let cell = text.and_then(|text| record::parse::<CellRecord>(&text, CELL_SCHEMA).ok());
-            cell.is_some_and(|cell| cell.ended == Ended::Stopped)
-        };
-        if self.options.halving && own.iter().any(stopped) && own.iter().any(|n| !there(n, "config.toml")) {
+        let folders = || (0..self.cells.len()).map(|cell| self.cell_folder(cell));
+        let stopped = |folder: Folder| read_cell(&folder).is_some_and(|cell| cell.ended == Ended::Stopped);
+        let new = |folder: Folder| !folder.0.join("config.toml").exists();
+        if self.options.halving && folders().any(stopped) && folders().any(new) {
             let remedy = "leave out --halving (what was stopped is then trained on), or choose another --out";
             return Err(Error::file(&self.folder, "was halved without the new cells of this grid", remedy));
         }
@@ -360,14 +354,13 @@ impl<'a> Sweep<'a> {
             let Some(mut trainer) = r.trainer.take() else { continue };
             let fvu = validation_fvu(&trainer, self.data, &self.rows.validation);
             let l0 = trainer.l0_in_training();
-            let held = if self.rows.validation.is_empty() { &self.rows.train } else { &self.rows.validation };
-            trainer.calibrate(held);
+            trainer.calibrate(self.rows.to_calibrate());
             trainer.write_model(&r.folder.model())?;
             let mean = trainer.mean();
             let mut record = self.record(r, Ended::Finished, fvu);
             let saes = trainer.into_saes();
             let refs: Vec<&Sae> = saes.iter().collect();
-            let looked_at = if self.rows.test.is_empty() { &self.rows.validation } else { &self.rows.test };
+            let looked_at = self.rows.to_compare();
             // Rows are looked at as they were loaded.
             let mut eval = self.evaluate(&refs, None, looked_at);
             // The same for all cells.
@@ -481,6 +474,12 @@ impl<'a> Sweep<'a> {
         running.retain(|r| ended[r.cell].is_none());
         Ok(())
     }
+}
+
+/// The record of a cell that has ended.
+fn read_cell(folder: &Folder) -> Option<CellRecord> {
+    let text = std::fs::read_to_string(folder.0.join("cell.json")).ok()?;
+    record::parse(&text, CELL_SCHEMA).ok()
 }
 
 /// What the caller was told of the progress, and what cells share.

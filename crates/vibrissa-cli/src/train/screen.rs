@@ -14,7 +14,7 @@ use vibrissa::metrics::mean;
 use vibrissa::record::{EvalRecord, MetricsLine};
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
-use vibrissa::train::run::{Event, OFF_TARGET, Outcome, RunRows};
+use vibrissa::train::run::{Event, Outcome, RunRows, on_target};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
     let what = match data.picture_shape() {
@@ -81,13 +81,11 @@ pub fn warn_sparsity(o: &TrainOptions, record: &EvalRecord, line: Option<&Metric
             }
             _ => (sae.scores.l0, o.k as f64, "active latents a row"),
         };
-        let Some(found) = found.filter(|&f| !(target / OFF_TARGET..=target * OFF_TARGET).contains(&f)) else {
-            continue;
-        };
+        let Some(found) = found.filter(|&f| !on_target(f, target)) else { continue };
         let (low, way) = (found < target, o.activation);
         // Training is where it was asked to be, and other rows are not.
         let learnt = line.and_then(|line| line.saes.get(s)?.l0);
-        let held = learnt.is_some_and(|l0| (target / OFF_TARGET..=target * OFF_TARGET).contains(&l0));
+        let held = learnt.is_some_and(|l0| on_target(l0, target));
         let remedy = match way {
             _ if held && o.aims() => "more rows, or topk: the rows that it learnt from have as many as asked for",
             Activation::Sigmoid if low => "a smaller --kl, or more steps",

@@ -244,12 +244,15 @@ pub fn html(report: &SweepReport) -> String {
 /// The same rows, then the features, by configuration.
 fn side(report: &SweepReport, words: &Words, figures: &str) -> String {
     let mut out = String::from(figures);
-    let named = |p: &Pictures| side_by_side(report.sweep).into_iter().find(|c| c.name == p.configuration);
+    let shown = side_by_side(report.sweep);
+    let caption = |p: &Pictures| {
+        let c = shown.iter().find(|c| c.name == p.configuration)?;
+        Some(text::caption(report, c, words).map(|s| escape(&s)))
+    };
     if report.originals.is_none() {
         let _ = write!(out, "<h3>{}</h3>", escape(&words.get("sw_side_recons")));
         for p in report.pictures {
-            let Some(c) = named(p) else { continue };
-            let [name, said] = text::caption(report, c, words).map(|s| escape(&s));
+            let Some([name, said]) = caption(p) else { continue };
             let _ = write!(
                 out,
                 "<figure class=\"sheet\"><figcaption><b>{name}</b> {said}</figcaption><div class=\"scroll\" tabindex=\"0\">{}</div></figure>",
@@ -265,8 +268,7 @@ fn side(report: &SweepReport, words: &Words, figures: &str) -> String {
         escape(&words.get("sw_wall_note"))
     );
     for p in report.pictures {
-        let Some(c) = named(p) else { continue };
-        let [name, said] = text::caption(report, c, words).map(|s| escape(&s));
+        let Some([name, said]) = caption(p) else { continue };
         let _ = write!(
             out,
             "<figure>{}<figcaption><b>{name}</b><br>{said}</figcaption></figure>",

@@ -54,6 +54,16 @@ impl RunRows {
             validation: data.without_variants(&validation),
         })
     }
+
+    /// What a threshold is calibrated on: validation rows, or where there are none those trained on.
+    pub fn to_calibrate(&self) -> &[usize] {
+        if self.validation.is_empty() { &self.train } else { &self.validation }
+    }
+
+    /// What models are compared on: held-out rows, or where there are none the validation rows.
+    pub fn to_compare(&self) -> &[usize] {
+        if self.test.is_empty() { &self.validation } else { &self.test }
+    }
 }
 
 /// Where a run begins.
@@ -395,8 +405,7 @@ pub fn train(
     if best.is_some() && folder.best().exists() {
         trainer.take_back(format::read_model(&folder.best())?.saes);
     }
-    let held_out = if rows.validation.is_empty() { &rows.train } else { &rows.validation };
-    trainer.calibrate(held_out);
+    trainer.calibrate(rows.to_calibrate());
     trainer.write_model(&folder.model())?;
     let saes = trainer.into_saes();
     folder.clear();
@@ -412,14 +421,17 @@ pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) 
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
 }
 
-/// L0 further than this factor from k is off its target.
-pub const OFF_TARGET: f64 = 1.2;
+/// Whether sparsity is no further than a factor of 1.2 from what was asked for.
+pub fn on_target(found: f64, target: f64) -> bool {
+    const FACTOR: f64 = 1.2;
+    (target / FACTOR..=target * FACTOR).contains(&found)
+}
 
 /// [`validation_fvu`], where training rows have as many active latents as was asked for: while that is still steered
 /// there, more are active and fvu is small for that reason alone.
 fn settled_fvu(trainer: &mut Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
     let (k, aims, k_anneal) = (trainer.options().k as f64, trainer.options().aims(), trainer.options().k_anneal);
-    let near = |l0: Option<f64>| l0.is_some_and(|l0| (k / OFF_TARGET..=k * OFF_TARGET).contains(&l0));
+    let near = |l0: Option<f64>| l0.is_some_and(|l0| on_target(l0, k));
     if trainer.step() < k_anneal || (aims && !trainer.l0_in_training().into_iter().all(near)) {
         return None;
     }
