@@ -129,7 +129,7 @@ mod tests {
         for isa in Isa::available() {
             let (s, _) = AdamOptions::default().at(Optimizer::Adam, 1, 0.01);
             let (mut w, mut m, mut v) = (vec![1.0f32; 3], vec![0.0; 3], vec![0.0; 3]);
-            isa.adam(&mut w, &mut m, &mut v, &[5.0, -0.3, 0.0], &s);
+            isa.adam([&mut w, &mut m, &mut v], &[5.0, -0.3, 0.0], &s, [&[]; 3]);
             for (w, want) in w.iter().zip([0.99, 1.01, 1.0]) {
                 assert!((w - want).abs() < 1e-6, "{w} {want}");
             }

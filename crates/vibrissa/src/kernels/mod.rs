@@ -188,10 +188,17 @@ impl Isa {
         dispatch!(self, gather_dots(a, index, rows, out))
     }
 
-    /// See [`scalar::add_rows`].
+    /// [`Isa::add_columns`] of rows as long as `out`.
     #[inline]
     pub fn add_rows(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
-        dispatch!(self, add_rows(out, coef, index, rows))
+        let dim = out.len();
+        self.add_columns(out, 0, coef, index, rows, dim);
+    }
+
+    /// See [`scalar::add_columns`].
+    #[inline]
+    pub fn add_columns(self, out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+        dispatch!(self, add_columns(out, from, coef, index, rows, dim))
     }
 
     /// See [`scalar::dots_and_add`].
@@ -228,30 +235,25 @@ impl Isa {
         dispatch!(self, residual(x, recon))
     }
 
-    /// See [`scalar::adam`].
+    /// [`Isa::adam_piece`] of a whole row `[w, m, v]`; returns `w · w`.
     #[inline]
-    pub fn adam(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep) -> f32 {
-        self.adam_and_ask(w, m, v, g, s, [&[]; 3])
+    pub fn adam(self, row: [&mut [f32]; 3], g: &[f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
+        let mut square = [0.0; LANES];
+        self.adam_piece(row, g, s, ahead, &mut square);
+        scalar::fold(square)
     }
 
-    /// [`Isa::adam`], which meanwhile asks memory for other rows of the same length; changes nothing in these.
+    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead` of the same length, in which nothing changes.
     #[inline]
-    pub fn adam_and_ask(
+    pub fn adam_piece(
         self,
-        w: &mut [f32],
-        m: &mut [f32],
-        v: &mut [f32],
+        [w, m, v]: [&mut [f32]; 3],
         g: &[f32],
         s: &AdamStep,
         ahead: [&[f32]; 3],
-    ) -> f32 {
-        dispatch!(self, adam(w, m, v, g, s, ahead))
-    }
-
-    /// See [`scalar::adam_zero`]; asks as [`Isa::adam_and_ask`] does.
-    #[inline]
-    pub fn adam_zero(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
-        dispatch!(self, adam_zero(w, m, v, s, ahead))
+        square: &mut [f32; LANES],
+    ) {
+        dispatch!(self, adam(w, m, v, g, s, ahead, square))
     }
 
     /// See [`scalar::append_above`].
@@ -325,13 +327,22 @@ mod tests {
                     let state = || (a.to_vec(), b.to_vec(), a.iter().map(|v| v * v).collect::<Vec<_>>());
                     let (mut w, mut m, mut v) = state();
                     let (mut w2, mut m2, mut v2) = state();
-                    let one = isa.adam(&mut w, &mut m, &mut v, b, &step);
-                    let two = scalar::adam(&mut w2, &mut m2, &mut v2, b, &step, [&[]; 3]);
-                    assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
-                    let one = isa.adam_zero(&mut w, &mut m, &mut v, &step, [a; 3]);
-                    let two = scalar::adam_zero(&mut w2, &mut m2, &mut v2, &step, [&[]; 3]);
-                    assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
-                    assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
+                    for g in [b, &[]] {
+                        let one = isa.adam([&mut w, &mut m, &mut v], g, &step, [a; 3]);
+                        let two = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], g, &step, [&[]; 3]);
+                        assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
+                        assert_eq!(one.to_bits(), scalar::dot(&w, &w).to_bits(), "{} adam's length {n}", isa.name());
+                        assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
+                    }
+                    let mut square = [0.0; LANES];
+                    for piece in (0..n).step_by(32) {
+                        let piece = piece..n.min(piece + 32);
+                        let own = [&mut w, &mut m, &mut v].map(|a| &mut a[piece.clone()]);
+                        isa.adam_piece(own, &b[piece], &step, [&[]; 3], &mut square);
+                    }
+                    let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, &step, [&[]; 3]);
+                    assert_eq!(bits(&w), bits(&w2), "{} adam by pieces {n}", isa.name());
+                    assert_eq!(scalar::fold(square).to_bits(), whole.to_bits(), "{} adam by pieces {n}", isa.name());
                 }
             }
         }
@@ -383,7 +394,7 @@ mod tests {
                     let (mut both, mut sums) = (vec![0.0; n], noise(dim, 15));
                     let mut apart = sums.clone();
                     isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums);
-                    scalar::add_rows(&mut apart, &coef, &index, &rows);
+                    scalar::add_columns(&mut apart, 0, &coef, &index, &rows, dim);
                     assert_eq!(
                         [bits(&both), bits(&sums)],
                         [bits(&one), bits(&apart)],
@@ -392,8 +403,12 @@ mod tests {
                     );
                     let mut b = a.clone();
                     isa.add_rows(&mut a, &coef, &index, &rows);
-                    scalar::add_rows(&mut b, &coef, &index, &rows);
+                    scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);
                     assert_eq!(bits(&a), bits(&b), "{} {dim} {n}", isa.name());
+                    let columns = dim / 3..dim / 3 + dim / 2;
+                    isa.add_columns(&mut a[columns.clone()], columns.start, &coef, &index, &rows, dim);
+                    scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);
+                    assert_eq!(bits(&a[columns.clone()]), bits(&b[columns]), "{} columns {dim} {n}", isa.name());
                 }
             }
         }

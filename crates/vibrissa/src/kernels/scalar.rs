@@ -83,20 +83,19 @@ pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// `out[d] += Σ_j coef[j] · rows[index[j] * dim + d]`, added in the order of `j`, each by a fused multiply-add.
-pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
-    let dim = out.len();
+/// `out[d] += Σ_j coef[j] · rows[index[j] * dim + from + d]`, added in the order of `j`, each by a fused multiply-add.
+pub fn add_columns(out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     for (&c, &i) in coef.iter().zip(index) {
-        for (o, &r) in out.iter_mut().zip(&rows[i as usize * dim..][..dim]) {
+        for (o, &r) in out.iter_mut().zip(&rows[i as usize * dim + from..(i as usize + 1) * dim]) {
             *o = c.mul_add(r, *o);
         }
     }
 }
 
-/// [`gather_dots`] of `a` and [`add_rows`] to `out` of the same rows in one pass over them.
+/// [`gather_dots`] of `a` and [`add_columns`] to all of `out` of the same rows in one pass over them.
 pub fn dots_and_add(a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
     gather_dots(a, index, rows, dots);
-    add_rows(out, coef, index, rows);
+    add_columns(out, 0, coef, index, rows, a.len());
 }
 
 /// `out[d] += c · row[d]`.
@@ -135,21 +134,23 @@ pub struct AdamStep {
     pub keep: f32,
 }
 
-/// One Adam step of a row: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`.
-/// Returns the new row's squared length, `w · w`. Rows `ahead` are asked for by the SIMD twins.
-pub fn adam(w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamStep, _ahead: [&[f32]; 3]) -> f32 {
+/// One Adam step of a row or a piece of it: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`;
+/// an empty `g` is zero everywhere. Adds the squares of the new `w` to `square`, the partial sums of `w · w`; a piece that is
+/// not the last has a multiple of 16 values. Rows `ahead` are asked for by the SIMD twins.
+pub fn adam(
+    w: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    g: &[f32],
+    s: &AdamStep,
+    ahead: [&[f32]; 3],
+    square: &mut [f32; LANES],
+) {
+    let _ = ahead;
     for i in 0..w.len() {
-        adam_one(&mut w[i], &mut m[i], &mut v[i], g[i], s);
+        adam_one(&mut w[i], &mut m[i], &mut v[i], g.get(i).copied().unwrap_or(0.0), s);
+        square[i % LANES] = w[i].mul_add(w[i], square[i % LANES]);
     }
-    dot(w, w)
-}
-
-/// [`adam`] where every gradient is zero.
-pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, _ahead: [&[f32]; 3]) -> f32 {
-    for i in 0..w.len() {
-        adam_one(&mut w[i], &mut m[i], &mut v[i], 0.0, s);
-    }
-    dot(w, w)
 }
 
 #[inline]

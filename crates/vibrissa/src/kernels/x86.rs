@@ -9,6 +9,7 @@ mod lanes;
 use super::scalar::{AdamStep, LANES};
 use lanes::{V, V256, V512, fold4};
 use std::arch::x86_64::{_MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
+use std::ptr;
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
@@ -258,7 +259,7 @@ unsafe fn add_group<S: V, const N: usize>(
     from: usize,
     to: usize,
 ) {
-    // SAFETY: `index` has `N` rows of `dim` values each, which the caller checked, and `to <= dim`.
+    // SAFETY: `index` has `N` rows, `dim` values apart and with `to` values from `rows` on, which the caller checked.
     unsafe {
         let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
         let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * dim));
@@ -282,16 +283,16 @@ unsafe fn add_group<S: V, const N: usize>(
 }
 
 #[inline(always)]
-unsafe fn add_rows_body<S: V>(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     const MOST: usize = 8;
-    let dim = out.len();
-    assert_eq!(coef.len(), index.len());
+    let n = out.len();
+    assert!(coef.len() == index.len() && first + n <= dim);
     check_rows(index, dim, rows);
-    let (o, r) = (out.as_mut_ptr(), rows.as_ptr());
+    let (o, r) = (out.as_mut_ptr(), rows.as_ptr().wrapping_add(first));
     let mut from = 0;
-    while from < dim {
+    while from < n {
         // A block of `out` that stays in L1 while the rows go by.
-        let to = (from + COLUMNS).min(dim);
+        let to = (from + COLUMNS).min(n);
         let mut j = 0;
         // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
         unsafe {
@@ -447,8 +448,7 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
     }
 }
 
-/// `g` may be shorter than `w` only by being empty: then every gradient is zero. Rows `ahead` as long as `w` are asked for on
-/// the way.
+/// What is `ahead`, at most as long as `w`, is asked for on the way.
 #[inline(always)]
 unsafe fn adam_body<S: V>(
     w: &mut [f32],
@@ -457,9 +457,10 @@ unsafe fn adam_body<S: V>(
     g: &[f32],
     s: &AdamStep,
     ahead: [&[f32]; 3],
-) -> f32 {
+    squares: &mut [f32; LANES],
+) {
     let n = w.len();
-    let asks = n > 0 && ahead.iter().all(|row| row.len() == n);
+    let asks = ahead.iter().any(|row| !row.is_empty());
     assert!(m.len() == n && v.len() == n && (g.len() == n || g.is_empty()));
     // SAFETY: every access stays within `n` values of each.
     unsafe {
@@ -474,11 +475,15 @@ unsafe fn adam_body<S: V>(
         };
         let (wp, mp, vp, gp) = (w.as_mut_ptr(), m.as_mut_ptr(), v.as_mut_ptr(), g.as_ptr());
         let zero = S::splat(0.0);
-        let (mut square, mut d) = (zero, 0);
+        let (mut square, mut d) = (S::load(squares.as_ptr()), 0);
         while d + LANES <= n {
             let gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
             if asks {
-                ahead.iter().for_each(|row| _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().add(d).cast()));
+                for row in ahead {
+                    if let Some(line) = row.get(d) {
+                        _mm_prefetch::<_MM_HINT_T1>(ptr::from_ref(line).cast());
+                    }
+                }
             }
             let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
             a.store(wp.add(d));
@@ -498,7 +503,7 @@ unsafe fn adam_body<S: V>(
             let a = S::load_n(wp.add(d), r); // what lies beyond the row counts as 0
             square = a.fma(a, square);
         }
-        square.fold()
+        square.store(squares.as_mut_ptr());
     }
 }
 
@@ -554,9 +559,9 @@ macro_rules! twins {
                 unsafe { gather_dots_body::<$lanes, $g>(a, index, rows, out) }
             }
             #[target_feature(enable = $features)]
-            pub fn add_rows(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
+            pub fn add_columns(out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
                 // SAFETY: as above.
-                unsafe { add_rows_body::<$lanes>(out, coef, index, rows) }
+                unsafe { add_columns_body::<$lanes>(out, from, coef, index, rows, dim) }
             }
             #[target_feature(enable = $features)]
             pub fn dots_and_add(
@@ -593,15 +598,10 @@ macro_rules! twins {
                 g: &[f32],
                 s: &AdamStep,
                 ahead: [&[f32]; 3],
-            ) -> f32 {
-                assert_eq!(g.len(), w.len());
+                square: &mut [f32; LANES],
+            ) {
                 // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(w, m, v, g, s, ahead) }
-            }
-            #[target_feature(enable = $features)]
-            pub fn adam_zero(w: &mut [f32], m: &mut [f32], v: &mut [f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
-                // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(w, m, v, &[], s, ahead) }
+                unsafe { adam_body::<$lanes>(w, m, v, g, s, ahead, square) }
             }
             #[target_feature(enable = $features)]
             pub fn append_above(

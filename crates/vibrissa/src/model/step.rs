@@ -383,7 +383,7 @@ impl Engine {
             });
             let plain = AdamOptions { weight_decay: 0.0, ..self.options.adam };
             let (step, _) = plain.at(Optimizer::Adam, state.steps + 1, lr);
-            isa.adam(b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &self.d_b_dec, &step);
+            isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], &self.d_b_dec, &step, [&[]; 3]);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::super::{Config, inverse_root, thread};
 use crate::activation::Activation;
-use crate::kernels::{AdamStep, Isa};
+use crate::kernels::{AdamStep, Isa, LANES, scalar::fold};
 use crate::matrix::{ByLatent, Mat};
 use crate::optim::{Optimizer, to_unit};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// The rows of residuals that one row of the batch has, in this order: one a prefix, the gate's, that of the dead.
@@ -49,6 +50,7 @@ pub struct Scratch {
     /// jumprelu: entries that are active, and the rows of those that are not.
     pub active: (Vec<u32>, Vec<f32>),
     pub below: Vec<u32>,
+    pub below_dots: Vec<f32>,
 }
 
 /// What every worker of an update reads.
@@ -199,13 +201,23 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows of at least so many values are asked for piece by piece.
+/// Rows of at least so many values are asked for, and updated, piece by piece.
 const LONG: usize = 2048;
+
+/// Values a piece: its weights, moments and gradient, of four bytes each, stay in the first cache.
+const PIECE: usize = 512;
 
 /// Row i, and where it is wanted and there the one after it.
 fn row_and_next(all: &mut [f32], i: usize, dim: usize, next: bool) -> (&mut [f32], &[f32]) {
     let (own, later) = all[i * dim..].split_at_mut(dim);
     (own, later.get(..dim).filter(|_| next).unwrap_or(&[]))
+}
+
+/// Some columns of a row, and as many of those that come after them, in this row or else in the next.
+fn and_next<'a>(row: &'a mut [f32], next: &'a [f32], columns: &Range<usize>) -> (&'a mut [f32], &'a [f32]) {
+    let (own, rest) = row[columns.start..].split_at_mut(columns.len());
+    let later = if rest.is_empty() { next } else { rest };
+    (own, &later[..later.len().min(columns.len())])
 }
 
 /// Firsts and seconds.
@@ -248,23 +260,23 @@ impl Latent<'_> {
     fn update(mut self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
         let Context { isa, config, scale, weight_step, bias_step, segments, bandwidth, .. } = *context;
         let (rows, values) = context.by_latent.latent(self.h);
-        let [enc, enc_m, enc_v] = self.enc.each_mut().map(|a| &mut **a);
-        let [dec, dec_m, dec_v] = self.dec.each_mut().map(|a| &mut **a);
+        let enc = self.enc.each_mut().map(|a| &mut **a);
+        let mut dec = self.dec.each_mut().map(|a| &mut **a);
         if rows.is_empty() && context.extra.is_none() {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
                 return keep_threshold(context, self.h, &mut self.second);
             }
-            let square = isa.adam_zero(enc, enc_m, enc_v, &weight_step, self.next[0]);
-            for [w, m, v] in [&mut self.bias, &mut self.second, &mut self.gain] {
-                isa.adam_zero(w, m, v, &bias_step, [&[]; 3]);
+            let square = isa.adam(enc, &[], &weight_step, self.next[0]);
+            for one in [&mut self.bias, &mut self.second, &mut self.gain] {
+                isa.adam(one.each_mut().map(|a| &mut **a), &[], &bias_step, [&[]; 3]);
             }
             keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
-                    let square = isa.adam_zero(dec, dec_m, dec_v, &weight_step, self.next[1]);
+                    let square = isa.adam(dec.each_mut().map(|a| &mut **a), &[], &weight_step, self.next[1]);
                     if !config.free_decoder {
-                        to_unit(isa, dec, square);
+                        to_unit(isa, dec[0], square);
                     }
                 }
             }
@@ -290,22 +302,28 @@ impl Latent<'_> {
         }
         let (rows, values) = if jump { (&active.0[..], &active.1[..]) } else { (rows, values) };
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
-        let direction: &[f32] = if config.tied { enc } else { dec };
+        let direction: &[f32] = if config.tied { enc[0] } else { dec[0] };
         let count = segments.count() as u32;
         // A division for each entry, spared where it divides by one.
         let place =
             |r: u32| if count == 1 { (r, Part::Main) } else { (r / count, segments.part((r % count) as usize)) };
 
-        // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction, in one pass
-        // over the residuals; along = (gradient of the direction) · direction. The gate's loss spares the direction.
+        // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction; along =
+        // (gradient of the direction) · direction. The gate's loss spares the direction. Rows that fit the first cache are
+        // read once for both; of long ones the sum is taken later, piece by piece.
         let coef = &mut own.coef[..rows.len()];
         for ((c, &a), &r) in coef.iter_mut().zip(values).zip(rows) {
             *c = if place(r).1 == Part::Gate { 0.0 } else { a * scale * inv };
         }
-        let d_dir = if config.tied { &mut own.enc } else { &mut own.dec };
-        d_dir.fill(0.0);
         own.d_pre.resize(rows.len(), 0.0);
-        isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, d_dir);
+        let long = direction.len() >= LONG;
+        if long {
+            isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
+        } else {
+            let buffer = if config.tied { &mut own.enc } else { &mut own.dec };
+            buffer.fill(0.0);
+            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer);
+        }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
         let l1 = context.l1 * norm;
         let d_kl = context.d_kl.get(self.h).copied().unwrap_or(0.0);
@@ -376,9 +394,9 @@ impl Latent<'_> {
             d_pre_sum += d;
         }
         if !below.is_empty() {
-            let dots = &mut own.coef[..below.len()];
-            isa.gather_dots(direction, &below, context.residual, dots);
-            for dot in dots {
+            own.below_dots.resize(below.len(), 0.0);
+            isa.gather_dots(direction, &below, context.residual, &mut own.below_dots);
+            for dot in &own.below_dots {
                 let d = scale * inv * *dot + l1;
                 d_second -= (threshold * d + context.d_l0) / bandwidth;
             }
@@ -388,44 +406,109 @@ impl Latent<'_> {
         }
         if let Some(extra) = context.extra {
             along += isa.dot(extra.row(self.h), direction) * inv;
-            isa.add_scaled(d_dir, inv, extra.row(self.h));
         }
-        if config.free_decoder {
+        let own_share = match config.free_decoder {
             // ‖w‖ of the L1 penalty.
-            if l1 > 0.0 && norm > 0.0 {
-                isa.add_scaled(d_dir, context.l1 * sum / norm, direction);
-            }
-        } else {
+            true if l1 > 0.0 && norm > 0.0 => context.l1 * sum / norm,
+            true => 0.0,
             // The direction has unit length: the part of its gradient along it is removed.
-            isa.add_scaled(d_dir, -along * inv * inv, direction);
-        }
-        // Gradient to the encoder row.
-        if !config.tied {
-            own.enc.fill(0.0);
-        }
-        isa.add_rows(&mut own.enc, &own.d_pre, &own.rows, context.input);
+            false => -along * inv * inv,
+        };
         if !through_input.is_empty() {
-            isa.add_scaled(through_input, d_pre_sum, enc);
+            isa.add_scaled(through_input, d_pre_sum, enc[0]);
         }
-
-        (own.active, own.below) = (active, below);
-
-        let square = isa.adam_and_ask(enc, enc_m, enc_v, &own.enc, &weight_step, self.next[0]);
+        let Scratch { enc: enc_buffer, dec: dec_buffer, coef, d_pre, rows: batch_rows, .. } = own;
+        let to_direction = Gradient {
+            begun: !long,
+            residual: long.then_some(Sum { coef: &coef[..rows.len()], index: rows, rows: context.residual }),
+            extra: context.extra.map(|extra| (inv, extra.row(self.h))),
+            own: own_share,
+            input: None,
+        };
+        let input = Some(Sum { coef: d_pre, index: batch_rows, rows: context.input });
+        let to_encoder = if config.tied {
+            Gradient { input, ..to_direction }
+        } else {
+            Gradient { begun: false, residual: None, extra: None, own: 0.0, input }
+        };
+        let square = to_encoder.descend(isa, enc, enc_buffer, &weight_step, self.next[0]);
         // SparseAdam belongs to the rows of all parameters of a latent.
         let bias_step =
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
-        for ([w, m, v], d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
-            isa.adam(w, m, v, &[d][..w.len()], &bias_step);
+        for (one, d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
+            let d = &[d][..one[0].len()];
+            isa.adam(one.each_mut().map(|a| &mut **a), d, &bias_step, [&[]; 3]);
         }
         keep_threshold(context, self.h, &mut self.second);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
-                let square = isa.adam_and_ask(dec, dec_m, dec_v, &own.dec, &weight_step, self.next[1]);
+                let row = dec.each_mut().map(|a| &mut **a);
+                let square = to_direction.descend(isa, row, dec_buffer, &weight_step, self.next[1]);
                 if !config.free_decoder {
-                    to_unit(isa, dec, square);
+                    to_unit(isa, dec[0], square);
                 }
             }
         }
+        (own.active, own.below) = (active, below);
+    }
+}
+
+/// `Σ_j coef[j] · rows[index[j]]`.
+#[derive(Clone, Copy)]
+struct Sum<'a> {
+    coef: &'a [f32],
+    index: &'a [u32],
+    rows: &'a [f32],
+}
+
+/// The gradient of a row of weights, a sum of these terms in this order.
+#[derive(Clone, Copy)]
+struct Gradient<'a> {
+    /// The buffer has the first term already.
+    begun: bool,
+    residual: Option<Sum<'a>>,
+    extra: Option<(f32, &'a [f32])>,
+    /// What its own weights count.
+    own: f32,
+    input: Option<Sum<'a>>,
+}
+
+impl Gradient<'_> {
+    /// Adam of the row `[w, m, v]`, in pieces whose gradient stays in the first cache. Gives its new squared length.
+    fn descend(
+        &self,
+        isa: Isa,
+        [w, m, v]: [&mut [f32]; 3],
+        buffer: &mut [f32],
+        step: &AdamStep,
+        next: [&[f32]; 3],
+    ) -> f32 {
+        let (dim, mut square) = (w.len(), [0.0; LANES]);
+        let piece = if dim < LONG { dim } else { PIECE };
+        for from in (0..dim).step_by(piece) {
+            let columns = from..dim.min(from + piece);
+            let g = &mut buffer[..columns.len()];
+            if !self.begun {
+                g.fill(0.0);
+            }
+            let add = |g: &mut [f32], s: Sum| isa.add_columns(g, from, s.coef, s.index, s.rows, dim);
+            if let Some(sum) = self.residual {
+                add(g, sum);
+            }
+            if let Some((c, extra)) = self.extra {
+                isa.add_scaled(g, c, &extra[columns.clone()]);
+            }
+            if self.own != 0.0 {
+                isa.add_scaled(g, self.own, &w[columns.clone()]);
+            }
+            if let Some(sum) = self.input {
+                add(g, sum);
+            }
+            let ((m, m_next), (v, v_next)) = (and_next(m, next[1], &columns), and_next(v, next[2], &columns));
+            let ahead = [next[0].get(columns.clone()).unwrap_or(&[]), m_next, v_next];
+            isa.adam_piece([&mut w[columns], m, v], g, step, ahead, &mut square);
+        }
+        fold(square)
     }
 }
