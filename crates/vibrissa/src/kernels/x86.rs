@@ -31,7 +31,7 @@ pub fn spill_len(rows: usize, dim: usize) -> usize {
 /// `x` has `M` and `w` has `N` rows of stride `dim`, `to <= dim`; `out` is valid for rows `0..M` of stride `ld`,
 /// columns `0..N`; `spill` for `M * N * 16` values unless `first && last`. The CPU has the features of `S`.
 #[inline(always)]
-unsafe fn tile<S: V, const M: usize, const N: usize>(
+unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
     x: *const f32,
     w: *const f32,
     dim: usize,
@@ -43,6 +43,7 @@ unsafe fn tile<S: V, const M: usize, const N: usize>(
     bias: *const f32,
     out: *mut f32,
     ld: usize,
+    ahead: [*const f32; P],
 ) {
     // SAFETY: all offsets stay inside the rows that the caller vouches for.
     unsafe {
@@ -56,6 +57,9 @@ unsafe fn tile<S: V, const M: usize, const N: usize>(
         }
         let mut d = from;
         while d + LANES <= to {
+            for row in ahead {
+                _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(d).cast());
+            }
             let mut xs = [S::splat(0.0); M];
             for i in 0..M {
                 xs[i] = S::load(x.add(i * dim + d));
@@ -113,15 +117,28 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
         loop {
             let to = (from + COLUMNS).min(dim);
             let (first, last) = (from == 0, to == dim);
+            // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
+            let next = if last { w.wrapping_add(N * dim - from) } else { w.wrapping_add(to - from) };
+            let share = N.div_ceil((rows / M).max(1));
             let mut b = 0;
             while b + M <= rows {
                 let s = spill.wrapping_add(b * N * LANES);
-                tile::<S, M, N>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld);
+                let (x, out, asked) = (x.add(b * dim), out.add(b * ld), b / M * share);
+                let row = |r: usize| next.wrapping_add((asked + r) * dim);
+                match share {
+                    1 if asked < N => {
+                        tile::<S, M, N, 1>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0)]);
+                    }
+                    2 if asked < N => {
+                        tile::<S, M, N, 2>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0), row(1)]);
+                    }
+                    _ => tile::<S, M, N, 0>(x, w, dim, from, to, first, last, s, bias, out, ld, []),
+                }
                 b += M;
             }
             while b < rows {
                 let s = spill.wrapping_add(b * N * LANES);
-                tile::<S, 1, N>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld);
+                tile::<S, 1, N, 0>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld, []);
                 b += 1;
             }
             if last {
