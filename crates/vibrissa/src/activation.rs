@@ -88,6 +88,17 @@ impl Default for Candidates {
 }
 
 impl Candidates {
+    /// Room for all of `n` latents; allocates only when it grows.
+    pub(crate) fn prepare(&mut self, n: usize) {
+        let room = n + Panels::WIDTH + LANES;
+        if self.index.len() < room {
+            self.index.resize(room, 0);
+            self.value.resize(room, 0.0);
+        }
+        self.keys.reserve(room.saturating_sub(self.keys.len()));
+        self.sorted.reserve(room.saturating_sub(self.sorted.len()));
+    }
+
     /// The first `n`: indices and values.
     pub(crate) fn found(&mut self, n: usize) -> (&[u32], &mut [f32]) {
         (&self.index[..n], &mut self.value[..n])

@@ -252,6 +252,14 @@ impl Latents {
         self.value.resize(rows * capacity, 0.0);
     }
 
+    /// Takes the entries of others; allocates only when it grows.
+    pub fn copy_from(&mut self, other: &Latents) {
+        (self.rows, self.capacity) = (other.rows, other.capacity);
+        self.len.clone_from(&other.len);
+        self.index.clone_from(&other.index);
+        self.value.clone_from(&other.value);
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

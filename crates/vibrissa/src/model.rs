@@ -204,6 +204,8 @@ pub struct Work {
     bits: Vec<u32>,
     /// What the product of the last batch took.
     product: Duration,
+    /// The rows whose pre-activations by the weights as they are stand in `pre_acts`; empty: none.
+    ahead: Vec<f32>,
 }
 
 impl Work {
@@ -212,11 +214,21 @@ impl Work {
         self.guess
     }
 
+    /// The weights change, or `pre_acts` do.
+    fn forget_ahead(&mut self) {
+        self.ahead.clear();
+    }
+
     fn prepare(&mut self, rows: usize, config: &Config) {
         let threads = rayon::current_num_threads().max(1);
         self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);
         self.spill.resize_with(threads.max(self.spill.len()), Mutex::default);
         self.coefs.resize_with(threads.max(self.coefs.len()), Mutex::default);
+        for (candidates, coefs) in self.candidates.iter_mut().zip(&mut self.coefs) {
+            candidates.get_mut().expect("no panic while held").prepare(config.latents);
+            let coefs = coefs.get_mut().expect("no panic while held");
+            coefs.reserve(config.latents.saturating_sub(coefs.len()));
+        }
         let need = spill_len(rows, config.d_in);
         for s in &mut self.spill {
             let s = s.get_mut().expect("no panic while held");

@@ -143,7 +143,10 @@ pub fn select_any(
             .max()
             .unwrap_or(0);
         if most <= capacity {
-            *room = most + most / 4 + 8;
+            // Kept where there is some to spare, so that memory is asked for now and then, not with every fuller batch.
+            if most + most / 8 > *room {
+                *room = most + most / 4 + 8;
+            }
             return;
         }
         *room = most;

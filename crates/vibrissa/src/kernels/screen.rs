@@ -14,6 +14,14 @@ pub const STEP: usize = 32;
 #[repr(C, align(64))]
 pub struct Line(pub [u32; SIDE]);
 
+/// Lines of scratch that [`super::Isa::screen`] needs for rows of `dim` values.
+pub fn scratch_lines(dim: usize) -> usize {
+    GROUPS * SIDE * dim.div_ceil(STEP)
+}
+
+/// Rows of `w` whose products are computed side by side, in tiles.
+pub const GROUPS: usize = 3;
+
 /// The bits of the nearest bf16, ties to even; zero below the smallest normal number.
 #[inline]
 pub fn to_bf16(x: f32) -> u32 {

@@ -150,13 +150,17 @@ impl Sae {
                 isa.residual(x.row(b), out);
             });
         }
+        // What was encoded ahead is that, if these are the rows, to the bit.
+        let done = !work.ahead.is_empty() && work.ahead == x.data();
+        work.forget_ahead();
         let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, product, .. } = work;
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let bias = self.bias();
-        *screened = rule != Rule::All
+        *screened = !done
+            && rule != Rule::All
             && screen.pays(isa, rows, &self.config)
             && screen.fill(self, bias, isa, input, pre_acts, candidates.len());
-        if !*screened {
+        if !*screened && !done {
             let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
             pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
                 let first = p * Panels::WIDTH;
@@ -257,6 +261,11 @@ impl Sae {
         out.resize(rows, which.len());
         let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
         gathered.resize_with(spill.len(), Mutex::default);
+        for own in gathered.iter_mut() {
+            let (w, bias) = own.get_mut().expect("no panic while held");
+            w.reserve((Panels::WIDTH * dim).saturating_sub(w.len()));
+            bias.reserve(Panels::WIDTH.saturating_sub(bias.len()));
+        }
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);
         panels.zip(which.par_chunks(Panels::WIDTH)).for_each(|(out, which)| {

@@ -8,7 +8,7 @@
 use super::{Config, Sae, thread};
 use crate::activation::Screened;
 use crate::kernels::Isa;
-use crate::kernels::screen::{Line, Tiles};
+use crate::kernels::screen::{Line, Tiles, scratch_lines};
 use crate::matrix::{Panels, Pieces};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -43,10 +43,15 @@ fn root(square: f32, dim: usize) -> f32 {
 }
 
 impl Screen {
-    /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
+    /// Whether a batch of this many rows may be encoded faster by a screen: rounding the weights must pay, and most exact
     /// products must be spared.
+    pub fn may_pay(isa: Isa, rows: usize, config: &Config) -> bool {
+        isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
+    }
+
+    /// Whether this batch is to be encoded by a screen.
     pub fn pays(&mut self, isa: Isa, rows: usize, config: &Config) -> bool {
-        let may = isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
+        let may = Screen::may_pay(isa, rows, config);
         if may && self.blunt > 0 {
             self.blunt -= 1;
             return false;
@@ -74,6 +79,10 @@ impl Screen {
     ) -> bool {
         let (dim, rows) = (sae.config.d_in, input.len() / sae.config.d_in);
         self.scratch.resize_with(threads, Mutex::default);
+        for own in &mut self.scratch {
+            let own = own.get_mut().expect("no panic while held");
+            own.reserve(scratch_lines(dim).saturating_sub(own.len()));
+        }
         self.lengths.resize(bias.len(), [0.0; 2]);
         self.tiles.fill(isa, input, dim);
         let (tiles, scratch) = (&self.tiles, &self.scratch);

@@ -1,6 +1,6 @@
 //! The screen on AMX (Sapphire Rapids and later): bf16 products of tiles of 16 × 16, 32 columns an instruction.
 
-use super::super::screen::{Line, SIDE, STEP, Tiles};
+use super::super::screen::{GROUPS, Line, SIDE, STEP, Tiles, scratch_lines};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
@@ -103,9 +103,6 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
-/// Rows of `w` whose products are computed side by side, in tiles.
-const GROUPS: usize = 3;
-
 /// Products of three groups of 16 rows of `w` with 16 rows of `x` over all steps, into `out [48, 16]`.
 ///
 /// # Safety
@@ -166,7 +163,7 @@ pub unsafe fn screen(
     let (rows, steps, n) = (x.rows(), x.steps(), bias.len());
     assert!(steps == dim.div_ceil(STEP) && w.len() == n * dim && squares.len() == n && out.len() == rows * n);
     let group = steps * SIDE;
-    let need = GROUPS * group;
+    let need = scratch_lines(dim);
     if tiles.len() < need {
         tiles.resize(need, Line::default());
     }

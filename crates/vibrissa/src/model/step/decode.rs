@@ -22,8 +22,11 @@ impl Engine {
             self.residual = Mat::zeros(segments * rows, dim);
         }
         self.row_loss.resize(rows, RowLoss::default());
-        if self.scratch.is_empty() {
-            self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
+        // Every worker has room for all that a row or a latent may need, whoever gets which.
+        self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
+        for own in &mut self.scratch {
+            let most = if jump { config.latents.max(segments * rows) } else { segments * rows };
+            own.get_mut().expect("no panic while held").prepare(dim, most.max(self.options.auxk.k_aux), jump);
         }
         let l1 = self.state.l1;
         self.norms.clear();
@@ -129,14 +132,13 @@ impl Engine {
         self.d_kl.clear();
         if beta > 0.0 {
             let (by_latent, target) = (&self.by_latent, k as f64 / config.latents as f64);
-            let mut each: Vec<(f64, f64)> = Vec::with_capacity(config.latents);
             let of = |h: usize| {
                 let sum: f64 = by_latent.latent(h).1.iter().map(|&a| f64::from(a)).sum();
                 kl(target, sum / rows as f64)
             };
-            (0..config.latents).into_par_iter().map(of).collect_into_vec(&mut each);
-            losses.kl = beta * each.iter().map(|e| e.0).sum::<f64>();
-            self.d_kl.extend(each.iter().map(|e| (beta * e.1 / rows as f64) as f32));
+            (0..config.latents).into_par_iter().map(of).collect_into_vec(&mut self.kl);
+            losses.kl = beta * self.kl.iter().map(|e| e.0).sum::<f64>();
+            self.d_kl.extend(self.kl.iter().map(|e| (beta * e.1 / rows as f64) as f32));
         }
         losses
     }
@@ -151,8 +153,6 @@ impl Engine {
         residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
             let mut own = scratch[thread()].lock().expect("no panic while held");
             let Scratch { enc: recon, dec: gradient, .. } = &mut *own;
-            recon.resize(dim, 0.0);
-            gradient.resize(dim, 0.0);
             let x = step.target.row(b);
             recon.copy_from_slice(x);
             isa.add_scaled(recon, -(prefixes as f32), &all[(prefixes - 1) * dim..][..dim]);
