@@ -145,14 +145,68 @@ def summary():
     return table(["on held-out rows", "vibrissa", "beside"], rows_of(*makers)) + made(*names)
 
 
+PEER_NAMES = {"torch_compile": "torch.compile", "sparsify": "sparsify"}
+
+
 def speed():
     f = figures("speed")
-    rows = []
-    for name in ("mnist", "photos", "mice64"):
-        s = f[name]
-        rows.append([name, text(s["ms_per_step"], 2), text(s["ms_inside_step"], 2), text(s.get("torch_compile_ms"), 1), text(s.get("times_faster"), 1)])
+    shapes = {name: s for name, s in f.items() if isinstance(s, dict)}
+    steps, encoding = [], []
+    for name, s in shapes.items():
+        what = name
+        if "shape" in s:
+            D, H, k, B = s["shape"]
+            what = f"{name}, {D:,} → {H:,}, k {k}, B {B:,}"
+        peer = next((p for p in PEER_NAMES if f"{p}_ms" in s), None)
+        beside = f"{PEER_NAMES[peer]} {text(s[f'{peer}_ms'], 1)}" if peer else "–"
+        faster = [text(s.get(key), 1) for key in ("times_faster", "times_faster_inside")]
+        own = [text(s[key], 2) for key in ("ms_per_step", "ms_inside_step")]
+        steps.append([what, *own, beside, *faster])
+        if "encode_ms" in s:
+            cells = [text(s.get(key), 2) for key in ("encode_ms", "torch_encode_ms", "times_faster_encode")]
+            encoding.append([what, *cells])
+    head = ["shape", "ms a step, whole run", "ms inside the step", "peer, ms a step", "whole run: times faster"]
+    out = table([*head, "inside the step: times faster"], steps)
+    if encoding:
+        out += "\n" + table(["shape", "encoding a batch, ms", "PyTorch, linear and topk, ms", "times faster"], encoding)
     note = f"\nPyTorch {f['torch_version']}.\n" if "torch_version" in f else ""
-    return table(["shape", "ms a step, whole run", "ms inside the step", "torch.compile ms", "times faster"], rows) + note + made("speed")
+    return out + note + made("speed")
+
+
+def ensemble():
+    f = figures("ensemble")
+    step, whole = f["step"], f["folder"]
+    ms, s = (lambda v: f"{v:.2f} ms"), seconds
+    rows = [["inside a step of MNIST", ms(step["five_ms"]), ms(5 * step["one_ms"]), text(step["ratio"], 2)]]
+    what = f"photographs, {f['folder_epochs']} epochs, from start to end"
+    rows.append([what, s(whole["together_s"]), s(whole["one_by_one_s"]), text(whole["ratio"], 2)])
+    return table(["", "five SAEs in one run", "five runs", "ratio"], rows) + made("ensemble")
+
+
+def folder():
+    f = figures("folder")
+    if "torch" not in f:
+        raise Missing("folder")
+    own, torch = f, f["torch"]
+    row = lambda what, of: [what, of(own), of(torch)]
+    rows = [row("from start to end", lambda r: seconds(r["wall_s"]))]
+    rows.append(row("of it training", lambda r: seconds(r["train_s"])))
+    rows.append(row("of it everything else", lambda r: seconds(r["wall_s"] - r["train_s"])))
+    rows += [row(key, lambda r: text(r[key])) for key in ("rows", "steps")]
+    rows.append(row("held-out Pearson", lambda r: text(r["pearson"])))
+    faster = f"\nFrom start to end vibrissa is {f['times_faster']:.1f} times as fast.\n"
+    return table(["", "vibrissa train", "PyTorch"], rows) + faster + made("folder")
+
+
+def growth():
+    f, rows = figures("growth"), []
+    for name, own in f.items():
+        D, H, k, B = own["shape"]
+        ms, ratio = own["ms"], own["ratio"]
+        cells = [f"{ms[key]:.2f} ms ({ratio[key]:.2f})" for key in "HDBk"]
+        rows.append([f"{name}, {D:,} → {H:,}, k {k}, B {B:,}", f"{ms['base']:.2f} ms", *cells])
+    head = ["inside the step (times the base)", "base", "H × 2", "D × 2", "B × 2", "k × 2"]
+    return table(head, rows) + made("growth")
 
 
 def analysis():
@@ -368,7 +422,9 @@ def adaptive():
     return "\n".join(out) + made("adaptive")
 
 
-SECTIONS = {f.__name__: f for f in (summary, speed, bench, memory, determinism, analysis, rules, defaults, patches, mice, features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive)}
+ALL = [summary, speed, ensemble, folder, growth, bench, memory, determinism, analysis, rules, defaults, patches, mice]
+ALL += [features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive]
+SECTIONS = {f.__name__: f for f in ALL}
 
 
 def fill(match):

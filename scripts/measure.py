@@ -3,8 +3,8 @@
 usage: measure.py --data DATA --peers PEERS --python PYTHON [--only NAME ...] [--work DIR] [--out DIR] [--quick]
 
 DATA    the folder with mnist/, photos/, digits-jpg/, mice/, activations/ and the lists of test files
-PEERS   the folder with seed_torch.py (speed, memory)
-PYTHON  a Python with torch, numpy, pillow (default: this one)
+PEERS   the folder with seed_torch.py and sae_libs.py (speed, folder, memory)
+PYTHON  a Python with torch, numpy, pillow, and for speed sparsify and safetensors (default: this one)
 --quick a few steps of everything: shows that it runs; figures mean nothing, and go to the work folder
 
 Every file has: name, date, CPU, threads, ISA, commit, the commands as run (DATA, PEERS, RUNS stand for folders), figures.
@@ -265,41 +265,196 @@ def mice(b):
     b.write("mice", figures)
 
 
+# shape: D, H, k, B. The peer is the fastest that we know at this shape.
 SPEED = {
-    "mnist": dict(options="--latents 1024 -k 50 --batch 128 --lr 1e-3", steps=800, peer_steps=600, rounds=7),
-    "photos": dict(options="--size 64 --rgb --latents 3072 -k 128 --batch 32 --lr 5e-4", steps=80, peer_steps=30, rounds=3),
-    "mice64": dict(options="--latents 8192 -k 100 --batch 16 --lr 1e-3", steps=100, peer_steps=40, rounds=3),
+    "mnist": dict(shape=(784, 1024, 50, 128), peer="torch_compile", steps=800, peer_steps=600, rounds=7),
+    "photos": dict(shape=(12288, 3072, 128, 32), peer="torch_compile", steps=80, peer_steps=30, rounds=3),
+    "mice64": dict(shape=(4096, 8192, 100, 16), peer="torch_compile", steps=100, peer_steps=40, rounds=3),
+    "activations": dict(shape=(384, 6144, 32, 1024), peer="sparsify", steps=80, peer_steps=80, rounds=5),
+    "wide": dict(shape=(768, 24576, 32, 2048), peer="sparsify", steps=20, peer_steps=15, rounds=3),
 }
+# Milliseconds of encoding a batch of random rows: D, H, k, B.
+ENCODE_TORCH = (
+    "import sys, torch; from torch.utils.benchmark import Timer; torch.set_grad_enabled(False); "
+    "D, H, k, B = map(int, sys.argv[1:]); "
+    "x, W, b = 2 * torch.rand(B, D) - 1, torch.randn(H, D) / D**0.5, torch.zeros(H); "
+    "encode, n = 'torch.topk(torch.nn.functional.linear(x, W, b), k)', torch.get_num_threads(); "
+    "timer = Timer(encode, globals=globals(), num_threads=n); "
+    "print(1e3 * timer.blocked_autorange(min_run_time=3).median)"
+)
+# The rows of a folder of arrays as two files for sae_libs.py: folder, training rows, test rows (a tenth).
+ACTIVATION_ROWS = """
+import glob, numpy, safetensors.numpy, sys
+folder, train, test = sys.argv[1:]
+shards = [safetensors.numpy.load_file(p).values() for p in sorted(glob.glob(folder + '/*.safetensors'))]
+rows = [a for s in shards for a in s] + [numpy.load(p) for p in sorted(glob.glob(folder + '/*.npy'))]
+rows = numpy.concatenate(rows).astype('f4')
+numpy.save(train, rows[: len(rows) * 9 // 10])
+numpy.save(test, rows[len(rows) * 9 // 10 :])
+""".strip()
+
+
+def rows_file(b, name, rows):
+    """RUNS/name.npy of an expression of numpy; g is a generator of random numbers."""
+    path = b.work / f"{name}.npy"
+    b.run(b.python, "-c", f"import numpy; g = numpy.random.default_rng(0); numpy.save('{path}', {rows})")
+    return path
+
+
+def speed_rows(b, name):
+    """The rows, how vibrissa trains on them, and the files of training and test rows for sae_libs.py."""
+    if name == "mnist":
+        return b.data / name, [*SEEDS, "--lr", "1e-3"], []
+    if name == "photos":
+        return b.data / name, [*SEEDS, *stretched(b, name), *"--size 64 --rgb --lr 5e-4".split()], []
+    if name == "mice64":  # the rows that seed_torch.py draws; held-out ones would leave one line of log
+        rows = rows_file(b, name, "g.random((2048, 4096), dtype=numpy.float32)")
+        return rows, [*SEEDS, "--lr", "1e-3", "--test-fraction", 0], []
+    if name == "wide":  # without AuxK, as sparsify trains
+        test = rows_file(b, "wide-test", "g.standard_normal((256, 768), dtype=numpy.float32)")
+        train = rows_file(b, name, "g.standard_normal((16384, 768), dtype=numpy.float32)")
+        return train, ["--auxk", 0, "--test-fraction", 0], [train, test]
+    files = [b.work / f"{name}-{part}.npy" for part in ("train", "test")]
+    b.run(b.python, "-c", ACTIVATION_ROWS, b.data / name, *files)
+    return b.data / name, [], files
+
+
+def log_of(run):
+    return [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def inside(run):
+    """Milliseconds of a step alone: median over the later half of the log."""
+    lines = log_of(run)
+    batch = resolved(run, "batch")["batch"]
+    return statistics.median(1e3 * batch / l["rows_per_s"] for l in lines[len(lines) // 2 :])
+
+
+def medians(each):
+    """Medians, and the single values beside them."""
+    return {k: statistics.median(v) for k, v in each.items() if v} | {f"{k}_each": v for k, v in each.items() if v}
 
 
 def speed(b):
-    """wall(2n) - wall(n) beside torch.compile, in turns, medians."""
+    """A step (wall(2n) - wall(n), and inside) and encoding beside the fastest peers, in turns, medians."""
     figures = {}
     for name, s in SPEED.items():
-        data, more = b.data / name, []
-        if name == "photos":
-            more = stretched(b, "photos")
-        if name == "mice64":  # the rows that seed_torch.py draws
-            data = b.work / "mice64.npy"
-            b.run(b.python, "-c", f"import numpy; numpy.save('{data}', numpy.random.default_rng(0).random((2048, 4096), dtype=numpy.float32))")
-        n = 2 if b.quick else s["steps"]
-        own, peer, inside, tail = [], [], [], ["--checkpoint-every", 10**9]
+        D, H, k, B = s["shape"]
+        data, options, files = speed_rows(b, name)
+        n, n_peer = (2, 2) if b.quick else (s["steps"], s["peer_steps"])
+        options = [*options, "--latents", H, "-k", k, "--batch", B, "--checkpoint-every", 10**9]
+        peer = f"{s['peer']}_ms"
+        each = {"ms_per_step": [], "ms_inside_step": [], peer: [], "encode_ms": [], "torch_encode_ms": []}
         for _ in range(1 if b.quick else s["rounds"]):
             walls = {}
             for steps in (n, 2 * n):
-                run, walls[steps], _ = b.train(f"speed-{name}", data, *SEEDS, *more, *s["options"].split(), *tail, "--steps", steps)
-            own.append((walls[2 * n] - walls[n]) / n * 1e3)
-            lines = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
-            batch = int(s["options"].split("--batch ")[1].split()[0])
-            inside.append(statistics.median(batch / l["rows_per_s"] * 1e3 for l in lines))
+                run, walls[steps], _ = b.train(f"speed-{name}", data, *options, "--steps", steps)
+            each["ms_per_step"].append((walls[2 * n] - walls[n]) / n * 1e3)
+            each["ms_inside_step"].append(inside(run))
+            if b.peers and files:
+                each[peer].append(sparsify(b, files, s["shape"], n_peer)["ms_per_step"])
+            elif b.peers:
+                each[peer].append(torch(b, name, "compile", n_peer)[0]["each"][0]["ms_per_step"])
+            path = b.work / "bench-encode.json"
+            more = ["--smoke"] if b.quick else []
+            b.run("cargo", "bench", "--bench", "step", "--", "--json", path, "--only", name, *more)
+            each["encode_ms"].append(json.loads(path.read_text())["shapes"][0]["encode_ms"])
             if b.peers:
-                peer.append(torch(b, name, "compile", 2 if b.quick else s["peer_steps"])[0]["each"][0]["ms_per_step"])
-        figures[name] = {"ms_per_step": statistics.median(own), "ms_per_step_each": own, "ms_inside_step": statistics.median(inside)}
-        if peer:
-            figures[name] |= {"torch_compile_ms": statistics.median(peer), "torch_compile_ms_each": peer, "times_faster": statistics.median(peer) / statistics.median(own)}
+                each["torch_encode_ms"].append(float(b.run(b.python, "-c", ENCODE_TORCH, *s["shape"])[0]))
+        figures[name] = f = {"shape": s["shape"]} | medians(each)
+        if b.peers:
+            f["times_faster"] = f[peer] / f["ms_per_step"]
+            f["times_faster_inside"] = f[peer] / f["ms_inside_step"]
+            f["times_faster_encode"] = f["torch_encode_ms"] / f["encode_ms"]
     if b.peers:
         figures["torch_version"] = b.run(b.python, "-c", "import torch; print(torch.__version__)")[0].strip()
     b.write("speed", figures)
+
+
+def sparsify(b, files, shape, steps):
+    """Its line of sae_libs.py; it trains without AuxK there."""
+    _, H, k, B = shape
+    words = [b.peers / "sae_libs.py", *files, "--lib", "sparsify", "--H", H, "--k", k, "--B", B, "--lr", "3e-4"]
+    out, _, _ = b.run(b.python, *words, "--steps", steps, env={"SPARSIFY_DISABLE_TRITON": "1"})
+    record = json.loads(out.splitlines()[-1])
+    if "error" in record:
+        raise SystemExit(f"sparsify: {record['error']}")
+    return record
+
+
+def ensemble(b):
+    """Five SAEs in one run beside five runs: a step of MNIST's shape, and a folder of JPGs from start to end."""
+    mnist = [*SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --steps 800".split()]
+    each = {"one_ms": [], "five_ms": []}
+    for _ in range(1 if b.quick else 7):
+        for key, saes in (("one_ms", 1), ("five_ms", 5)):
+            each[key].append(inside(b.train("ensemble-step", b.data / "mnist", *mnist, "--saes", saes)[0]))
+    step = medians(each)
+    photos = [*SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4 --epochs 5".split()]
+    each = {"together_s": [], "one_by_one_s": []}
+    for _ in range(1 if b.quick else 3):
+        each["together_s"].append(b.train("ensemble-five", b.data / "photos", *photos, "--saes", 5)[1])
+        alone = [b.train("ensemble-one", b.data / "photos", *photos, "--seed", seed)[1] for seed in range(42, 47)]
+        each["one_by_one_s"].append(sum(alone))
+    whole = medians(each)
+    step["ratio"] = step["five_ms"] / (5 * step["one_ms"])
+    whole["ratio"] = whole["together_s"] / whole["one_by_one_s"]
+    b.write("ensemble", {"step": step, "folder": whole, "folder_epochs": 5})
+
+
+def folder(b):
+    """1,000 JPGs with five variants each, ten epochs, evaluated: beside scripts/folder_torch.py, from start to end."""
+    data, options = b.data / "photos", "--augment 5 --batch 32 --lr 5e-4 --epochs 10".split()
+    each, figures = {"wall_s": [], "train_s": []}, {}
+    for _ in range(1 if b.quick else 3):
+        run, wall, _ = b.train("folder", data, *SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *options)
+        last = log_of(run)[-1]
+        each["wall_s"].append(wall)
+        each["train_s"].append(last["wall_s"])  # with the log and its held-out figures
+        if b.peers and "torch" not in figures:  # once: it takes many minutes
+            words = [ROOT / "scripts" / "folder_torch.py", data, b.data / "photos.test.txt", b.peers]
+            words += ["--max-steps", 2] if b.quick else []
+            out, torch_wall, _ = b.run(b.python, *words)
+            figures["torch"] = json.loads(out) | {"wall_s": torch_wall}
+    about = tomllib_about(run)
+    figures |= medians(each) | {"rows": about["training-rows"], "test_rows": about["test-rows"], "steps": last["step"]}
+    figures["pearson"] = json.loads((run / "eval.json").read_text())["saes"][0]["pearson"]
+    if "torch" in figures:
+        figures["times_faster"] = figures["torch"]["wall_s"] / figures["wall_s"]
+    b.write("folder", figures)
+
+
+# On noise nearly every latent is in use; on rows of 64 dimensions most are dead, and AuxK has work at every size.
+# Batches divide the number of rows, so that every step has a whole one.
+NOISE = "g.standard_normal(({}, {}), dtype=numpy.float32)"
+FLAT = "(g.standard_normal(({}, 64)) @ g.standard_normal((64, {}))).astype(numpy.float32)"
+GROWTH = {
+    "untied": dict(shape=(1024, 4096, 32, 256), options=["--auxk", 0], rows=8192, values=NOISE),
+    "untied, AuxK": dict(shape=(1024, 4096, 32, 256), options=[], rows=8192, values=FLAT),
+    "tied": dict(shape=(3072, 3072, 64, 32), options=SEEDS, rows=2048, values=NOISE),
+}
+
+
+def growth(b):
+    """The step alone when one dimension is twice as large, beside the base, in turns."""
+    figures = {}
+    for name, base in GROWTH.items():
+        D, H, k, B = base["shape"]
+        shapes = {"base": (D, H, k, B), "H": (D, 2 * H, k, B), "D": (2 * D, H, k, B)}
+        shapes |= {"B": (D, H, k, 2 * B), "k": (D, H, 2 * k, B)}
+        values = lambda width: base["values"].format(base["rows"], width)
+        files = {width: rows_file(b, f"growth-{width}", values(width)) for width in (D, 2 * D)}
+        each, dead = {key: [] for key in shapes}, {}
+        for _ in range(1 if b.quick else 5):
+            for key, (d, h, k, batch) in shapes.items():
+                options = [*base["options"], "--test-fraction", 0, "--latents", h, "-k", k, "--batch", batch]
+                run, _, _ = b.train("growth", files[d], *options, "--steps", 200)
+                each[key].append(inside(run))
+                dead[key] = log_of(run)[-1]["saes"][0]["dead_latents"]
+        ms = medians(each)
+        ratio = {key: ms[key] / ms["base"] for key in "HDBk"}
+        figures[name] = {"shape": base["shape"], "ms": ms, "ratio": ratio, "dead": dead}
+    b.write("growth", figures)
 
 
 def torch(b, task, variant, steps):
@@ -583,7 +738,9 @@ def adaptive(b):
     b.write("adaptive", figures)
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory, speed, bench, analysis, features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive]
+ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory]
+ALL += [speed, ensemble, folder, growth, bench, analysis, features_of_mice, page, reinforce, truth, frontier]
+ALL += [sweep_time, activation_speed, adaptive]
 
 
 def main():
