@@ -17,7 +17,7 @@ use vibrissa::kernels::{Isa, spill_len};
 use vibrissa::loss::AuxK;
 use vibrissa::matrix::{Latents, Mat, Panels};
 use vibrissa::model::init::{Init, Sample, init};
-use vibrissa::model::step::{Engine, State, Step, StepOptions};
+use vibrissa::model::step::{Engine, State, StepOptions};
 use vibrissa::model::{Config, Sae, Work};
 use vibrissa::random::Stream;
 
@@ -201,8 +201,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     let (mut engine, mut next) = (Engine::new(isa, sae, state, options), 0);
     let mut step = || {
         next += 1;
-        let [x, following] = [next, next + 1].map(|i| batches[i % batches.len()].view());
-        engine.step_on(&Step { following: Some(following), ..Step::new(x, 1e-4) }).expect("a finite step");
+        engine.step(batches[next % batches.len()].view(), 1e-4, None).expect("a finite step");
     };
     // As many as there are batches: the first steps allocate, and latents that never moved cost nothing.
     for _ in 0..if effort.smoke { 1 } else { batches.len() } {

@@ -204,19 +204,12 @@ pub struct Work {
     bits: Vec<u32>,
     /// What the product of the last batch took.
     product: Duration,
-    /// The rows whose pre-activations by the weights as they are stand in `pre_acts`; empty: none.
-    ahead: Vec<f32>,
 }
 
 impl Work {
     /// The smallest value that the B·k largest of the last batch hold; 0 where there was none.
     fn least_kept(&self) -> f32 {
         self.guess
-    }
-
-    /// The weights change, or `pre_acts` do.
-    fn forget_ahead(&mut self) {
-        self.ahead.clear();
     }
 
     fn prepare(&mut self, rows: usize, config: &Config) {

@@ -319,7 +319,7 @@ impl<'a> Sweep<'a> {
             let n = rows.len();
             self.data.fill(rows, epoch, batch.top_mut(n));
             let step = |r: &mut &mut &mut Running| {
-                let report = r.trainer.as_mut().expect("active").step_on(batch.top(n), None);
+                let report = r.trainer.as_mut().expect("active").step_on(batch.top(n));
                 report.map(|report| {
                     r.step += 1;
                     r.seconds += report.step_s;

@@ -58,9 +58,6 @@ pub struct Trainer<'a> {
     step: u64,
     steps: u64,
     batch: Mat,
-    /// The batch after that, and whether `batch` was filled a step before.
-    following: Mat,
-    filled: bool,
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch of each thread.
     bank: Option<(Bank, Vec<Mutex<Scratch>>)>,
@@ -148,8 +145,6 @@ impl<'a> Trainer<'a> {
         };
         Trainer {
             batch: Mat::zeros(options.batch.min(rows.len()), facts.dim),
-            following: Mat::default(),
-            filled: false,
             corrupted: Mat::default(),
             bank,
             order: rows.clone(),
@@ -253,42 +248,20 @@ impl<'a> Trainer<'a> {
     pub fn next(&mut self) -> Result<Option<StepReport>> {
         let (data, epoch) = (self.data, self.epoch());
         let mut batch = std::mem::take(&mut self.batch);
-        let mut following = std::mem::take(&mut self.following);
-        let filled = std::mem::take(&mut self.filled);
         let n = self.rows_ahead().map(|rows| {
-            if !filled {
-                data.fill(rows, epoch, batch.top_mut(rows.len()));
-            }
+            data.fill(rows, epoch, batch.top_mut(rows.len()));
             rows.len()
         });
-        let m = self.rows_after().filter(|_| n.is_some()).map(|rows| {
-            if following.rows() == 0 {
-                following = Mat::zeros(batch.rows(), batch.cols());
-            }
-            data.fill(rows, epoch, following.top_mut(rows.len()));
-            rows.len()
-        });
-        let report = n.map(|n| self.step_on(batch.top(n), m.map(|m| following.top(m)))).transpose();
-        self.filled = m.is_some();
-        (self.batch, self.following) = if self.filled { (following, batch) } else { (batch, following) };
+        let report = n.map(|n| self.step_on(batch.top(n))).transpose();
+        self.batch = batch;
         report
     }
 
-    /// The rows of the step after the next, in the same epoch.
-    fn rows_after(&self) -> Option<&[usize]> {
-        let at = (self.step % self.per_epoch() + 1) as usize * self.options.batch;
-        if self.step + 1 >= self.steps || at >= self.order.len() {
-            return None;
-        }
-        Some(&self.order[at..(at + self.options.batch).min(self.order.len())])
-    }
-
-    /// One step of every SAE on the rows of [`Trainer::rows_ahead`]; `following` are those of the step after it, where they
-    /// are known, for speed alone.
+    /// One step of every SAE on the rows of [`Trainer::rows_ahead`].
     ///
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite; [`Error::Option`] for rows that the loss cannot have.
-    pub fn step_on(&mut self, target: MatRef, following: Option<MatRef>) -> Result<StepReport> {
+    pub fn step_on(&mut self, target: MatRef) -> Result<StepReport> {
         let started = Instant::now();
         let n = target.rows();
         if self.options.loss == Loss::CrossEntropy
@@ -298,8 +271,7 @@ impl<'a> Trainer<'a> {
             return Err(Error::option("--loss cross-entropy", "rows between 0 and 1", value, remedy));
         }
         self.corrupt(target);
-        let (x, following) =
-            if self.corrupted.rows() > 0 { (self.corrupted.top(n), None) } else { (target, following) };
+        let x = if self.corrupted.rows() > 0 { self.corrupted.top(n) } else { target };
         let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup);
         let lr = self.options.lr * factor;
         let mut shared = 0.0;
@@ -323,16 +295,7 @@ impl<'a> Trainer<'a> {
             let drawn = Stream::new(self.options.seed, "prefixes", &[s as u64, self.step]);
             let prefixes = self.options.matryoshka.lengths(self.options.latents, drawn);
             let extra = self.gradients.get(s).map(|g| (g, shared));
-            losses.push(engine.step_on(&Step {
-                x,
-                target,
-                lr,
-                k,
-                prefixes: &prefixes,
-                extra,
-                following,
-                perceptual,
-            })?);
+            losses.push(engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })?);
         }
         let units = 1.0 / self.units();
         for l in &mut losses {

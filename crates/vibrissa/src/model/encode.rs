@@ -150,17 +150,13 @@ impl Sae {
                 isa.residual(x.row(b), out);
             });
         }
-        // What was encoded ahead is that, if these are the rows, to the bit.
-        let done = !work.ahead.is_empty() && work.ahead == x.data();
-        work.forget_ahead();
         let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, product, .. } = work;
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let bias = self.bias();
-        *screened = !done
-            && rule != Rule::All
+        *screened = rule != Rule::All
             && screen.pays(isa, rows, &self.config)
             && screen.fill(self, bias, isa, input, pre_acts, candidates.len());
-        if !*screened && !done {
+        if !*screened {
             let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
             pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
                 let first = p * Panels::WIDTH;

@@ -43,15 +43,10 @@ fn root(square: f32, dim: usize) -> f32 {
 }
 
 impl Screen {
-    /// Whether a batch of this many rows may be encoded faster by a screen: rounding the weights must pay, and most exact
+    /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
     /// products must be spared.
-    pub fn may_pay(isa: Isa, rows: usize, config: &Config) -> bool {
-        isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
-    }
-
-    /// Whether this batch is to be encoded by a screen.
     pub fn pays(&mut self, isa: Isa, rows: usize, config: &Config) -> bool {
-        let may = Screen::may_pay(isa, rows, config);
+        let may = isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
         if may && self.blunt > 0 {
             self.blunt -= 1;
             return false;

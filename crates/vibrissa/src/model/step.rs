@@ -10,8 +10,7 @@ mod state;
 mod update;
 
 use super::encode::Rule;
-use super::screen::Screen;
-use super::{Config, Sae, Work};
+use super::{Sae, Work};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, large_pages};
@@ -21,8 +20,7 @@ use crate::optim::{AdamOptions, Optimizer, normalise};
 use rayon::prelude::*;
 pub use state::{Activity, Moments, State, Times};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use update::{Context, Rows, Scratch, Segments};
 
 /// How a step moves the weights.
@@ -73,9 +71,6 @@ pub struct Step<'a> {
     pub prefixes: &'a [usize],
     /// A gradient to the decoder directions `[H, D]` from outside (consistency), with its loss.
     pub extra: Option<(&'a Mat, f64)>,
-    /// What the step after this one encodes, where that is known: it may then be encoded while this step has the weights in
-    /// cache. Changes speed alone.
-    pub following: Option<MatRef<'a>>,
     /// λ and a perceptual distance: adds `λ V` times its mean over rows, V = Σ‖x - mean(x)‖²/B of the batch, detached, so
     /// that λ has no units. Needs a linear output.
     pub perceptual: Option<(f64, &'a RowTerm<'a>)>,
@@ -84,14 +79,8 @@ pub struct Step<'a> {
 impl<'a> Step<'a> {
     /// A plain step.
     pub fn new(x: MatRef<'a>, lr: f64) -> Step<'a> {
-        Step { x, target: x, lr, k: None, prefixes: &[], extra: None, following: None, perceptual: None }
+        Step { x, target: x, lr, k: None, prefixes: &[], extra: None, perceptual: None }
     }
-}
-
-/// Whether it pays to encode a batch while the weights are updated: rows of weights that no cache keeps from one phase to
-/// the next, in full precision. A decoder bias must be known before anything can be encoded.
-fn encodes_ahead(isa: Isa, rows: usize, config: &Config) -> bool {
-    config.d_in >= update::LONG && !config.decoder_bias && !Screen::may_pay(isa, rows, config)
 }
 
 /// How much one batch weighs in the moving mean of batchtopk's threshold: 1 - this.
@@ -218,7 +207,6 @@ impl Engine {
 
     /// Puts other weights in place of the model's.
     pub fn replace(&mut self, sae: Sae) {
-        self.work.forget_ahead();
         self.sae = sae;
     }
 
@@ -278,15 +266,14 @@ impl Engine {
         if !losses.total().is_finite() {
             return Err(Error::Diverged { step: self.state.steps, term: "loss", value: losses.total() });
         }
-        let ahead = self.update(step);
+        self.update(step);
         self.watch(step.x.rows() as u64, k);
         self.state.steps += 1;
-        let product = self.work.product;
         self.times.add(
-            product + ahead,
-            selected - started - product,
+            self.work.product,
+            selected - started - self.work.product,
             decoded - selected,
-            decoded.elapsed().saturating_sub(ahead),
+            decoded.elapsed(),
         );
         Ok(losses)
     }
@@ -320,21 +307,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Phase 3: gradient and Adam of every latent, its rows gathered once while they are in cache. Where rows are long, the
-    /// batch that follows is encoded by a panel of latents as soon as they are updated; gives the time that this took.
-    fn update(&mut self, step: &Step) -> Duration {
+    /// Phase 3: gradient and Adam of every latent, its rows gathered once while they are in cache.
+    fn update(&mut self, step: &Step) {
         let (x, rows, lr) = (step.x, step.x.rows(), step.lr);
         let config = *self.sae.config();
         let (dim, isa) = (config.d_in, self.isa);
         let segments = self.segments.count();
         let (weight_step, bias_step) = self.options.adam.at(self.options.optimizer, self.state.steps + 1, lr);
-        self.work.forget_ahead();
-        let following = step.following.filter(|x| encodes_ahead(isa, x.rows(), &config));
-        if let Some(x) = following {
-            self.work.prepare(x.rows(), &config);
-        }
-        let Work { centred, pre_acts, spill, ahead, .. } = &mut self.work;
-        let input = if config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
+        let input = if config.decoder_bias { &self.work.centred.data()[..rows * dim] } else { x.data() };
         let (sae, state) = (&mut self.sae, &mut self.state);
         let context = Context {
             isa,
@@ -357,17 +337,11 @@ impl Engine {
             weight_step,
             bias_step,
             scratch: &self.scratch,
-            following: following.map(|x| x.data()),
-            spill,
-            encoding: AtomicU64::new(0),
         };
         let jump = config.activation == Activation::JumpRelu;
         let all = Rows {
             first: 0,
-            chunk: match following {
-                Some(_) => config.latents.div_ceil(CHUNKS).next_multiple_of(Panels::WIDTH),
-                None => config.latents.div_ceil(CHUNKS),
-            },
+            chunk: config.latents.div_ceil(CHUNKS),
             dim,
             enc: [sae.W_enc.data_mut(), &mut state.W_enc.m, &mut state.W_enc.v],
             dec: match &mut sae.W_dec {
@@ -385,14 +359,8 @@ impl Engine {
             moved: &mut state.moved,
             effect: &mut state.effect,
             through_input: self.through_input.data_mut(),
-            pre_acts: if following.is_some() { pre_acts.data_mut() } else { &mut [] },
-            pre_act_rows: following.map_or(0, |x| x.rows()),
         };
         all.for_each_chunk(&context);
-        let encoding = context.encoding.into_inner() / rayon::current_num_threads().max(1) as u64;
-        if let Some(x) = following {
-            ahead.extend_from_slice(x.data());
-        }
         if let Some(b_dec) = &mut sae.b_dec {
             // -2/B Σ_b residual - Σ_h (Σ_b d_pre) W_enc[h], in a fixed order of columns, rows, chunks.
             let (residual, through) = (&self.residual, &self.through_input);
@@ -410,7 +378,6 @@ impl Engine {
             let (step, _) = plain.at(Optimizer::Adam, state.steps + 1, lr);
             isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], &self.d_b_dec, &step, [&[]; 3]);
         }
-        Duration::from_nanos(encoding)
     }
 
     /// Counts what was active; steers λ of L1 towards k active latents.

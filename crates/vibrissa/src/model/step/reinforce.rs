@@ -20,7 +20,6 @@ impl Engine {
     /// a row drawn with probability ∝ its squared length (Bricken et al. 2023), its encoder row a fifth as
     /// long as the mean of the others, no bias, no moments. Returns how many began again.
     pub fn reinforce(&mut self, stream: &mut Stream) -> usize {
-        self.work.forget_ahead();
         let config = *self.sae.config();
         let (h, dim, isa, rows) = (config.latents, config.d_in, self.isa, self.latents.rows());
         let mean = self.state.effect.iter().sum::<f64>() / h as f64;

@@ -3,12 +3,10 @@
 use super::super::{Config, inverse_root, thread};
 use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa, LANES, scalar::fold};
-use crate::matrix::{ByLatent, Mat, Panels};
+use crate::matrix::{ByLatent, Mat};
 use crate::optim::{Optimizer, to_unit};
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// The rows of residuals that one row of the batch has, in this order: one a prefix, the gate's, that of the dead.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,10 +105,6 @@ pub struct Context<'a> {
     pub weight_step: AdamStep,
     pub bias_step: AdamStep,
     pub scratch: &'a [Mutex<Scratch>],
-    /// The batch to encode with what was updated, scratch of the product, and the nanoseconds that all workers gave to it.
-    pub following: Option<&'a [f32]>,
-    pub spill: &'a [Mutex<Vec<f32>>],
-    pub encoding: AtomicU64,
 }
 
 /// The weights and moments of a range of latents, which one worker may change.
@@ -129,9 +123,6 @@ pub struct Rows<'a> {
     pub moved: &'a mut [bool],
     pub effect: &'a mut [f64],
     pub through_input: &'a mut [f32],
-    /// Panels of pre-activations of the batch that follows, and its rows.
-    pub pre_acts: &'a mut [f32],
-    pub pre_act_rows: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -147,8 +138,7 @@ impl<'a> Rows<'a> {
             let ((a0, a1), (b0, b1), (c0, c1)) = (a.split_at_mut(at), b.split_at_mut(at), c.split_at_mut(at));
             ([a0, b0, c0], [a1, b1, c1])
         }
-        let Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, .. } = self;
-        let Rows { through_input, pre_acts, pre_act_rows, .. } = self;
+        let Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input } = self;
         let (enc, enc1) = cut(enc, n * dim);
         let (dec, dec1) = cut(dec, n * dim);
         let (bias, bias1) = cut(bias, n);
@@ -158,24 +148,8 @@ impl<'a> Rows<'a> {
         let (moved, moved1) = moved.split_at_mut(n);
         let (effect, effect1) = effect.split_at_mut(n.min(effect.len()));
         let (through_input, through1) = through_input.split_at_mut((n / chunk * dim).min(through_input.len()));
-        let (pre_acts, pre_acts1) = pre_acts.split_at_mut(n * pre_act_rows);
         (
-            Rows {
-                first,
-                chunk,
-                dim,
-                enc,
-                dec,
-                bias,
-                second,
-                gain,
-                inv_norm,
-                moved,
-                effect,
-                through_input,
-                pre_acts,
-                pre_act_rows,
-            },
+            Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input },
             Rows {
                 first: first + n,
                 chunk,
@@ -189,8 +163,6 @@ impl<'a> Rows<'a> {
                 moved: moved1,
                 effect: effect1,
                 through_input: through1,
-                pre_acts: pre_acts1,
-                pre_act_rows,
             },
         )
     }
@@ -247,27 +219,12 @@ impl<'a> Rows<'a> {
                 effect: self.effect.get_mut(i),
             };
             latent.update(context, &mut own, through);
-            let done = i + 1;
-            if let Some(x) = context.following.filter(|_| done % Panels::WIDTH == 0 || done == self.len()) {
-                self.encode(context, x, i / Panels::WIDTH * Panels::WIDTH..done);
-            }
         }
-    }
-
-    /// Pre-activations of a panel of latents.
-    fn encode(&mut self, context: &Context, x: &[f32], latents: Range<usize>) {
-        let started = Instant::now();
-        let w = &self.enc[0][latents.start * self.dim..latents.end * self.dim];
-        let [bias, ..] = if context.config.activation == Activation::Gated { &self.second } else { &self.bias };
-        let out = &mut self.pre_acts[latents.start * self.pre_act_rows..latents.end * self.pre_act_rows];
-        let mut spill = context.spill[thread()].lock().expect("no panic while held");
-        context.isa.dots(x, w, &bias[latents], self.dim, out, &mut spill);
-        context.encoding.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
 /// Rows of at least so many values are asked for, and updated, piece by piece.
-pub const LONG: usize = 2048;
+const LONG: usize = 2048;
 
 /// Values a piece: its weights, moments and gradient, of four bytes each, stay in the first cache.
 const PIECE: usize = 512;
