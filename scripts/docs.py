@@ -153,22 +153,18 @@ def speed():
     shapes = {name: s for name, s in f.items() if isinstance(s, dict)}
     steps, encoding = [], []
     for name, s in shapes.items():
-        what = name
-        if "shape" in s:
-            D, H, k, B = s["shape"]
-            what = f"{name}, {D:,} → {H:,}, k {k}, B {B:,}"
+        D, H, k, B = s["shape"]
+        what = f"{name}, {D:,} → {H:,}, k {k}, B {B:,}"
         peer = next((p for p in PEER_NAMES if f"{p}_ms" in s), None)
         beside = f"{PEER_NAMES[peer]} {text(s[f'{peer}_ms'], 1)}" if peer else "–"
         faster = [text(s.get(key), 1) for key in ("times_faster", "times_faster_inside")]
         own = [text(s[key], 2) for key in ("ms_per_step", "ms_inside_step")]
         steps.append([what, *own, beside, *faster])
-        if "encode_ms" in s:
-            cells = [text(s.get(key), 2) for key in ("encode_ms", "torch_encode_ms", "times_faster_encode")]
-            encoding.append([what, *cells])
+        cells = [text(s.get(key), 2) for key in ("encode_ms", "torch_encode_ms", "times_faster_encode")]
+        encoding.append([what, *cells])
     head = ["shape", "ms a step, whole run", "ms inside the step", "peer, ms a step", "whole run: times faster"]
     out = table([*head, "inside the step: times faster"], steps)
-    if encoding:
-        out += "\n" + table(["shape", "encoding a batch, ms", "PyTorch, linear and topk, ms", "times faster"], encoding)
+    out += "\n" + table(["shape", "encoding a batch, ms", "PyTorch, linear and topk, ms", "times faster"], encoding)
     note = f"\nPyTorch {f['torch_version']}.\n" if "torch_version" in f else ""
     return out + note + made("speed")
 

@@ -526,7 +526,7 @@ def reinforce(b):
         for kind, more in (("without", []), ("with", ["--reinforce"])):
             for seed in (42,) if b.quick else (42, 43, 44):
                 run, _, _ = b.train("reinforce", data, *options, *more, "--seed", seed)
-                log = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+                log = log_of(run)
                 sae = held_out(b, run, data)["saes"][0]
                 reborn = sum(l["saes"][0].get("reborn") or 0 for l in log)
                 one = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"reborn": reborn}
@@ -708,19 +708,18 @@ def sweep_time(b):
 def activation_speed(b):
     """A step of every activation at one L0, once it has settled: medians of alternating runs."""
     settings = {
-        "mnist": (b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 600".split(), 128),
-        "activations": (b.data / "activations", "--latents 6144 -k 32 --batch 1024 --steps 160".split(), 1024),
+        "mnist": (b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 600".split()),
+        "activations": (b.data / "activations", "--latents 6144 -k 32 --batch 1024 --steps 160".split()),
     }
     figures = {}
-    for name, (data, options, rows) in settings.items():
+    for name, (data, options) in settings.items():
         each = {}
         for _ in range(1 if b.quick else 5):
             for kind in KINDS.split(","):
                 run, _, _ = b.train("activation-speed", data, *options, "--activation", kind)
-                lines = [json.loads(l) for l in (run / "metrics.jsonl").read_text().splitlines()]
+                lines = log_of(run)
                 late = lines[len(lines) // 2 :]
-                ms = statistics.median(1e3 * rows / l["rows_per_s"] for l in late)
-                each.setdefault(kind, []).append((ms, statistics.mean(l["saes"][0]["l0"] for l in late)))
+                each.setdefault(kind, []).append((inside(run), statistics.mean(l["saes"][0]["l0"] for l in late)))
         median = {kind: statistics.median(ms for ms, _ in all_) for kind, all_ in each.items()}
         figures[name] = {
             kind: {"ms": median[kind], "each_ms": [ms for ms, _ in each[kind]], "l0": each[kind][-1][1], "ratio": median[kind] / median["topk"]}

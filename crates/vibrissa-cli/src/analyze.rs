@@ -264,8 +264,7 @@ impl<'a> Opened<'a> {
         record.split = self.common.split.name().into();
         record.rows_per_s = Number(rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
-        let before = std::fs::read_to_string(folder.join("analysis.json")).ok();
-        let before = before.and_then(|text| record::parse::<AnalysisRecord>(&text, ANALYSIS_SCHEMA).ok());
+        let before = record::read::<AnalysisRecord>(&folder.join("analysis.json"), ANALYSIS_SCHEMA);
         if let Some(before) = before.filter(|b| b.data != record.data) {
             let (folder, of) = (folder.display(), before.data);
             eprintln!("note: this replaces the analysis of {of} in {folder}; --out DIR keeps both");

@@ -83,9 +83,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let folder = Folder(args.out.clone());
     if folder.in_use() {
-        let own = std::fs::read_to_string(folder.0.join("demo.json"))
-            .is_ok_and(|text| record::parse::<DemoRecord>(&text, record::DEMO_SCHEMA).is_ok());
-        if !own {
+        if record::read::<DemoRecord>(&folder.0.join("demo.json"), record::DEMO_SCHEMA).is_none() {
             return Err(Error::file(&folder.0, "exists and was not made by this command", "choose another --out"));
         }
         clear(&folder.0)?;

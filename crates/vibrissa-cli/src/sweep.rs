@@ -262,8 +262,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(130));
     };
     let path = folder.0.join("sweep.json");
-    let whole = std::fs::read_to_string(&path).ok();
-    let whole = whole.and_then(|text| record::parse::<SweepRecord>(&text, SWEEP_SCHEMA).ok()).and_then(|r| r.seconds);
+    let whole = record::read::<SweepRecord>(&path, SWEEP_SCHEMA).and_then(|r| r.seconds);
     let (looked_at, mut ended) = (rows.to_compare(), ended);
     let mut plain = data.clone();
     plain.set_scale(1.0);
@@ -333,8 +332,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
 
 /// The figures of a cell.
 fn read_eval(cell: &Path) -> Option<EvalRecord> {
-    let text = std::fs::read_to_string(cell.join("eval.json")).ok()?;
-    record::parse(&text, EVAL_SCHEMA).ok()
+    record::read(&cell.join("eval.json"), EVAL_SCHEMA)
 }
 
 fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {

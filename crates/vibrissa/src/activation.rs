@@ -88,7 +88,7 @@ impl Default for Candidates {
 }
 
 impl Candidates {
-    /// Room for all of `n` latents; allocates only when it grows.
+    /// Room for `n` latents, and a panel more; allocates only when it grows.
     pub(crate) fn prepare(&mut self, n: usize) {
         let room = n + Panels::WIDTH + LANES;
         if self.index.len() < room {
@@ -137,16 +137,6 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     hand_out(k, scratch, len, index, value)
 }
 
-/// Makes room for what [`candidates`] keeps.
-fn make_room(k: usize, scratch: &mut Candidates) {
-    let room = 2 * k + 64 + Panels::WIDTH + LANES;
-    if scratch.index.len() < room {
-        scratch.index.resize(room, 0);
-        scratch.value.resize(room, 0.0);
-        scratch.keys.reserve(room);
-    }
-}
-
 /// [`candidates`] above the guess, or all where that left fewer than `k`.
 fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     isa: Isa,
@@ -154,7 +144,7 @@ fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     pieces: &impl Fn() -> P,
     scratch: &mut Candidates,
 ) -> (usize, f32) {
-    make_room(k, scratch);
+    scratch.prepare(full(k));
     let guess = scratch.guess;
     let found = candidates(isa, k, pieces(), guess, scratch);
     if found.0 < k && guess > f32::NEG_INFINITY {
@@ -237,16 +227,17 @@ fn above<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     let mut len = 0;
     for (first, values) in pieces() {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            if len + Panels::WIDTH + LANES > scratch.index.len() {
-                let room = 2 * scratch.index.len();
-                scratch.index.resize(room, 0);
-                scratch.value.resize(room, 0.0);
-            }
+            scratch.prepare(len);
             let base = (first + i * Panels::WIDTH) as u32;
             len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
         }
     }
     len
+}
+
+/// Candidates that are kept before they are cut back to k.
+fn full(k: usize) -> usize {
+    2 * k + 64
 }
 
 /// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many, and the
@@ -258,7 +249,7 @@ fn candidates<'a>(
     mut threshold: f32,
     scratch: &mut Candidates,
 ) -> (usize, f32) {
-    let full = 2 * k + 64;
+    let full = full(k);
     let mut len = 0;
     for (first, values) in pieces {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {

@@ -220,7 +220,7 @@ impl Work {
         for (candidates, coefs) in self.candidates.iter_mut().zip(&mut self.coefs) {
             candidates.get_mut().expect("no panic while held").prepare(config.latents);
             let coefs = coefs.get_mut().expect("no panic while held");
-            coefs.reserve(config.latents.saturating_sub(coefs.len()));
+            reserve(coefs, config.latents);
         }
         let need = spill_len(rows, config.d_in);
         for s in &mut self.spill {
@@ -234,6 +234,11 @@ impl Work {
             self.centred = Mat::zeros(rows, config.d_in);
         }
     }
+}
+
+/// Room for `n` values in all; allocates only when it grows.
+pub(crate) fn reserve<T>(v: &mut Vec<T>, n: usize) {
+    v.reserve(n.saturating_sub(v.len()));
 }
 
 fn thread() -> usize {

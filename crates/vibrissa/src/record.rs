@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 
 /// Schema of [`EvalRecord`].
 pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
@@ -60,6 +61,11 @@ pub fn parse<T: DeserializeOwned>(json: &str, known: &str) -> Result<T, String> 
     let head: Head = serde_json::from_str(json).map_err(|e| format!("not a {known} record: {e}"))?;
     check(&head.schema, known)?;
     serde_json::from_str(json).map_err(|e| format!("not a valid {known} record: {e}"))
+}
+
+/// The record in a file; none where there is no such file or it is not this record.
+pub fn read<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T> {
+    parse(&std::fs::read_to_string(path).ok()?, known).ok()
 }
 
 /// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).

@@ -171,11 +171,11 @@ impl<'a> Sweep<'a> {
         }
         names.sort();
         let own: Vec<String> = self.cells.iter().map(Cell::name).collect();
-        let other =
-            |name: &&String| !own.contains(name) && self.folder.join("cells").join(name).join("cell.json").exists();
-        if let Some(name) = names.iter().find(other) {
+        let folder_of = |name: &String| self.folder.join("cells").join(name);
+        if let Some(name) = names.iter().find(|name| !own.contains(name) && folder_of(name).join("cell.json").exists())
+        {
             let remedy = "name its values in --grid too (a grid may grow), or choose another --out";
-            return Err(Error::file(self.folder.join("cells").join(name), "is a cell that the grid lacks", remedy));
+            return Err(Error::file(folder_of(name), "is a cell that the grid lacks", remedy));
         }
         let folders = || (0..self.cells.len()).map(|cell| self.cell_folder(cell));
         let stopped = |folder: Folder| read_cell(&folder).is_some_and(|cell| cell.ended == Ended::Stopped);
@@ -478,8 +478,7 @@ impl<'a> Sweep<'a> {
 
 /// The record of a cell that has ended.
 fn read_cell(folder: &Folder) -> Option<CellRecord> {
-    let text = std::fs::read_to_string(folder.0.join("cell.json")).ok()?;
-    record::parse(&text, CELL_SCHEMA).ok()
+    record::read(&folder.0.join("cell.json"), CELL_SCHEMA)
 }
 
 /// What the caller was told of the progress, and what cells share.

@@ -1,7 +1,7 @@
 //! Latents by threshold: all pre-activations above one, and the B·k largest of a batch. No weights here.
 
 use super::{Candidates, Screened};
-use crate::kernels::{Isa, LANES};
+use crate::kernels::Isa;
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -35,14 +35,6 @@ impl Thresholds<'_> {
     }
 }
 
-/// Room for all of a row.
-fn make_room(pieces: usize, scratch: &mut Candidates) {
-    if scratch.index.len() < pieces + LANES {
-        scratch.index.resize(pieces + LANES, 0);
-        scratch.value.resize(pieces + LANES, 0.0);
-    }
-}
-
 /// Leaves what exceeds its threshold (by less than `slack` below it, too) in the scratch, by ascending index; returns how
 /// many.
 fn pass<'a>(
@@ -56,7 +48,7 @@ fn pass<'a>(
     let mut len = 0;
     for (first, values) in pieces {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            make_room(len + part.len().next_multiple_of(LANES), scratch);
+            scratch.prepare(len);
             let base = first + i * Panels::WIDTH;
             let least = thresholds.least(base, part.len());
             let least = if slack > 0.0 { (least - slack).next_down().next_down() } else { least };

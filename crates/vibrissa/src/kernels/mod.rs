@@ -243,17 +243,17 @@ impl Isa {
         scalar::fold(square)
     }
 
-    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead` of the same length, in which nothing changes.
+    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead`, as long at most, in which nothing changes.
     #[inline]
     pub fn adam_piece(
         self,
-        [w, m, v]: [&mut [f32]; 3],
+        row: [&mut [f32]; 3],
         g: &[f32],
         s: &AdamStep,
         ahead: [&[f32]; 3],
         square: &mut [f32; LANES],
     ) {
-        dispatch!(self, adam(w, m, v, g, s, ahead, square))
+        dispatch!(self, adam(row, g, s, ahead, square))
     }
 
     /// See [`scalar::append_above`].

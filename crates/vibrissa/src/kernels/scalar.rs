@@ -137,16 +137,7 @@ pub struct AdamStep {
 /// One Adam step of a row or a piece of it: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`;
 /// an empty `g` is zero everywhere. Adds the squares of the new `w` to `square`, the partial sums of `w · w`; a piece that is
 /// not the last has a multiple of 16 values. Rows `ahead` are asked for by the SIMD twins.
-pub fn adam(
-    w: &mut [f32],
-    m: &mut [f32],
-    v: &mut [f32],
-    g: &[f32],
-    s: &AdamStep,
-    ahead: [&[f32]; 3],
-    square: &mut [f32; LANES],
-) {
-    let _ = ahead;
+pub fn adam([w, m, v]: [&mut [f32]; 3], g: &[f32], s: &AdamStep, _ahead: [&[f32]; 3], square: &mut [f32; LANES]) {
     for i in 0..w.len() {
         adam_one(&mut w[i], &mut m[i], &mut v[i], g.get(i).copied().unwrap_or(0.0), s);
         square[i % LANES] = w[i].mul_add(w[i], square[i % LANES]);

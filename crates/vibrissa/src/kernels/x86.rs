@@ -113,13 +113,13 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
 ) {
     // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and `spill_len` floats of scratch.
     unsafe {
+        // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
+        let share = N.div_ceil((rows / M).max(1));
         let mut from = 0;
         loop {
             let to = (from + COLUMNS).min(dim);
             let (first, last) = (from == 0, to == dim);
-            // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
             let next = if last { w.wrapping_add(N * dim - from) } else { w.wrapping_add(to - from) };
-            let share = N.div_ceil((rows / M).max(1));
             let mut b = 0;
             while b + M <= rows {
                 let s = spill.wrapping_add(b * N * LANES);
@@ -468,9 +468,7 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
 /// What is `ahead`, at most as long as `w`, is asked for on the way.
 #[inline(always)]
 unsafe fn adam_body<S: V>(
-    w: &mut [f32],
-    m: &mut [f32],
-    v: &mut [f32],
+    [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
     s: &AdamStep,
     ahead: [&[f32]; 3],
@@ -608,17 +606,9 @@ macro_rules! twins {
                 unsafe { residual_body::<$lanes>(x, recon) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam(
-                w: &mut [f32],
-                m: &mut [f32],
-                v: &mut [f32],
-                g: &[f32],
-                s: &AdamStep,
-                ahead: [&[f32]; 3],
-                square: &mut [f32; LANES],
-            ) {
+            pub fn adam(row: [&mut [f32]; 3], g: &[f32], s: &AdamStep, ahead: [&[f32]; 3], square: &mut [f32; LANES]) {
                 // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(w, m, v, g, s, ahead, square) }
+                unsafe { adam_body::<$lanes>(row, g, s, ahead, square) }
             }
             #[target_feature(enable = $features)]
             pub fn append_above(

@@ -1,6 +1,6 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
-use super::{Config, Sae, Work, sigmoid, thread};
+use super::{Config, Sae, Work, reserve, sigmoid, thread};
 use crate::activation::above::{Thresholds, above, above_screened, cut_batch, select_any};
 use crate::activation::{self, Activation, Candidates};
 use crate::kernels::Isa;
@@ -259,8 +259,8 @@ impl Sae {
         gathered.resize_with(spill.len(), Mutex::default);
         for own in gathered.iter_mut() {
             let (w, bias) = own.get_mut().expect("no panic while held");
-            w.reserve((Panels::WIDTH * dim).saturating_sub(w.len()));
-            bias.reserve(Panels::WIDTH.saturating_sub(bias.len()));
+            reserve(w, Panels::WIDTH * dim);
+            reserve(bias, Panels::WIDTH);
         }
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);

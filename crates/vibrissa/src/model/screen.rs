@@ -5,7 +5,7 @@
 //! at most `c ‖x̂‖ ‖ŵ‖`, `c = 1.2 D 2⁻²⁴`, whatever their order (Higham, Accuracy and Stability of Numerical Algorithms,
 //! §3.1), those of the exact kernel included. The norms are computed, not guessed.
 
-use super::{Config, Sae, thread};
+use super::{Config, Sae, reserve, thread};
 use crate::activation::Screened;
 use crate::kernels::Isa;
 use crate::kernels::screen::{Line, Tiles, scratch_lines};
@@ -75,8 +75,7 @@ impl Screen {
         let (dim, rows) = (sae.config.d_in, input.len() / sae.config.d_in);
         self.scratch.resize_with(threads, Mutex::default);
         for own in &mut self.scratch {
-            let own = own.get_mut().expect("no panic while held");
-            own.reserve(scratch_lines(dim).saturating_sub(own.len()));
+            reserve(own.get_mut().expect("no panic while held"), scratch_lines(dim));
         }
         self.lengths.resize(bias.len(), [0.0; 2]);
         self.tiles.fill(isa, input, dim);

@@ -25,8 +25,7 @@ impl Engine {
         // Every worker has room for all that a row or a latent may need, whoever gets which.
         self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
         for own in &mut self.scratch {
-            let most = if jump { config.latents.max(segments * rows) } else { segments * rows };
-            own.get_mut().expect("no panic while held").prepare(dim, most.max(self.options.auxk.k_aux), jump);
+            own.get_mut().expect("no panic while held").prepare(dim, config.latents.max(segments * rows));
         }
         let l1 = self.state.l1;
         self.norms.clear();

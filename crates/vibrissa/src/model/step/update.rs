@@ -1,6 +1,6 @@
 //! Phase 3 of a step: gradient and Adam of every latent, in chunks of latents that workers take.
 
-use super::super::{Config, inverse_root, thread};
+use super::super::{Config, inverse_root, reserve, thread};
 use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa, LANES, scalar::fold};
 use crate::matrix::{ByLatent, Mat};
@@ -55,23 +55,15 @@ pub struct Scratch {
 
 impl Scratch {
     /// Room for `most` entries and rows of `dim` values; allocates only when it grows.
-    pub fn prepare(&mut self, dim: usize, most: usize, jump: bool) {
+    pub fn prepare(&mut self, dim: usize, most: usize) {
         let Scratch { enc, dec, d_pre, coef, rows, active, below, below_dots } = self;
         enc.resize(dim, 0.0);
         dec.resize(dim, 0.0);
         if coef.len() < most {
             coef.resize(most, 0.0);
         }
-        let room = |v: &mut Vec<f32>| v.reserve(most.saturating_sub(v.len()));
-        let room_of = |v: &mut Vec<u32>| v.reserve(most.saturating_sub(v.len()));
-        room(d_pre);
-        room_of(rows);
-        if jump {
-            room_of(&mut active.0);
-            room(&mut active.1);
-            room_of(below);
-            room(below_dots);
-        }
+        [d_pre, &mut active.1, below_dots].into_iter().for_each(|v| reserve(v, most));
+        [rows, &mut active.0, below].into_iter().for_each(|v| reserve(v, most));
     }
 }
 
@@ -184,9 +176,9 @@ impl<'a> Rows<'a> {
             self.through_input[..dim].fill(0.0);
         }
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
+        // Rows that fit the first cache are asked for all at once, longer ones while the latent before is updated.
+        let long = dim >= LONG;
         for i in 0..self.len() {
-            // Rows that fit the first cache are asked for all at once, longer ones while this latent is updated.
-            let long = dim >= LONG;
             if !long && i + 1 < self.len() {
                 let next = (i + 1) * dim..(i + 2) * dim;
                 for all in [&self.enc, &self.dec] {
@@ -233,6 +225,11 @@ const PIECE: usize = 512;
 fn row_and_next(all: &mut [f32], i: usize, dim: usize, next: bool) -> (&mut [f32], &[f32]) {
     let (own, later) = all[i * dim..].split_at_mut(dim);
     (own, later.get(..dim).filter(|_| next).unwrap_or(&[]))
+}
+
+/// The same rows, lent.
+fn again<'a>(rows: &'a mut [&mut [f32]; 3]) -> [&'a mut [f32]; 3] {
+    rows.each_mut().map(|row| &mut **row)
 }
 
 /// Some columns of a row, and as many of those that come after them, in this row or else in the next.
@@ -282,21 +279,20 @@ impl Latent<'_> {
     fn update(mut self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
         let Context { isa, config, scale, weight_step, bias_step, segments, bandwidth, .. } = *context;
         let (rows, values) = context.by_latent.latent(self.h);
-        let enc = self.enc.each_mut().map(|a| &mut **a);
-        let mut dec = self.dec.each_mut().map(|a| &mut **a);
+        let (enc, mut dec) = (self.enc, self.dec);
         if rows.is_empty() && context.extra.is_none() {
             if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
                 return keep_threshold(context, self.h, &mut self.second);
             }
             let square = isa.adam(enc, &[], &weight_step, self.next[0]);
             for one in [&mut self.bias, &mut self.second, &mut self.gain] {
-                isa.adam(one.each_mut().map(|a| &mut **a), &[], &bias_step, [&[]; 3]);
+                isa.adam(again(one), &[], &bias_step, [&[]; 3]);
             }
             keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
-                    let square = isa.adam(dec.each_mut().map(|a| &mut **a), &[], &weight_step, self.next[1]);
+                    let square = isa.adam(again(&mut dec), &[], &weight_step, self.next[1]);
                     if !config.free_decoder {
                         to_unit(isa, dec[0], square);
                     }
@@ -459,14 +455,13 @@ impl Latent<'_> {
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
         for (one, d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
             let d = &[d][..one[0].len()];
-            isa.adam(one.each_mut().map(|a| &mut **a), d, &bias_step, [&[]; 3]);
+            isa.adam(again(one), d, &bias_step, [&[]; 3]);
         }
         keep_threshold(context, self.h, &mut self.second);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
-                let row = dec.each_mut().map(|a| &mut **a);
-                let square = to_direction.descend(isa, row, dec_buffer, &weight_step, self.next[1]);
+                let square = to_direction.descend(isa, again(&mut dec), dec_buffer, &weight_step, self.next[1]);
                 if !config.free_decoder {
                     to_unit(isa, dec[0], square);
                 }
