@@ -1,17 +1,93 @@
 //! Plain row-major matrices `[rows, cols]` of f32, and the sparse latents `[B, H]`. Shapes only: no arithmetic here.
 
+use std::ops::{Deref, DerefMut};
+
+/// Values that begin at a cache line, as do rows of a multiple of 16 values then: reading 16 of them reads one line, not
+/// parts of two, which takes twice as long.
+#[derive(Debug, Default)]
+pub struct Aligned {
+    all: Vec<f32>,
+    start: usize,
+}
+
+impl Aligned {
+    /// Bytes a line.
+    const LINE: usize = 64;
+
+    /// Values that may have to be left out before the first line begins.
+    const SPARE: usize = Aligned::LINE / size_of::<f32>() - 1;
+
+    /// Zeros.
+    pub fn zeros(n: usize) -> Aligned {
+        let mut all = if n > 0 { vec![0.0; n + Aligned::SPARE] } else { Vec::new() };
+        let start = if n > 0 { all.as_ptr().align_offset(Aligned::LINE) } else { 0 };
+        all.truncate(start + n);
+        Aligned { all, start }
+    }
+
+    /// Makes room for `n` values, which are not those of before where it grows; allocates only then.
+    pub fn resize(&mut self, n: usize) {
+        if self.start + n > self.all.capacity() {
+            *self = Aligned::zeros(n);
+        } else {
+            self.all.resize(self.start + n, 0.0);
+        }
+    }
+}
+
+impl From<Vec<f32>> for Aligned {
+    fn from(mut all: Vec<f32>) -> Aligned {
+        let n = all.len();
+        all.reserve_exact(Aligned::SPARE);
+        let start = all.as_ptr().align_offset(Aligned::LINE);
+        all.resize(start + n, 0.0);
+        all.copy_within(..n, start);
+        Aligned { all, start }
+    }
+}
+
+impl Clone for Aligned {
+    fn clone(&self) -> Aligned {
+        let mut out = Aligned::zeros(self.len());
+        out.copy_from_slice(self);
+        out
+    }
+}
+
+impl PartialEq for Aligned {
+    fn eq(&self, other: &Aligned) -> bool {
+        **self == **other
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+
+    #[inline]
+    fn deref(&self) -> &[f32] {
+        &self.all[self.start..]
+    }
+}
+
+impl DerefMut for Aligned {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.all[self.start..]
+    }
+}
+
 /// An owned row-major matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mat {
     rows: usize,
     cols: usize,
-    data: Vec<f32>,
+    data: Aligned,
 }
 
 impl Mat {
     /// A matrix of zeros `[rows, cols]`.
     pub fn zeros(rows: usize, cols: usize) -> Mat {
-        Mat { rows, cols, data: vec![0.0; rows * cols] }
+        Mat { rows, cols, data: Aligned::zeros(rows * cols) }
     }
 
     /// A matrix over `data`, row by row.
@@ -20,7 +96,7 @@ impl Mat {
     /// If `data.len() != rows * cols`.
     pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Mat {
         assert_eq!(data.len(), rows * cols, "a [{rows}, {cols}] matrix needs rows × cols values");
-        Mat { rows, cols, data }
+        Mat { rows, cols, data: data.into() }
     }
 
     /// Number of rows.
@@ -41,11 +117,6 @@ impl Mat {
     /// All values, row by row.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
-    }
-
-    /// The values, without the shape.
-    pub fn into_vec(self) -> Vec<f32> {
-        self.data
     }
 
     /// One row.
@@ -173,7 +244,7 @@ impl<'a> MatMut<'a> {
 pub struct Panels {
     rows: usize,
     cols: usize,
-    data: Vec<f32>,
+    data: Aligned,
 }
 
 impl Panels {
@@ -183,7 +254,7 @@ impl Panels {
     /// Makes room for `[rows, cols]`; allocates only when it grows.
     pub fn resize(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
-        self.data.resize(rows * cols, 0.0);
+        self.data.resize(rows * cols);
     }
 
     /// Values of a full panel: rows × [`Panels::WIDTH`].
@@ -352,6 +423,20 @@ impl ByLatent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn matrices_begin_at_a_line_and_keep_their_values() {
+        for n in [1, 15, 16, 17, 1000] {
+            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let (from, mut grown) = (Aligned::from(values.clone()), Aligned::zeros(n / 2));
+            grown.resize(n);
+            grown.copy_from_slice(&values);
+            for one in [from.clone(), from, grown] {
+                assert_eq!((&one[..], one.as_ptr().addr() % 64), (&values[..], 0));
+            }
+        }
+        assert!(Aligned::zeros(0).is_empty() && Aligned::from(Vec::new()).is_empty());
+    }
 
     #[test]
     fn panels_find_every_value() {

@@ -8,8 +8,8 @@ pub mod step;
 
 use crate::activation::{Activation, Candidates};
 use crate::error::{Error, Result};
-use crate::kernels::{Isa, spill_len};
-use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
+use crate::kernels::{Isa, large_pages, spill_len};
+use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
 use rayon::prelude::*;
 use screen::Screen;
 use serde::{Deserialize, Serialize};
@@ -193,9 +193,9 @@ pub struct Work {
     screened: bool,
     screen: Screen,
     candidates: Vec<Mutex<Candidates>>,
-    spill: Vec<Mutex<Vec<f32>>>,
+    spill: Vec<Mutex<Aligned>>,
     /// Rows of the encoder beside each other, and their biases.
-    gathered: Vec<Mutex<(Vec<f32>, Vec<f32>)>>,
+    gathered: Vec<Mutex<(Aligned, Vec<f32>)>>,
     coefs: Vec<Mutex<Vec<f32>>>,
     /// Latents of the fullest row of the batch before, and some more.
     room: usize,
@@ -224,10 +224,7 @@ impl Work {
         }
         let need = spill_len(rows, config.d_in);
         for s in &mut self.spill {
-            let s = s.get_mut().expect("no panic while held");
-            if s.len() < need {
-                s.resize(need, 0.0);
-            }
+            s.get_mut().expect("no panic while held").resize(need);
         }
         self.pre_acts.resize(rows, config.latents);
         if config.decoder_bias && (self.centred.rows() < rows || self.centred.cols() != config.d_in) {
@@ -253,7 +250,7 @@ impl Sae {
     /// [`Error::Option`] for an impossible configuration or weights of another shape than it says.
     pub fn new(config: Config, weights: Weights) -> Result<Sae> {
         config.check()?;
-        let Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag } = weights;
+        let Weights { mut W_enc, mut W_dec, b_enc, b_dec, threshold, b_gate, r_mag } = weights;
         let want = |name: &str, want: String, got: String| {
             if want == got { Ok(()) } else { Err(Error::option(name, want, got, "the model is broken")) }
         };
@@ -285,6 +282,9 @@ impl Sae {
         }
         if threshold.iter().any(|&t| t < 0.0) {
             return Err(Error::option("threshold", "0 or more", "a negative one", "the model is broken"));
+        }
+        for w in std::iter::once(&mut W_enc).chain(&mut W_dec) {
+            large_pages(w.data_mut());
         }
         let mut sae = Sae { config, W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, inv_norm: Vec::new() };
         if config.tied {

@@ -259,7 +259,7 @@ impl Sae {
         gathered.resize_with(spill.len(), Mutex::default);
         for own in gathered.iter_mut() {
             let (w, bias) = own.get_mut().expect("no panic while held");
-            reserve(w, Panels::WIDTH * dim);
+            w.resize(Panels::WIDTH * dim);
             reserve(bias, Panels::WIDTH);
         }
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
@@ -268,9 +268,9 @@ impl Sae {
             if *screened {
                 let mut own = gathered[thread()].lock().expect("no panic while held");
                 let (w, bias) = &mut *own;
-                w.clear();
+                let w = &mut w[..which.len() * dim];
+                w.chunks_exact_mut(dim).zip(which).for_each(|(w, &h)| w.copy_from_slice(self.W_enc.row(h as usize)));
                 bias.clear();
-                which.iter().for_each(|&h| w.extend_from_slice(self.W_enc.row(h as usize)));
                 bias.extend(which.iter().map(|&h| self.bias()[h as usize]));
                 let mut spill = spill[thread()].lock().expect("no panic while held");
                 isa.dots(input, w, bias, dim, out, &mut spill);

@@ -154,8 +154,6 @@ impl Engine {
         if state.steps == 0 {
             state.l1 = options.penalties.l1;
         }
-        large_pages(sae.W_enc.data_mut());
-        sae.W_dec.iter_mut().for_each(|w| large_pages(w.data_mut()));
         for (_, moments) in state.moments_mut() {
             large_pages(&mut moments.m);
             large_pages(&mut moments.v);

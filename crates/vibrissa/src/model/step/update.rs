@@ -3,7 +3,7 @@
 use super::super::{Config, inverse_root, reserve, thread};
 use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa, LANES, scalar::fold};
-use crate::matrix::{ByLatent, Mat};
+use crate::matrix::{Aligned, ByLatent, Mat};
 use crate::optim::{Optimizer, to_unit};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -42,8 +42,8 @@ impl Segments {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Gradient of the encoder row, and of the decoder row.
-    pub enc: Vec<f32>,
-    pub dec: Vec<f32>,
+    pub enc: Aligned,
+    pub dec: Aligned,
     pub d_pre: Vec<f32>,
     pub coef: Vec<f32>,
     pub rows: Vec<u32>,
@@ -57,8 +57,8 @@ impl Scratch {
     /// Room for `most` entries and rows of `dim` values; allocates only when it grows.
     pub fn prepare(&mut self, dim: usize, most: usize) {
         let Scratch { enc, dec, d_pre, coef, rows, active, below, below_dots } = self;
-        enc.resize(dim, 0.0);
-        dec.resize(dim, 0.0);
+        enc.resize(dim);
+        dec.resize(dim);
         if coef.len() < most {
             coef.resize(most, 0.0);
         }
