@@ -211,7 +211,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     let times = engine.take_times();
     let each = |t: Duration| t.as_secs_f64() * 1e3 / f64::from(times.steps);
     let parts = [times.encode, times.select, times.decode, times.update].map(each);
-    let moved = engine.state().moved.iter().filter(|&&m| m).count();
+    let moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
     Timing { step_ms: median(&all), step_ms_best: all[0], encode_ms, parts, repeats: all.len(), moved }
 }
 

@@ -25,7 +25,7 @@ use std::path::Path;
 /// Version of the model file; a file of a later one is refused.
 pub const MODEL_SCHEMA: &str = "vibrissa.model/1";
 /// Version of a full checkpoint: its weights act on rows in the scale of training, so it is no model.
-pub const CHECKPOINT_SCHEMA: &str = "vibrissa.checkpoint/1";
+pub const CHECKPOINT_SCHEMA: &str = "vibrissa.checkpoint/2";
 
 /// The pictures a model was trained on, so that others can be brought to their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,7 +247,6 @@ pub fn write_checkpoint(
 ) -> Result<()> {
     let saes: Vec<&Sae> = engines.iter().map(|e| e.0).collect();
     let mut out = model_tensors(&saes, mean, 1.0);
-    let moved: Vec<Vec<u8>> = engines.iter().map(|e| e.1.moved.iter().map(|&b| u8::from(b)).collect()).collect();
     for (i, (_, state)) in engines.iter().enumerate() {
         for (name, moments) in state.moments() {
             out.push(floats(format!("state.{i}.{name}.m"), &[moments.m.len()], &moments.m));
@@ -267,8 +266,8 @@ pub fn write_checkpoint(
             let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.effect[..]));
             out.push(Out { name: format!("state.{i}.effect"), shape: vec![state.effect.len()], dtype: "F64", bytes });
         }
-        let bytes = Cow::Borrowed(&moved[i][..]);
-        out.push(Out { name: format!("state.{i}.moved"), shape: vec![moved[i].len()], dtype: "U8", bytes });
+        let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.idle[..]));
+        out.push(Out { name: format!("state.{i}.idle"), shape: vec![state.idle.len()], dtype: "U32", bytes });
     }
     let mut meta = metadata(config);
     meta.insert("schema", CHECKPOINT_SCHEMA.to_owned());
@@ -363,11 +362,15 @@ impl<'a> File<'a> {
     fn config(&self, known: &str) -> Result<ModelConfig> {
         let schema = self.text("schema")?;
         if schema != known {
-            let (kind, _) = known.split_once('/').expect("a version");
-            let version = schema.strip_prefix(kind).and_then(|v| v.strip_prefix('/')).and_then(|v| v.parse().ok());
+            let version = |schema: &str| -> Option<(String, u32)> {
+                let (kind, number) = schema.split_once('/')?;
+                Some((kind.to_owned(), number.parse().ok()?))
+            };
+            let (kind, newest) = version(known).expect("a version");
             let found = format!("has schema {schema}, this version reads {known}");
-            let remedy = match version {
-                Some(2u32..) => "update vibrissa to read it",
+            let remedy = match version(&schema) {
+                Some((k, v)) if k == kind && v > newest => "update vibrissa to read it",
+                Some((k, _)) if k == kind => "begin again, or go on with the version of vibrissa that wrote it",
                 _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",
                 _ => "give a model that vibrissa wrote",
             };
@@ -478,8 +481,7 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
             moments.v = file.read(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?;
         }
         state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
-        let moved: Vec<u8> = file.read(&format!("state.{i}.moved"), Dtype::U8, &[config.sae.latents])?;
-        state.moved = moved.into_iter().map(|b| b != 0).collect();
+        state.idle = file.read(&format!("state.{i}.idle"), Dtype::U32, &[config.sae.latents])?;
         let numbers = format!("state.{i}.numbers");
         if file.metadata.info(&numbers).is_some() {
             let read: Vec<f64> = file.read(&numbers, Dtype::F64, &[3])?;

@@ -7,7 +7,7 @@ pub mod screen;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use scalar::{AdamStep, LANES};
+pub use scalar::{AdamStep, LANES, Left};
 use screen::{Line, Tiles};
 use std::sync::OnceLock;
 
@@ -237,9 +237,9 @@ impl Isa {
 
     /// [`Isa::adam_piece`] of a whole row `[w, m, v]`; returns `w · w`.
     #[inline]
-    pub fn adam(self, row: [&mut [f32]; 3], g: &[f32], s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
+    pub fn adam(self, row: [&mut [f32]; 3], g: &[f32], left: Left, s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
         let mut square = [0.0; LANES];
-        self.adam_piece(row, g, s, ahead, &mut square);
+        self.adam_piece(row, g, left, s, ahead, &mut square);
         scalar::fold(square)
     }
 
@@ -249,11 +249,12 @@ impl Isa {
         self,
         row: [&mut [f32]; 3],
         g: &[f32],
+        left: Left,
         s: &AdamStep,
         ahead: [&[f32]; 3],
         square: &mut [f32; LANES],
     ) {
-        dispatch!(self, adam(row, g, s, ahead, square))
+        dispatch!(self, adam(row, g, left, s, ahead, square))
     }
 
     /// See [`scalar::append_above`].
@@ -327,9 +328,9 @@ mod tests {
                     let state = || (a.to_vec(), b.to_vec(), a.iter().map(|v| v * v).collect::<Vec<_>>());
                     let (mut w, mut m, mut v) = state();
                     let (mut w2, mut m2, mut v2) = state();
-                    for g in [b, &[]] {
-                        let one = isa.adam([&mut w, &mut m, &mut v], g, &step, [a; 3]);
-                        let two = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], g, &step, [&[]; 3]);
+                    for (g, left) in [(b, Left::ALL), (&[], Left { m: 0.9, v: 0.99 }), (b, Left { m: 0.0, v: 1e-7 })] {
+                        let one = isa.adam([&mut w, &mut m, &mut v], g, left, &step, [a; 3]);
+                        let two = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], g, left, &step, [&[]; 3]);
                         assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
                         assert_eq!(one.to_bits(), scalar::dot(&w, &w).to_bits(), "{} adam's length {n}", isa.name());
                         assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{}", isa.name());
@@ -338,9 +339,9 @@ mod tests {
                     for piece in (0..n).step_by(32) {
                         let piece = piece..n.min(piece + 32);
                         let own = [&mut w, &mut m, &mut v].map(|a| &mut a[piece.clone()]);
-                        isa.adam_piece(own, &b[piece], &step, [&[]; 3], &mut square);
+                        isa.adam_piece(own, &b[piece], Left::ALL, &step, [&[]; 3], &mut square);
                     }
-                    let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, &step, [&[]; 3]);
+                    let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, Left::ALL, &step, [&[]; 3]);
                     assert_eq!(bits(&w), bits(&w2), "{} adam by pieces {n}", isa.name());
                     assert_eq!(scalar::fold(square).to_bits(), whole.to_bits(), "{} adam by pieces {n}", isa.name());
                 }

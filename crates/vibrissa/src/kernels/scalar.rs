@@ -134,22 +134,53 @@ pub struct AdamStep {
     pub keep: f32,
 }
 
-/// One Adam step of a row or a piece of it: `m += (1-β1)(g - m)`, `v = β2 v + (1-β2) g²`, `w = keep·w - step·m / (√v·inv + ε)`;
-/// an empty `g` is zero everywhere. Adds the squares of the new `w` to `square`, the partial sums of `w · w`; a piece that is
-/// not the last has a multiple of 16 values. Rows `ahead` are asked for by the SIMD twins.
-pub fn adam([w, m, v]: [&mut [f32]; 3], g: &[f32], s: &AdamStep, _ahead: [&[f32]; 3], square: &mut [f32; LANES]) {
-    for i in 0..w.len() {
-        adam_one(&mut w[i], &mut m[i], &mut v[i], g.get(i).copied().unwrap_or(0.0), s);
-        square[i % LANES] = w[i].mul_add(w[i], square[i % LANES]);
-    }
+/// What is left of moments by steps without gradient since they were written: `β1^n` and `β2^n`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Left {
+    /// Of the first moment.
+    pub m: f32,
+    /// Of the second.
+    pub v: f32,
 }
 
+impl Left {
+    /// Nothing is lost: they were written by the last step.
+    pub const ALL: Left = Left { m: 1.0, v: 1.0 };
+}
+
+/// Moments below 2⁻¹⁰⁰ become 0: they move nothing, and CPUs are a hundred times slower where numbers approach the end of
+/// f32, as the moments of whoever has no gradient do.
+pub const TINY: f32 = f32::from_bits((127 - 100) << 23);
+
 #[inline]
-fn adam_one(w: &mut f32, m: &mut f32, v: &mut f32, g: f32, s: &AdamStep) {
-    *m = s.one_minus_beta1.mul_add(g - *m, *m);
-    *v = s.beta2.mul_add(*v, s.one_minus_beta2 * (g * g));
-    let denom = v.sqrt().mul_add(s.inv_sqrt_bias2, s.eps);
-    *w = (-s.step_size).mul_add(*m / denom, s.keep * *w);
+fn flush(x: f32) -> f32 {
+    if x.abs() < TINY { 0.0 } else { x }
+}
+
+/// One Adam step of a row or a piece of it: `m = left.m·m`, `v = left.v·v`, then `m += (1-β1)(g - m)`,
+/// `v = β2 v + (1-β2) g²`, both 0 below [`TINY`], `w = keep·w - step·m / (√v·inv + ε)`. An empty `g` is zero everywhere; `m` and
+/// `v` then stay in memory as they are, with one step more for `left` to make good. Adds the squares of the new `w` to
+/// `square`, the partial sums of `w · w`; a piece that is not the last has a multiple of 16 values. Rows `ahead` are asked for
+/// by the SIMD twins.
+pub fn adam(
+    [w, m, v]: [&mut [f32]; 3],
+    g: &[f32],
+    left: Left,
+    s: &AdamStep,
+    _ahead: [&[f32]; 3],
+    square: &mut [f32; LANES],
+) {
+    for i in 0..w.len() {
+        let (mut m1, mut v1, g1) = (left.m * m[i], left.v * v[i], g.get(i).copied().unwrap_or(0.0));
+        m1 = flush(s.one_minus_beta1.mul_add(g1 - m1, m1));
+        v1 = flush(s.beta2.mul_add(v1, s.one_minus_beta2 * (g1 * g1)));
+        let denom = v1.sqrt().mul_add(s.inv_sqrt_bias2, s.eps);
+        w[i] = (-s.step_size).mul_add(m1 / denom, s.keep * w[i]);
+        if !g.is_empty() {
+            (m[i], v[i]) = (m1, v1);
+        }
+        square[i % LANES] = w[i].mul_add(w[i], square[i % LANES]);
+    }
 }
 
 /// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on; returns the new

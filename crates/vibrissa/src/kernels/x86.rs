@@ -6,7 +6,7 @@
 pub mod amx;
 mod lanes;
 
-use super::scalar::{AdamStep, LANES};
+use super::scalar::{AdamStep, LANES, Left};
 use lanes::{V, V256, V512, fold4};
 use std::arch::x86_64::{_MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
 use std::ptr;
@@ -445,6 +445,7 @@ unsafe fn residual_body<S: V>(x: &[f32], recon: &mut [f32]) {
 
 #[derive(Clone, Copy)]
 struct AdamLanes<S> {
+    left: [S; 2],
     one_minus_beta1: S,
     beta2: S,
     one_minus_beta2: S,
@@ -458,8 +459,9 @@ struct AdamLanes<S> {
 unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S) {
     // SAFETY: arithmetic on registers; the caller's CPU has the features.
     unsafe {
-        let m = s.one_minus_beta1.fma(g.sub(m), m);
-        let v = s.beta2.fma(v, s.one_minus_beta2.mul(g.mul(g)));
+        let (m, v) = (s.left[0].mul(m), s.left[1].mul(v));
+        let m = s.one_minus_beta1.fma(g.sub(m), m).flush();
+        let v = s.beta2.fma(v, s.one_minus_beta2.mul(g.mul(g))).flush();
         let denom = v.sqrt().fma(s.inv, s.eps);
         (s.minus_step.fma(m.div(denom), s.keep.mul(w)), m, v)
     }
@@ -470,6 +472,7 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
 unsafe fn adam_body<S: V>(
     [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
+    left: Left,
     s: &AdamStep,
     ahead: [&[f32]; 3],
     squares: &mut [f32; LANES],
@@ -480,6 +483,7 @@ unsafe fn adam_body<S: V>(
     // SAFETY: every access stays within `n` values of each.
     unsafe {
         let lanes = AdamLanes {
+            left: [S::splat(left.m), S::splat(left.v)],
             one_minus_beta1: S::splat(s.one_minus_beta1),
             beta2: S::splat(s.beta2),
             one_minus_beta2: S::splat(s.one_minus_beta2),
@@ -502,8 +506,10 @@ unsafe fn adam_body<S: V>(
             }
             let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
             a.store(wp.add(d));
-            b.store(mp.add(d));
-            c.store(vp.add(d));
+            if !g.is_empty() {
+                b.store(mp.add(d));
+                c.store(vp.add(d));
+            }
             square = a.fma(a, square);
             d += LANES;
         }
@@ -513,8 +519,10 @@ unsafe fn adam_body<S: V>(
             let (a, b, c) =
                 adam_lanes(S::load_n(wp.add(d), r), S::load_n(mp.add(d), r), S::load_n(vp.add(d), r), gd, &lanes);
             a.store_n(wp.add(d), r);
-            b.store_n(mp.add(d), r);
-            c.store_n(vp.add(d), r);
+            if !g.is_empty() {
+                b.store_n(mp.add(d), r);
+                c.store_n(vp.add(d), r);
+            }
             let a = S::load_n(wp.add(d), r); // what lies beyond the row counts as 0
             square = a.fma(a, square);
         }
@@ -606,9 +614,16 @@ macro_rules! twins {
                 unsafe { residual_body::<$lanes>(x, recon) }
             }
             #[target_feature(enable = $features)]
-            pub fn adam(row: [&mut [f32]; 3], g: &[f32], s: &AdamStep, ahead: [&[f32]; 3], square: &mut [f32; LANES]) {
+            pub fn adam(
+                row: [&mut [f32]; 3],
+                g: &[f32],
+                left: Left,
+                s: &AdamStep,
+                ahead: [&[f32]; 3],
+                square: &mut [f32; LANES],
+            ) {
                 // SAFETY: as above.
-                unsafe { adam_body::<$lanes>(row, g, s, ahead, square) }
+                unsafe { adam_body::<$lanes>(row, g, left, s, ahead, square) }
             }
             #[target_feature(enable = $features)]
             pub fn append_above(

@@ -13,7 +13,7 @@ use super::encode::Rule;
 use super::{Sae, Work};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::kernels::{Isa, large_pages};
+use crate::kernels::{Isa, Left, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
 use crate::optim::{AdamOptions, Optimizer, normalise};
@@ -134,6 +134,8 @@ pub struct Engine {
     /// Pre-activations of the dead latents `[B, dead]`.
     dead_acts: Panels,
     scratch: Vec<Mutex<Scratch>>,
+    /// Steps without gradient after which dense Adam leaves a latent where it is.
+    rests_after: u32,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
     d_b_dec: Vec<f32>,
@@ -182,6 +184,7 @@ impl Engine {
             dead: Vec::with_capacity(config.latents),
             dead_acts: Panels::default(),
             scratch: Vec::new(),
+            rests_after: options.adam.rests_after(),
             through_input: Mat::zeros(if config.decoder_bias { CHUNKS } else { 0 }, dim),
             d_b_dec: vec![0.0; if config.decoder_bias { dim } else { 0 }],
             sae,
@@ -334,6 +337,8 @@ impl Engine {
             dead_after: self.options.auxk.dead_after,
             weight_step,
             bias_step,
+            adam: self.options.adam,
+            rests_after: self.rests_after,
             scratch: &self.scratch,
         };
         let jump = config.activation == Activation::JumpRelu;
@@ -354,7 +359,7 @@ impl Engine {
             },
             gain: [&mut sae.r_mag, &mut state.r_mag.m, &mut state.r_mag.v],
             inv_norm: &mut sae.inv_norm,
-            moved: &mut state.moved,
+            idle: &mut state.idle,
             effect: &mut state.effect,
             through_input: self.through_input.data_mut(),
         };
@@ -374,7 +379,7 @@ impl Engine {
             });
             let plain = AdamOptions { weight_decay: 0.0, ..self.options.adam };
             let (step, _) = plain.at(Optimizer::Adam, state.steps + 1, lr);
-            isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], &self.d_b_dec, &step, [&[]; 3]);
+            isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], &self.d_b_dec, Left::ALL, &step, [&[]; 3]);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sixteen lanes of f32: one register of AVX-512, two of AVX2.
 
-use super::super::scalar::LANES;
+use super::super::scalar::{LANES, TINY};
 use std::arch::x86_64::*;
 
 /// Sixteen f32 lanes.
@@ -20,6 +20,8 @@ pub trait V: Copy {
     unsafe fn mul(self, b: Self) -> Self;
     unsafe fn div(self, b: Self) -> Self;
     unsafe fn sqrt(self) -> Self;
+    /// 0 where it is smaller than [`TINY`].
+    unsafe fn flush(self) -> Self;
     unsafe fn fold(self) -> f32;
     /// Eight lanes whose sum, folded on, is that of the sixteen: `s[i] + s[i + 8]`.
     unsafe fn halves(self) -> __m256;
@@ -101,6 +103,13 @@ impl V for V512 {
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         unsafe { V512(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn flush(self) -> Self {
+        unsafe {
+            let stays = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(self.0), _mm512_set1_ps(TINY));
+            V512(_mm512_maskz_mov_ps(stays, self.0))
+        }
     }
     #[inline(always)]
     unsafe fn fold(self) -> f32 {
@@ -191,6 +200,14 @@ impl V for V256 {
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         unsafe { V256(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn flush(self) -> Self {
+        unsafe {
+            let size = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+            let stays = |x| _mm256_cmp_ps::<_CMP_NLT_UQ>(size(x), _mm256_set1_ps(TINY));
+            V256(_mm256_and_ps(stays(self.0), self.0), _mm256_and_ps(stays(self.1), self.1))
+        }
     }
     #[inline(always)]
     unsafe fn fold(self) -> f32 {

@@ -1,7 +1,7 @@
 //! Importance steers learning: latents that contribute nothing begin again at what is explained worst.
 
 use super::super::inverse_norm;
-use super::{Engine, Moments};
+use super::{Engine, Moments, State};
 use crate::optim::normalise;
 use crate::random::Stream;
 
@@ -57,7 +57,7 @@ impl Engine {
                 self.sae.inv_norm[i] = inverse_norm(isa, self.sae.W_enc.row(i));
             }
             self.state.silent[i] = 0;
-            self.state.moved[i] = false;
+            self.state.idle[i] = State::NEVER;
         }
         self.state.effect.fill(0.0);
         n
@@ -71,7 +71,7 @@ fn forget(moments: &mut Moments, place: std::ops::Range<usize>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{State, StepOptions};
+    use super::super::StepOptions;
     use super::*;
     use crate::kernels::Isa;
     use crate::loss::AuxK;

@@ -47,14 +47,17 @@ pub struct State {
     pub threshold_sum: f64,
     /// Rows since each latent was last active.
     pub silent: Vec<u64>,
-    /// Whether a latent was ever moved: one that was not has zero moments, and dense Adam leaves it where it is.
-    pub moved: Vec<bool>,
+    /// Steps of dense Adam without gradient since the moments of a latent were written; [`State::NEVER`]: it was never moved.
+    pub idle: Vec<u32>,
     /// Effect of each latent since [`Engine::reinforce`] was last called; empty where nobody asks.
     pub effect: Vec<f64>,
 }
 
 #[allow(non_snake_case)]
 impl State {
+    /// [`State::idle`] of a latent without moments.
+    pub const NEVER: u32 = u32::MAX;
+
     /// The state before the first step.
     pub fn new(config: &Config) -> State {
         let weights = config.latents * config.d_in;
@@ -73,7 +76,7 @@ impl State {
             l0_off: 0.0,
             threshold_sum: 0.0,
             silent: vec![0; config.latents],
-            moved: vec![false; config.latents],
+            idle: vec![State::NEVER; config.latents],
             effect: Vec::new(),
         }
     }

@@ -2,9 +2,9 @@
 
 use super::super::{Config, inverse_root, reserve, thread};
 use crate::activation::Activation;
-use crate::kernels::{AdamStep, Isa, LANES, scalar::fold};
+use crate::kernels::{AdamStep, Isa, LANES, Left, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
-use crate::optim::{Optimizer, to_unit};
+use crate::optim::{AdamOptions, Optimizer, to_unit};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -96,7 +96,18 @@ pub struct Context<'a> {
     pub dead_after: u64,
     pub weight_step: AdamStep,
     pub bias_step: AdamStep,
+    pub adam: AdamOptions,
+    pub rests_after: u32,
     pub scratch: &'a [Mutex<Scratch>],
+}
+
+impl Context<'_> {
+    /// Whether a step leaves a latent where it is: it has no gradient, and nothing is left of its moments.
+    fn rests(&self, h: usize, idle: u32) -> bool {
+        let still = self.weight_step.keep == 1.0 && idle >= self.rests_after;
+        let idles = self.extra.is_none() && self.by_latent.latent(h).0.is_empty();
+        idles && (still || self.optimizer == Optimizer::SparseAdam)
+    }
 }
 
 /// The weights and moments of a range of latents, which one worker may change.
@@ -112,14 +123,14 @@ pub struct Rows<'a> {
     /// `r_mag`.
     pub gain: [&'a mut [f32]; 3],
     pub inv_norm: &'a mut [f32],
-    pub moved: &'a mut [bool],
+    pub idle: &'a mut [u32],
     pub effect: &'a mut [f64],
     pub through_input: &'a mut [f32],
 }
 
 impl<'a> Rows<'a> {
     fn len(&self) -> usize {
-        self.moved.len()
+        self.idle.len()
     }
 
     /// Splits after `n` latents, a whole number of chunks.
@@ -130,18 +141,18 @@ impl<'a> Rows<'a> {
             let ((a0, a1), (b0, b1), (c0, c1)) = (a.split_at_mut(at), b.split_at_mut(at), c.split_at_mut(at));
             ([a0, b0, c0], [a1, b1, c1])
         }
-        let Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input } = self;
+        let Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, idle, effect, through_input } = self;
         let (enc, enc1) = cut(enc, n * dim);
         let (dec, dec1) = cut(dec, n * dim);
         let (bias, bias1) = cut(bias, n);
         let (second, second1) = cut(second, n);
         let (gain, gain1) = cut(gain, n);
         let (inv_norm, inv_norm1) = inv_norm.split_at_mut(n.min(inv_norm.len()));
-        let (moved, moved1) = moved.split_at_mut(n);
+        let (idle, idle1) = idle.split_at_mut(n);
         let (effect, effect1) = effect.split_at_mut(n.min(effect.len()));
         let (through_input, through1) = through_input.split_at_mut((n / chunk * dim).min(through_input.len()));
         (
-            Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, moved, effect, through_input },
+            Rows { first, chunk, dim, enc, dec, bias, second, gain, inv_norm, idle, effect, through_input },
             Rows {
                 first: first + n,
                 chunk,
@@ -152,7 +163,7 @@ impl<'a> Rows<'a> {
                 second: second1,
                 gain: gain1,
                 inv_norm: inv_norm1,
-                moved: moved1,
+                idle: idle1,
                 effect: effect1,
                 through_input: through1,
             },
@@ -170,6 +181,21 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The first latent from `from` on that does not rest. Those before it have one idle step more.
+    fn awake(&mut self, context: &Context, from: usize) -> Option<usize> {
+        for i in from..self.len() {
+            let h = self.first + i;
+            if !context.rests(h, self.idle[i]) {
+                return Some(i);
+            }
+            if context.optimizer == Optimizer::Adam {
+                self.idle[i] = self.idle[i].saturating_add(1);
+            }
+            keep_threshold(context, h, &mut self.second.each_mut().map(|a| one(a, i)));
+        }
+        None
+    }
+
     fn update(mut self, context: &Context) {
         let dim = self.dim;
         if context.config.decoder_bias {
@@ -178,21 +204,21 @@ impl<'a> Rows<'a> {
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         // Rows that fit the first cache are asked for all at once, longer ones while the latent before is updated.
         let long = dim >= LONG;
-        for i in 0..self.len() {
-            if !long && i + 1 < self.len() {
-                let next = (i + 1) * dim..(i + 2) * dim;
+        let mut coming = self.awake(context, 0);
+        while let Some(i) = coming {
+            coming = self.awake(context, i + 1);
+            if let (false, Some(next)) = (long, coming) {
                 for all in [&self.enc, &self.dec] {
-                    all[..1]
-                        .iter()
-                        .filter_map(|a| a.get(next.clone()))
-                        .for_each(|row| context.isa.prefetch_to_write(row));
+                    let row = all[0].get(next * dim..(next + 1) * dim);
+                    row.iter().for_each(|row| context.isa.prefetch_to_write(row));
                 }
             }
-            let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, dim, long)));
+            let next = coming.filter(|_| long);
+            let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, next, dim)));
             let (dec, next_dec) = if context.config.tied {
                 Default::default()
             } else {
-                apart(self.dec.each_mut().map(|a| row_and_next(a, i, dim, long)))
+                apart(self.dec.each_mut().map(|a| row_and_next(a, i, next, dim)))
             };
             let bias = self.bias.each_mut().map(|a| one(a, i));
             let second = self.second.each_mut().map(|a| one(a, i));
@@ -207,7 +233,7 @@ impl<'a> Rows<'a> {
                 second,
                 gain,
                 inv_norm: self.inv_norm.get_mut(i),
-                moved: &mut self.moved[i],
+                idle: &mut self.idle[i],
                 effect: self.effect.get_mut(i),
             };
             latent.update(context, &mut own, through);
@@ -221,10 +247,10 @@ const LONG: usize = 2048;
 /// Values a piece: its weights, moments and gradient, of four bytes each, stay in the first cache.
 const PIECE: usize = 512;
 
-/// Row i, and where it is wanted and there the one after it.
-fn row_and_next(all: &mut [f32], i: usize, dim: usize, next: bool) -> (&mut [f32], &[f32]) {
+/// Row i, and the one that comes next, if any.
+fn row_and_next(all: &mut [f32], i: usize, next: Option<usize>, dim: usize) -> (&mut [f32], &[f32]) {
     let (own, later) = all[i * dim..].split_at_mut(dim);
-    (own, later.get(..dim).filter(|_| next).unwrap_or(&[]))
+    (own, next.map_or(&[], |next| &later[(next - i - 1) * dim..][..dim]))
 }
 
 /// The same rows, lent.
@@ -271,7 +297,7 @@ struct Latent<'a> {
     second: [&'a mut [f32]; 3],
     gain: [&'a mut [f32]; 3],
     inv_norm: Option<&'a mut f32>,
-    moved: &'a mut bool,
+    idle: &'a mut u32,
     effect: Option<&'a mut f64>,
 }
 
@@ -280,19 +306,18 @@ impl Latent<'_> {
         let Context { isa, config, scale, weight_step, bias_step, segments, bandwidth, .. } = *context;
         let (rows, values) = context.by_latent.latent(self.h);
         let (enc, mut dec) = (self.enc, self.dec);
+        let left = context.adam.left(*self.idle);
         if rows.is_empty() && context.extra.is_none() {
-            if context.optimizer == Optimizer::SparseAdam || (!*self.moved && weight_step.keep == 1.0) {
-                return keep_threshold(context, self.h, &mut self.second);
-            }
-            let square = isa.adam(enc, &[], &weight_step, self.next[0]);
+            *self.idle = self.idle.saturating_add(1);
+            let square = isa.adam(enc, &[], left, &weight_step, self.next[0]);
             for one in [&mut self.bias, &mut self.second, &mut self.gain] {
-                isa.adam(again(one), &[], &bias_step, [&[]; 3]);
+                isa.adam(again(one), &[], left, &bias_step, [&[]; 3]);
             }
             keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
-                    let square = isa.adam(again(&mut dec), &[], &weight_step, self.next[1]);
+                    let square = isa.adam(again(&mut dec), &[], left, &weight_step, self.next[1]);
                     if !config.free_decoder {
                         to_unit(isa, dec[0], square);
                     }
@@ -300,7 +325,7 @@ impl Latent<'_> {
             }
             return;
         }
-        *self.moved = true;
+        *self.idle = 0;
         // Entries below a threshold teach the threshold alone.
         let Scratch { active, below, .. } = own;
         let (mut active, mut below) = (std::mem::take(active), std::mem::take(below));
@@ -442,12 +467,13 @@ impl Latent<'_> {
             extra: context.extra.map(|extra| (inv, extra.row(self.h))),
             own: own_share,
             input: None,
+            left,
         };
         let input = Some(Sum { coef: d_pre, index: batch_rows, rows: context.input });
         let to_encoder = if config.tied {
             Gradient { input, ..to_direction }
         } else {
-            Gradient { begun: false, residual: None, extra: None, own: 0.0, input }
+            Gradient { begun: false, residual: None, extra: None, own: 0.0, input, left }
         };
         let square = to_encoder.descend(isa, enc, enc_buffer, &weight_step, self.next[0]);
         // SparseAdam belongs to the rows of all parameters of a latent.
@@ -455,7 +481,7 @@ impl Latent<'_> {
             if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
         for (one, d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
             let d = &[d][..one[0].len()];
-            isa.adam(again(one), d, &bias_step, [&[]; 3]);
+            isa.adam(again(one), d, left, &bias_step, [&[]; 3]);
         }
         keep_threshold(context, self.h, &mut self.second);
         match self.inv_norm {
@@ -489,6 +515,8 @@ struct Gradient<'a> {
     /// What its own weights count.
     own: f32,
     input: Option<Sum<'a>>,
+    /// What is left of the moments that there were.
+    left: Left,
 }
 
 impl Gradient<'_> {
@@ -524,7 +552,7 @@ impl Gradient<'_> {
             }
             let ((m, m_next), (v, v_next)) = (and_next(m, next[1], &columns), and_next(v, next[2], &columns));
             let ahead = [next[0].get(columns.clone()).unwrap_or(&[]), m_next, v_next];
-            isa.adam_piece([&mut w[columns], m, v], g, step, ahead, &mut square);
+            isa.adam_piece([&mut w[columns], m, v], g, self.left, step, ahead, &mut square);
         }
         fold(square)
     }
