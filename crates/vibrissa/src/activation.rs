@@ -67,8 +67,6 @@ pub struct Candidates {
     value: Vec<f32>,
     keys: Vec<u64>,
     sorted: Vec<f32>,
-    /// Exact values that [`top_k_screened`] asked for so far.
-    pub asked: u64,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -81,7 +79,6 @@ impl Default for Candidates {
             value: Vec::new(),
             keys: Vec::new(),
             sorted: Vec::new(),
-            asked: 0,
             guess: f32::NEG_INFINITY,
         }
     }
@@ -168,26 +165,23 @@ fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32
 
 /// A row whose values are known up to an error.
 #[derive(Debug)]
-pub struct Screened<P, E, X> {
+pub struct Screened<P, E> {
     /// The approximate values, as for [`top_k`].
     pub pieces: P,
     /// How far the value of an index may be off at most.
     pub error: E,
     /// The largest of these.
     pub most: f32,
-    /// Writes the exact values of ascending indices.
-    pub exact: X,
 }
 
-/// The `k` largest of a row by its exact values, of which only those are computed that can be among them: what may lie
-/// above `t`, the k-th largest of (approximate value - its error), since k exact values are at least `t`.
-pub fn top_k_screened<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+/// Leaves in the scratch, by ascending index, what can be among the `k` largest by exact values: what may lie above `t`, the
+/// k-th largest of (approximate value - its error), since k exact values are at least `t`. Returns how many, fewer than `k`
+/// only where the row has NaN or -∞.
+pub fn may_be_top<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     isa: Isa,
     k: usize,
-    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32, impl Fn(&[u32], &mut [f32])>,
+    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,
     scratch: &mut Candidates,
-    index: &mut [u32],
-    value: &mut [f32],
 ) -> usize {
     let (mut len, passed) = guessed(isa, k, &row.pieces, scratch);
     if len < k {
@@ -202,19 +196,33 @@ pub fn top_k_screened<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     if passed > border {
         len = above(isa, border, &row.pieces, scratch);
     }
-    let Candidates { index: i, value: v, sorted, .. } = &mut *scratch;
+    scratch.guess = if t > 0.0 { 0.8 * t } else { f32::NEG_INFINITY };
+    let Candidates { index: i, value: v, .. } = &mut *scratch;
     let mut kept = 0;
     for j in 0..len {
         let (h, a) = (i[j], v[j]);
-        i[kept] = h;
+        (i[kept], v[kept]) = (h, a);
         kept += usize::from(a + (row.error)(h) >= t);
     }
-    sorted.resize(kept, 0.0);
-    (row.exact)(&i[..kept], sorted);
-    v[..kept].copy_from_slice(sorted);
-    scratch.asked += kept as u64;
-    scratch.keys.reserve(kept);
-    hand_out(k, scratch, kept, index, value)
+    kept
+}
+
+/// The `k` largest of entries that come by ascending index, as [`top_k`] gives those of a row.
+pub fn top_k_of(
+    k: usize,
+    entries: impl ExactSizeIterator<Item = (u32, f32)>,
+    scratch: &mut Candidates,
+    index: &mut [u32],
+    value: &mut [f32],
+) -> usize {
+    let (len, guess) = (entries.len(), scratch.guess);
+    scratch.prepare(len);
+    for ((h, a), (i, v)) in entries.zip(scratch.index.iter_mut().zip(&mut scratch.value)) {
+        (*i, *v) = (h, a);
+    }
+    let found = hand_out(k, scratch, len, index, value);
+    scratch.guess = guess;
+    found
 }
 
 /// Leaves all above the threshold in the scratch, however many; returns their number.

@@ -1,6 +1,7 @@
 //! The sparse autoencoder: an activation × a weight layout, encode and decode. How it is trained is in `model/step.rs`,
 //! how it begins in `model/init.rs`; files are the business of `format`.
 
+mod asked;
 mod encode;
 pub mod init;
 mod screen;
@@ -10,6 +11,7 @@ use crate::activation::{Activation, Candidates};
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
+use asked::Asked;
 use rayon::prelude::*;
 use screen::Screen;
 use serde::{Deserialize, Serialize};
@@ -192,6 +194,7 @@ pub struct Work {
     /// Whether `pre_acts` are those of a screen: good enough to select by, no more.
     screened: bool,
     screen: Screen,
+    asked: Asked,
     candidates: Vec<Mutex<Candidates>>,
     spill: Vec<Mutex<Aligned>>,
     /// Rows of the encoder beside each other, and their biases.

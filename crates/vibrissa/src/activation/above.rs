@@ -80,25 +80,30 @@ pub fn above<'a>(
     pass(isa, thresholds, 0.0, |h, p| p > thresholds.at(h as usize), pieces, scratch)
 }
 
-/// [`above`] by the exact values of a row that is known up to an error: only what may exceed is computed.
-pub fn above_screened<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+/// Leaves in the scratch, by ascending index, what may exceed its threshold by its exact value; returns how many.
+pub fn may_exceed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     isa: Isa,
     thresholds: &Thresholds,
-    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32, impl Fn(&[u32], &mut [f32])>,
+    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,
     scratch: &mut Candidates,
 ) -> usize {
     // Rounded up twice: a value on the border stays.
     let may = |h: u32, a: f32| (a + (row.error)(h)).next_up().next_up() > thresholds.at(h as usize);
     let most = row.most.max(f32::MIN_POSITIVE);
-    let len = pass(isa, thresholds, most, may, (row.pieces)(), scratch);
-    scratch.sorted.resize(len, 0.0);
-    let Candidates { index, value, sorted, asked, .. } = scratch;
-    (row.exact)(&index[..len], sorted);
-    *asked += len as u64;
+    pass(isa, thresholds, most, may, (row.pieces)(), scratch)
+}
+
+/// [`above`] of entries that come by ascending index.
+pub fn above_of(
+    thresholds: &Thresholds,
+    entries: impl ExactSizeIterator<Item = (u32, f32)>,
+    scratch: &mut Candidates,
+) -> usize {
+    scratch.prepare(entries.len());
     let mut kept = 0;
-    for j in 0..len {
-        (index[kept], value[kept]) = (index[j], sorted[j]);
-        kept += usize::from(sorted[j] > thresholds.at(index[j] as usize));
+    for (h, a) in entries {
+        (scratch.index[kept], scratch.value[kept]) = (h, a);
+        kept += usize::from(a > thresholds.at(h as usize));
     }
     kept
 }
@@ -220,11 +225,10 @@ mod tests {
                     pieces: || [(0, &rough[..])].into_iter(),
                     error: |h: u32| errors[h as usize],
                     most: 0.5,
-                    exact: |which: &[u32], out: &mut [f32]| {
-                        out.iter_mut().zip(which).for_each(|(o, &h)| *o = values[h as usize]);
-                    },
                 };
-                let got = above_screened(isa, &t, &screened, &mut b);
+                let asked = may_exceed(isa, &t, &screened, &mut b);
+                let exact: Vec<_> = b.index[..asked].iter().map(|&h| (h, values[h as usize])).collect();
+                let got = above_of(&t, exact.into_iter(), &mut b);
                 assert_eq!((&a.index[..want], &a.value[..want]), (&b.index[..got], &b.value[..got]));
             }
         }

@@ -1,8 +1,9 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
+use super::asked::Asked;
 use super::{Config, Sae, Work, reserve, sigmoid, thread};
-use crate::activation::above::{Thresholds, above, above_screened, cut_batch, select_any};
-use crate::activation::{self, Activation, Candidates};
+use crate::activation::above::{Thresholds, above, above_of, cut_batch, may_exceed, select_any};
+use crate::activation::{self, Activation, Candidates, may_be_top, top_k, top_k_of};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
 use rayon::prelude::*;
@@ -150,7 +151,8 @@ impl Sae {
                 isa.residual(x.row(b), out);
             });
         }
-        let Work { centred, pre_acts, candidates, screen, spill, screened, room, guess, bits, product, .. } = work;
+        let Work { centred, pre_acts, candidates, screen, spill, screened, asked, room, guess, bits, product, .. } =
+            work;
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let bias = self.bias();
         *screened = rule != Rule::All
@@ -168,27 +170,37 @@ impl Sae {
         }
         *product = started.elapsed();
         let pre_acts = &*pre_acts;
-        let sums = screened.then(|| screen.sums(self, bias, isa, input, pre_acts));
-        let asked =
-            |of: &[Mutex<Candidates>]| -> u64 { of.iter().map(|c| c.lock().expect("no panic while held").asked).sum() };
-        let before = asked(candidates);
-        let exceed = |t: &Thresholds, b: usize, own: &mut Candidates| match &sums {
-            Some(sums) => above_screened(isa, t, &sums.row(b), own),
-            None => above(isa, t, pre_acts.row(b), own),
+        let sums = screened.then(|| screen.sums(dim, bias, pre_acts));
+        // What exceeds: the exact values of what may, or those that there are.
+        let may = |t: &Thresholds, asked: &mut Asked| {
+            if let Some(sums) = &sums {
+                asked.fill(self, bias, isa, input, candidates, |b, own| may_exceed(isa, t, &sums.row(b), own));
+            }
+        };
+        let exceed = |t: &Thresholds, asked: &Asked, b: usize, own: &mut Candidates| {
+            if sums.is_some() { above_of(t, asked.row(b), own) } else { above(isa, t, pre_acts.row(b), own) }
         };
         let mut bad = None;
         match rule {
             Rule::TopK { k, relu_after } => {
-                bad =
-                    activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| match &sums {
-                        Some(sums) => activation::top_k_screened(isa, k, &sums.row(b), own, index, value),
-                        None => activation::top_k(isa, k, || pre_acts.row(b), own, index, value),
-                    });
+                if let Some(sums) = &sums {
+                    let find = |b: usize, own: &mut Candidates| may_be_top(isa, k, &sums.row(b), own);
+                    asked.fill(self, bias, isa, input, candidates, find);
+                }
+                let (screened, asked) = (sums.is_some(), &*asked);
+                bad = activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {
+                    if screened {
+                        top_k_of(k, asked.row(b), own, index, value)
+                    } else {
+                        top_k(isa, k, || pre_acts.row(b), own, index, value)
+                    }
+                });
             }
             Rule::BatchTopK { k } => {
                 for share in GUESSES {
                     let t = Thresholds { each: &[share * *guess], margin: 0.0 };
-                    select_any(rows, room, candidates, latents, |b, own| exceed(&t, b, own));
+                    may(&t, asked);
+                    select_any(rows, room, candidates, latents, |b, own| exceed(&t, asked, b, own));
                     if latents.count() >= rows * k || t.each[0] == 0.0 {
                         break;
                     }
@@ -197,8 +209,9 @@ impl Sae {
             }
             Rule::Above { margin } => {
                 let t = Thresholds { each: &self.threshold, margin };
+                may(&t, asked);
                 select_any(rows, room, candidates, latents, |b, own| {
-                    let n = exceed(&t, b, own);
+                    let n = exceed(&t, asked, b, own);
                     if margin > 0.0 {
                         let (index, value) = own.found(n);
                         for (&h, v) in index.iter().zip(value) {
@@ -225,8 +238,7 @@ impl Sae {
             }
         }
         if *screened {
-            let asked = (asked(candidates) - before) as usize;
-            screen.judge(asked, rows, &self.config);
+            screen.judge(asked.count(), rows, &self.config);
         }
         bad.map_or(Ok(()), Err)
     }

@@ -55,7 +55,7 @@ impl Screen {
     }
 
     /// What a batch has asked for decides about the next ones.
-    pub fn judge(&mut self, asked: usize, rows: usize, config: &Config) {
+    pub fn judge(&mut self, (asked, _): (usize, usize), rows: usize, config: &Config) {
         if asked > rows * (config.k + config.latents / MOST_ASKED) {
             self.blunt = PATIENCE;
         }
@@ -99,38 +99,24 @@ impl Screen {
     }
 
     /// What was filled last, and how far each value may be off.
-    pub fn sums<'a>(
-        &'a self,
-        sae: &'a Sae,
-        bias: &'a [f32],
-        isa: Isa,
-        input: &'a [f32],
-        pre_acts: &'a Panels,
-    ) -> Sums<'a> {
-        Sums { sae, bias, isa, input, pre_acts, screen: self }
+    pub fn sums<'a>(&'a self, dim: usize, bias: &'a [f32], pre_acts: &'a Panels) -> Sums<'a> {
+        Sums { dim, bias, pre_acts, screen: self }
     }
 }
 
 /// The pre-activations of a batch, each up to an error.
 pub struct Sums<'a> {
-    sae: &'a Sae,
+    dim: usize,
     bias: &'a [f32],
-    isa: Isa,
-    input: &'a [f32],
     pre_acts: &'a Panels,
     screen: &'a Screen,
 }
 
 impl Sums<'_> {
-    /// One row: its approximate values, their errors, and the way to the exact ones.
-    #[allow(clippy::type_complexity)] // closures have no shorter names
-    pub fn row<'s>(
-        &'s self,
-        b: usize,
-    ) -> Screened<impl Fn() -> Pieces<'s>, impl Fn(u32) -> f32 + 's, impl Fn(&[u32], &mut [f32]) + 's> {
-        let (dim, bias) = (self.sae.config.d_in, self.bias);
+    /// One row: its approximate values, and their errors.
+    pub fn row<'s>(&'s self, b: usize) -> Screened<impl Fn() -> Pieces<'s>, impl Fn(u32) -> f32 + 's> {
+        let (dim, bias) = (self.dim, self.bias);
         let Screen { tiles, lengths, most, bias_most, .. } = self.screen;
-        let row = &self.input[b * dim..][..dim];
         let rounding = (1.2 * dim as f32 + 80.0) * (f32::EPSILON / 2.0);
         // What the sums that underflow lose, and the rounding of the bias, twice.
         let rest = move |bias: f32| 4.0 * f32::EPSILON * bias + 4.0 * dim as f32 * f32::MIN_POSITIVE;
@@ -141,10 +127,6 @@ impl Sums<'_> {
             pieces: move || self.pre_acts.row(b),
             error: move |h: u32| error(lengths[h as usize], bias[h as usize].abs()),
             most: error(*most, *bias_most),
-            exact: move |which: &[u32], out: &mut [f32]| {
-                self.isa.gather_dots(row, which, self.sae.W_enc.data(), out);
-                out.iter_mut().zip(which).for_each(|(v, &h)| *v += bias[h as usize]);
-            },
         }
     }
 }
@@ -152,8 +134,9 @@ impl Sums<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::{Candidates, select, top_k_screened};
+    use crate::activation::{Candidates, may_be_top, select, top_k_of};
     use crate::matrix::{Latents, Mat};
+    use crate::model::asked::Asked;
     use crate::model::{Weights, Work};
     use crate::random::Stream;
 
@@ -184,10 +167,12 @@ mod tests {
         let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
         pre_acts.resize(x.rows(), sae.config().latents);
         screen.fill(sae, sae.b_enc(), isa, x.data(), &mut pre_acts, candidates.len()).then_some(())?;
-        let sums = screen.sums(sae, sae.b_enc(), isa, x.data(), &pre_acts);
+        let sums = screen.sums(x.cols(), sae.b_enc(), &pre_acts);
         let Config { k, relu_after, .. } = *sae.config();
+        let mut asked = Asked::default();
+        asked.fill(sae, sae.b_enc(), isa, x.data(), &candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            top_k_screened(isa, k, &sums.row(b), own, index, value)
+            top_k_of(k, asked.row(b), own, index, value)
         };
         assert_eq!(select(k, relu_after, x.rows(), &candidates, &mut latents, find), None);
         Some(rows(&latents))
