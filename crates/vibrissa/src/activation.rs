@@ -196,7 +196,7 @@ pub fn may_be_top<'a, P: Iterator<Item = (usize, &'a [f32])>>(
     if passed > border {
         len = above(isa, border, &row.pieces, scratch);
     }
-    scratch.guess = if t > 0.0 { 0.8 * t } else { f32::NEG_INFINITY };
+    scratch.guess = if border > 0.0 { 0.9 * border } else { f32::NEG_INFINITY };
     let Candidates { index: i, value: v, .. } = &mut *scratch;
     let mut kept = 0;
     for j in 0..len {
@@ -245,7 +245,7 @@ fn above<'a, P: Iterator<Item = (usize, &'a [f32])>>(
 
 /// Candidates that are kept before they are cut back to k.
 fn full(k: usize) -> usize {
-    2 * k + 64
+    4 * k + 256
 }
 
 /// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many, and the
