@@ -122,7 +122,7 @@ fn value_of(key: u64) -> f32 {
 /// Values stream past a threshold, at first a guess, then the k-th largest seen so far, that rejects most with one
 /// compare; the survivors, always by ascending index, are cut back to k whenever their buffer is full. Where the guess
 /// left fewer than k, the row is looked at again without it.
-pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     isa: Isa,
     k: usize,
     pieces: impl Fn() -> P,
@@ -135,7 +135,7 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])>>(
 }
 
 /// [`candidates`] above the guess, or all where that left fewer than `k`.
-fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     isa: Isa,
     k: usize,
     pieces: &impl Fn() -> P,
@@ -177,7 +177,7 @@ pub struct Screened<P, E> {
 /// Leaves in the scratch, by ascending index, what can be among the `k` largest by exact values: what may lie above `t`, the
 /// k-th largest of (approximate value - its error), since k exact values are at least `t`. Returns how many, fewer than `k`
 /// only where the row has NaN or -∞.
-pub fn may_be_top<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+pub fn may_be_top<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     isa: Isa,
     k: usize,
     row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,
@@ -225,15 +225,28 @@ pub fn top_k_of(
     found
 }
 
+/// Pieces that memory is asked for in advance: those of a row lie far apart.
+const AHEAD: usize = 8;
+
+/// The same pieces, memory asked for those that come later.
+fn ahead<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(isa: Isa, pieces: P) -> impl Iterator<Item = P::Item> {
+    let mut later = pieces.clone().skip(AHEAD);
+    pieces.inspect(move |_| {
+        if let Some((_, part)) = later.next() {
+            isa.prefetch(part);
+        }
+    })
+}
+
 /// Leaves all above the threshold in the scratch, however many; returns their number.
-fn above<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+fn above<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     isa: Isa,
     threshold: f32,
     pieces: &impl Fn() -> P,
     scratch: &mut Candidates,
 ) -> usize {
     let mut len = 0;
-    for (first, values) in pieces() {
+    for (first, values) in ahead(isa, pieces()) {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
             scratch.prepare(len);
             let base = (first + i * Panels::WIDTH) as u32;
@@ -253,13 +266,13 @@ fn full(k: usize) -> usize {
 fn candidates<'a>(
     isa: Isa,
     k: usize,
-    pieces: impl Iterator<Item = (usize, &'a [f32])>,
+    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
     mut threshold: f32,
     scratch: &mut Candidates,
 ) -> (usize, f32) {
     let full = full(k);
     let mut len = 0;
-    for (first, values) in pieces {
+    for (first, values) in ahead(isa, pieces) {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
             let base = (first + i * Panels::WIDTH) as u32;
             len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);

@@ -1,6 +1,6 @@
 //! Latents by threshold: all pre-activations above one, and the B·k largest of a batch. No weights here.
 
-use super::{Candidates, Screened};
+use super::{Candidates, Screened, ahead};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
@@ -42,11 +42,11 @@ fn pass<'a>(
     thresholds: &Thresholds,
     slack: f32,
     keep: impl Fn(u32, f32) -> bool,
-    pieces: impl Iterator<Item = (usize, &'a [f32])>,
+    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
     scratch: &mut Candidates,
 ) -> usize {
     let mut len = 0;
-    for (first, values) in pieces {
+    for (first, values) in ahead(isa, pieces) {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
             scratch.prepare(len);
             let base = first + i * Panels::WIDTH;
@@ -74,14 +74,14 @@ fn pass<'a>(
 pub fn above<'a>(
     isa: Isa,
     thresholds: &Thresholds,
-    pieces: impl Iterator<Item = (usize, &'a [f32])>,
+    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
     scratch: &mut Candidates,
 ) -> usize {
     pass(isa, thresholds, 0.0, |h, p| p > thresholds.at(h as usize), pieces, scratch)
 }
 
 /// Leaves in the scratch, by ascending index, what may exceed its threshold by its exact value; returns how many.
-pub fn may_exceed<'a, P: Iterator<Item = (usize, &'a [f32])>>(
+pub fn may_exceed<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     isa: Isa,
     thresholds: &Thresholds,
     row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,

@@ -213,6 +213,16 @@ impl Isa {
         dispatch!(self, add_scaled(out, c, row))
     }
 
+    /// Asks ahead of time for values that will be read; changes nothing.
+    #[inline]
+    pub fn prefetch(self, values: &[f32]) {
+        match self.0 {
+            Kind::Scalar => (),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 | Kind::Amx => x86::prefetch(values),
+        }
+    }
+
     /// Asks ahead of time for a row that will be written; changes nothing.
     #[inline]
     pub fn prefetch_to_write(self, row: &[f32]) {

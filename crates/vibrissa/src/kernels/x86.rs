@@ -8,7 +8,7 @@ mod lanes;
 
 use super::scalar::{AdamStep, LANES, Left};
 use lanes::{V, V256, V512, fold4};
-use std::arch::x86_64::{_MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
 use std::ptr;
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
@@ -395,6 +395,15 @@ unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
         if d < n {
             c.fma(S::load_n(r.add(d), n - d), S::load_n(o.add(d), n - d)).store_n(o.add(d), n - d);
         }
+    }
+}
+
+/// Asks for values that will be read.
+#[inline(always)]
+pub fn prefetch(values: &[f32]) {
+    for line in values.chunks(LANES) {
+        // SAFETY: a prefetch changes nothing that a program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
 }
 
