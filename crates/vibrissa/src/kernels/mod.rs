@@ -445,7 +445,8 @@ mod tests {
     #[test]
     fn screened_products_lie_within_the_error_of_bf16() {
         for isa in Isa::available() {
-            for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (3, 16, 2500)] {
+            for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (40, 130, 2500)]
+            {
                 let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), noise(n, 23));
                 let mut tiles = Tiles::default();
                 tiles.fill(isa, &noise(50 * dim, 24), dim); // what was there before does not show

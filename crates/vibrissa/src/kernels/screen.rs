@@ -14,10 +14,15 @@ pub const STEP: usize = 32;
 #[repr(C, align(64))]
 pub struct Line(pub [u32; SIDE]);
 
-/// Lines of scratch that [`super::Isa::screen`] needs for rows of `dim` values.
-pub fn scratch_lines(dim: usize) -> usize {
-    GROUPS * SIDE * dim.div_ceil(STEP)
+/// Lines of scratch that [`super::Isa::screen`] needs for `rows` rows of `dim` values.
+pub fn scratch_lines(rows: usize, dim: usize) -> usize {
+    let steps = dim.div_ceil(STEP);
+    let sums = if steps > CHUNK { rows.div_ceil(SIDE) } else { 1 };
+    GROUPS * SIDE * (steps.min(CHUNK) + sums)
 }
+
+/// Tiles of columns that are rounded and multiplied before the next: with those of x they stay in the second cache.
+pub const CHUNK: usize = 32;
 
 /// Rows of `w` whose products are computed side by side, in tiles.
 pub const GROUPS: usize = 3;

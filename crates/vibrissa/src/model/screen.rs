@@ -33,6 +33,13 @@ const PATIENCE: u32 = 64;
 /// A screen that asks for more exact products than one latent in so many (and the k largest) costs more than it spares.
 const MOST_ASKED: usize = 8;
 
+/// Fewer rows wait for the weights anyway, whatever is done with them.
+const FEWEST_ROWS: usize = 32;
+
+/// A few rows more than that are better off with the dense product where they ask for more than one latent in so many: the weights
+/// of these are read twice.
+const MOST_READ: usize = 3;
+
 /// Beyond this many columns the sums of f32 are no longer small beside the rounding to bf16.
 const MOST_COLUMNS: usize = 1 << 17;
 
@@ -46,7 +53,7 @@ impl Screen {
     /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
     /// products must be spared.
     pub fn pays(&mut self, isa: Isa, rows: usize, config: &Config) -> bool {
-        let may = isa.screens() && rows >= 64 && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
+        let may = isa.screens() && rows >= FEWEST_ROWS && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
         if may && self.blunt > 0 {
             self.blunt -= 1;
             return false;
@@ -55,8 +62,9 @@ impl Screen {
     }
 
     /// What a batch has asked for decides about the next ones.
-    pub fn judge(&mut self, (asked, _): (usize, usize), rows: usize, config: &Config) {
-        if asked > rows * (config.k + config.latents / MOST_ASKED) {
+    pub fn judge(&mut self, (asked, latents): (usize, usize), rows: usize, config: &Config) {
+        let few = rows < 64 && MOST_READ * latents > config.latents;
+        if few || asked > rows * (config.k + config.latents / MOST_ASKED) {
             self.blunt = PATIENCE;
         }
     }
@@ -75,7 +83,7 @@ impl Screen {
         let (dim, rows) = (sae.config.d_in, input.len() / sae.config.d_in);
         self.scratch.resize_with(threads, Mutex::default);
         for own in &mut self.scratch {
-            reserve(own.get_mut().expect("no panic while held"), scratch_lines(dim));
+            reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows, dim));
         }
         self.lengths.resize(bias.len(), [0.0; 2]);
         self.tiles.fill(isa, input, dim);

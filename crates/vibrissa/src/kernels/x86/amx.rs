@@ -1,8 +1,9 @@
 //! The screen on AMX (Sapphire Rapids and later): bf16 products of tiles of 16 × 16, 32 columns an instruction.
 
-use super::super::screen::{GROUPS, Line, SIDE, STEP, Tiles, scratch_lines};
+use super::super::screen::{CHUNK, GROUPS, Line, SIDE, STEP, Tiles, scratch_lines};
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Whether this CPU has the instructions and the system lets this process use them.
@@ -48,18 +49,32 @@ static SHAPES: Shapes = Shapes {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Rounds rows of `w` to bf16 into tiles `[row / 16][column / 32][row % 16]` of lines, zeros beyond the last column, and
-/// writes `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`.
+/// Rows in advance of which memory is asked for, where they are long.
+const AHEAD: usize = 4;
+
+/// Rounds some steps of rows of `w` to bf16 into tiles `[row / 16][step][row % 16]` of lines, zeros beyond the last column, and
+/// adds to `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
-fn round_rows(w: &[f32], dim: usize, tiles: &mut [Line], squares: &mut [[f32; 2]]) {
-    let (steps, n) = (dim.div_ceil(STEP), squares.len());
-    assert!(w.len() == n * dim && tiles.len() >= n.div_ceil(SIDE) * steps * SIDE);
+fn round_rows(w: &[f32], dim: usize, steps: Range<usize>, tiles: &mut [Line], squares: &mut [[f32; 2]]) {
+    let n = squares.len();
+    assert!(w.len() == n * dim && steps.end <= dim.div_ceil(STEP));
+    assert!(tiles.len() >= n.div_ceil(SIDE) * steps.len() * SIDE);
     for (j, square) in squares.iter_mut().enumerate() {
-        let first = j / SIDE * steps * SIDE + j % SIDE;
+        let first = j / SIDE * steps.len() * SIDE + j % SIDE;
         let zero = _mm512_setzero_ps();
         let mut sums = [zero; 4];
-        for s in 0..steps {
+        // What comes AHEAD rows later: the same columns, then the next ones of the first rows, or the first ones of those below.
+        let later = match (j + AHEAD).checked_sub(n) {
+            None => (j + AHEAD) * dim,
+            Some(row) if steps.end < dim.div_ceil(STEP) => row * dim + steps.len() * STEP,
+            Some(_) => ((j + AHEAD) * dim).wrapping_sub(steps.start * STEP),
+        };
+        let later = w.as_ptr().wrapping_add(later);
+        for s in steps.clone() {
             let left = dim - s * STEP;
+            for half in [0, STEP / 2] {
+                _mm_prefetch::<_MM_HINT_T0>(later.wrapping_add(s * STEP + half).cast());
+            }
             // SAFETY: reads stay within row `j`, masked at its end; the line lies within the tiles of its group.
             unsafe {
                 let p = w.as_ptr().add(j * dim + s * STEP);
@@ -71,7 +86,7 @@ fn round_rows(w: &[f32], dim: usize, tiles: &mut [Line], squares: &mut [[f32; 2]
                     (_mm512_maskz_loadu_ps(mask as u16, p), high)
                 };
                 let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a));
-                _mm512_store_si512(tiles.as_mut_ptr().add(first + s * SIDE).cast(), pairs);
+                _mm512_store_si512(tiles.as_mut_ptr().add(first + (s - steps.start) * SIDE).cast(), pairs);
                 let [low, high] = [_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64::<1>(pairs)]
                     .map(|half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))));
                 let (da, db) = (_mm512_sub_ps(a, low), _mm512_sub_ps(b, high));
@@ -81,10 +96,8 @@ fn round_rows(w: &[f32], dim: usize, tiles: &mut [Line], squares: &mut [[f32; 2]
                 sums[3] = _mm512_fmadd_ps(db, db, sums[3]);
             }
         }
-        *square = [
-            _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])),
-            _mm512_reduce_add_ps(_mm512_add_ps(sums[2], sums[3])),
-        ];
+        square[0] += _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+        square[1] += _mm512_reduce_add_ps(_mm512_add_ps(sums[2], sums[3]));
     }
 }
 
@@ -94,7 +107,8 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     if squares.len() < SIDE {
         lines.fill(Line::default());
     }
-    round_rows(x, dim, lines, squares);
+    squares.fill([0.0; 2]);
+    round_rows(x, dim, 0..dim.div_ceil(STEP), lines, squares);
     for tile in lines.chunks_exact_mut(SIDE) {
         let mut columns = [Line::default(); SIDE];
         // SAFETY: a line is as long and as aligned as a vector.
@@ -103,18 +117,24 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
-/// Products of three groups of 16 rows of `w` with 16 rows of `x` over all steps, into `out [48, 16]`.
+/// Products of three groups of 16 rows of `w` with 16 rows of `x` over some steps, into `out [48, 16]`, added to what is there
+/// where `more`.
 ///
 /// # Safety
-/// The tiles are set as [`SHAPES`]; `x` is valid for `steps` tiles, `w` for three times as many, `out` for three tiles.
+/// The tiles are set as [`SHAPES`]; `x` is valid for `steps` tiles, 1 or more, `w` for three times as many, `out` for three tiles.
 #[target_feature(enable = "avx512f")]
-unsafe fn three_tiles(w: *const Line, x: *const Line, steps: usize, out: *mut Line) {
+unsafe fn three_tiles(w: *const Line, x: *const Line, steps: usize, out: *mut Line, more: bool) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
+            "test {more}, {more}",
+            "jz 2f",
+            "tileloadd tmm0, [{out} + {row}]",
+            "tileloadd tmm1, [{out} + {row} + 1024]",
+            "tileloadd tmm2, [{out} + {row} + 2048]",
             "2:",
             "tileloadd tmm6, [{x} + {row}]",
             "tileloadd tmm3, [{a} + {row}]",
@@ -137,6 +157,7 @@ unsafe fn three_tiles(w: *const Line, x: *const Line, steps: usize, out: *mut Li
             b = inout(reg) w.add(steps * SIDE) => _,
             c = inout(reg) w.add(2 * steps * SIDE) => _,
             steps = inout(reg) steps => _,
+            more = in(reg) usize::from(more),
             row = in(reg) 64usize,
             out = in(reg) out,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -162,43 +183,60 @@ pub unsafe fn screen(
 ) {
     let (rows, steps, n) = (x.rows(), x.steps(), bias.len());
     assert!(steps == dim.div_ceil(STEP) && w.len() == n * dim && squares.len() == n && out.len() == rows * n);
-    let group = steps * SIDE;
-    let need = scratch_lines(dim);
+    let (group, blocks, chunk) = (steps * SIDE, rows.div_ceil(SIDE), steps.min(CHUNK));
+    let need = scratch_lines(rows, dim);
     if tiles.len() < need {
         tiles.resize(need, Line::default());
     }
-    let mut products = [Line::default(); GROUPS * SIDE];
+    // Sums of every block of x, where one chunk of columns is not all.
+    let (tiles, sums) = tiles.split_at_mut(GROUPS * SIDE * chunk);
     for (p, (w, squares)) in w.chunks(GROUPS * SIDE * dim).zip(squares.chunks_mut(GROUPS * SIDE)).enumerate() {
         let (first, own) = (p * GROUPS * SIDE, squares.len());
-        round_rows(w, dim, tiles, squares);
-        // SAFETY: `SHAPES` describes eight tiles of 16 lines; `tiles` holds three groups of them (rows beyond the last
-        // keep what was there before: numbers that nobody reads), `x` one for every 16 rows.
+        squares.fill([0.0; 2]);
+        // SAFETY: `SHAPES` describes eight tiles of 16 lines.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly)) };
-        for (block, lines) in x.lines().chunks_exact(group).enumerate() {
-            // SAFETY: as above; `products` has three tiles.
-            unsafe { three_tiles(tiles.as_ptr(), lines.as_ptr(), steps, products.as_mut_ptr()) };
-            let here = SIDE.min(rows - block * SIDE);
-            for (g, tile) in products.chunks_exact(SIDE).enumerate() {
-                let from = g * SIDE;
-                if here == SIDE && from + SIDE <= own {
-                    // SAFETY: 16 rows of `out`, 16 columns from `first + from` on, all within it.
-                    unsafe {
-                        let bias = _mm512_loadu_ps(bias.as_ptr().add(first + from));
-                        let to = out.as_mut_ptr().add(block * SIDE * n + first + from);
-                        transpose(tile, |r, v| _mm512_storeu_ps(to.add(r * n), _mm512_add_ps(v, bias)));
-                    }
-                } else {
-                    for (j, line) in tile.iter().enumerate().take(own.saturating_sub(from)) {
-                        for (r, &bits) in line.0.iter().enumerate().take(here) {
-                            let column = first + from + j;
-                            out[(block * SIDE + r) * n + column] = f32::from_bits(bits) + bias[column];
-                        }
-                    }
+        for from in (0..steps).step_by(CHUNK) {
+            let here = from..steps.min(from + CHUNK);
+            round_rows(w, dim, here.clone(), tiles, squares);
+            for block in 0..blocks {
+                let x = &x.lines()[block * group + from * SIDE..][..here.len() * SIDE];
+                let products = &mut sums[if steps > CHUNK { block } else { 0 } * GROUPS * SIDE..][..GROUPS * SIDE];
+                // SAFETY: `tiles` holds three groups of tiles (rows beyond the last keep what was there before: numbers that
+                // nobody reads), `x` one; `products` has three tiles.
+                unsafe { three_tiles(tiles.as_ptr(), x.as_ptr(), here.len(), products.as_mut_ptr(), from > 0) };
+                if here.end == steps {
+                    hand_out(products, bias, out, block, rows, first, own);
                 }
             }
         }
         // SAFETY: gives the tiles back; nobody reads them any more.
         unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
+    }
+}
+
+/// Writes the products of 48 rows of `w` from `first` on, `own` of which there are, with a block of rows of `x`.
+#[target_feature(enable = "avx512f,avx512dq")]
+fn hand_out(products: &[Line], bias: &[f32], out: &mut [f32], block: usize, rows: usize, first: usize, own: usize) {
+    let n = bias.len();
+    let here = SIDE.min(rows - block * SIDE);
+    for (g, tile) in products.chunks_exact(SIDE).enumerate() {
+        let from = g * SIDE;
+        if here == SIDE && from + SIDE <= own {
+            let bias = &bias[first + from..][..SIDE];
+            let to = &mut out[block * SIDE * n + first + from..][..(SIDE - 1) * n + SIDE];
+            // SAFETY: 16 values of the bias, and 16 of each of 16 rows of `out`, as their slices say.
+            unsafe {
+                let (bias, to) = (_mm512_loadu_ps(bias.as_ptr()), to.as_mut_ptr());
+                transpose(tile, |r, v| _mm512_storeu_ps(to.add(r * n), _mm512_add_ps(v, bias)));
+            }
+        } else {
+            for (j, line) in tile.iter().enumerate().take(own.saturating_sub(from)) {
+                for (r, &bits) in line.0.iter().enumerate().take(here) {
+                    let column = first + from + j;
+                    out[(block * SIDE + r) * n + column] = f32::from_bits(bits) + bias[column];
+                }
+            }
+        }
     }
 }
 
