@@ -91,9 +91,9 @@ impl Candidates {
         if self.index.len() < room {
             self.index.resize(room, 0);
             self.value.resize(room, 0.0);
+            self.keys.reserve(room.saturating_sub(self.keys.len()));
+            self.sorted.reserve(room.saturating_sub(self.sorted.len()));
         }
-        self.keys.reserve(room.saturating_sub(self.keys.len()));
-        self.sorted.reserve(room.saturating_sub(self.sorted.len()));
     }
 
     /// The first `n`: indices and values.
@@ -131,7 +131,10 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     value: &mut [f32],
 ) -> usize {
     let (len, _) = guessed(isa, k, &pieces, scratch);
-    hand_out(k, scratch, len, index, value)
+    let len = hand_out(k, scratch, len, index, value);
+    let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
+    scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
+    len
 }
 
 /// [`candidates`] above the guess, or all where that left fewer than `k`.
@@ -150,7 +153,7 @@ fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     found
 }
 
-/// The `k` best of the first `len` candidates, and the guess for the next row.
+/// The `k` best of the first `len` candidates.
 fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32], value: &mut [f32]) -> usize {
     if len > k {
         cut(k, scratch, len);
@@ -158,8 +161,6 @@ fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32
     }
     index[..len].copy_from_slice(&scratch.index[..len]);
     value[..len].copy_from_slice(&scratch.value[..len]);
-    let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
-    scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
     len
 }
 
@@ -215,14 +216,12 @@ pub fn top_k_of(
     index: &mut [u32],
     value: &mut [f32],
 ) -> usize {
-    let (len, guess) = (entries.len(), scratch.guess);
+    let len = entries.len();
     scratch.prepare(len);
     for ((h, a), (i, v)) in entries.zip(scratch.index.iter_mut().zip(&mut scratch.value)) {
         (*i, *v) = (h, a);
     }
-    let found = hand_out(k, scratch, len, index, value);
-    scratch.guess = guess;
-    found
+    hand_out(k, scratch, len, index, value)
 }
 
 /// Pieces that memory is asked for in advance: those of a row lie far apart.
@@ -257,7 +256,7 @@ fn above<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
 }
 
 /// Candidates that are kept before they are cut back to k.
-fn full(k: usize) -> usize {
+pub(crate) fn full(k: usize) -> usize {
     4 * k + 256
 }
 

@@ -15,6 +15,7 @@ use crate::matrix::Mat;
 use crate::model::step::State;
 use crate::model::{Config, Sae, Weights};
 use crate::record::columns::{Columns, Values};
+use crate::record::version_of;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -362,13 +363,9 @@ impl<'a> File<'a> {
     fn config(&self, known: &str) -> Result<ModelConfig> {
         let schema = self.text("schema")?;
         if schema != known {
-            let version = |schema: &str| -> Option<(String, u32)> {
-                let (kind, number) = schema.split_once('/')?;
-                Some((kind.to_owned(), number.parse().ok()?))
-            };
-            let (kind, newest) = version(known).expect("a version");
+            let (kind, newest) = version_of(known).expect("a version");
             let found = format!("has schema {schema}, this version reads {known}");
-            let remedy = match version(&schema) {
+            let remedy = match version_of(&schema) {
                 Some((k, v)) if k == kind && v > newest => "update vibrissa to read it",
                 Some((k, _)) if k == kind => "begin again, or go on with the version of vibrissa that wrote it",
                 _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",

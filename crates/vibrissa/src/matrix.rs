@@ -19,8 +19,11 @@ impl Aligned {
 
     /// Zeros.
     pub fn zeros(n: usize) -> Aligned {
-        let mut all = if n > 0 { vec![0.0; n + Aligned::SPARE] } else { Vec::new() };
-        let start = if n > 0 { all.as_ptr().align_offset(Aligned::LINE) } else { 0 };
+        if n == 0 {
+            return Aligned::default();
+        }
+        let mut all = vec![0.0; n + Aligned::SPARE];
+        let start = all.as_ptr().align_offset(Aligned::LINE);
         all.truncate(start + n);
         Aligned { all, start }
     }
@@ -378,18 +381,9 @@ impl ByLatent {
     /// `b · segments + s`. In the first part latent h belongs to segment `segment_of[h]` (where it is empty: the first).
     pub fn group(&mut self, n_latents: usize, segments: u32, parts: &[(u32, &Latents)], segment_of: &[u32]) {
         let total = parts.iter().map(|p| p.1.count()).sum();
-        self.start.clear();
-        self.start.resize(n_latents + 2, 0);
         self.row.resize(total, 0);
         self.value.resize(total, 0.0);
-        for (_, part) in parts {
-            for b in 0..part.rows() {
-                part.row(b).0.iter().for_each(|&h| self.start[h as usize + 2] += 1);
-            }
-        }
-        for h in 2..self.start.len() {
-            self.start[h] += self.start[h - 1];
-        }
+        begin_by_latent(n_latents, parts.iter().map(|p| p.1), &mut self.start);
         for (p, &(segment, part)) in parts.iter().enumerate() {
             let first = |b: usize| b as u32 * segments + segment;
             if p == 0 && !segment_of.is_empty() {
@@ -417,6 +411,21 @@ impl ByLatent {
     pub fn latent(&self, h: usize) -> (&[u32], &[f32]) {
         let (from, to) = (self.start[h] as usize, self.start[h + 1] as usize);
         (&self.row[from..to], &self.value[from..to])
+    }
+}
+
+/// Counts for a counting sort by latent: leaves in `start[h + 1]` where the entries of latent h begin. Each entry that is put there
+/// moves it on by one; when all are, `start[h]..start[h + 1]` is the range of latent h.
+pub(crate) fn begin_by_latent<'a>(n_latents: usize, parts: impl Iterator<Item = &'a Latents>, start: &mut Vec<u32>) {
+    start.clear();
+    start.resize(n_latents + 2, 0);
+    for part in parts {
+        for b in 0..part.rows() {
+            part.row(b).0.iter().for_each(|&h| start[h as usize + 2] += 1);
+        }
+    }
+    for h in 2..start.len() {
+        start[h] += start[h - 1];
     }
 }
 

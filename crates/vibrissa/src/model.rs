@@ -7,7 +7,7 @@ pub mod init;
 mod screen;
 pub mod step;
 
-use crate::activation::{Activation, Candidates};
+use crate::activation::{self, Activation, Candidates};
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
@@ -220,8 +220,9 @@ impl Work {
         self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);
         self.spill.resize_with(threads.max(self.spill.len()), Mutex::default);
         self.coefs.resize_with(threads.max(self.coefs.len()), Mutex::default);
+        let most = config.latents.max(activation::full(config.k));
         for (candidates, coefs) in self.candidates.iter_mut().zip(&mut self.coefs) {
-            candidates.get_mut().expect("no panic while held").prepare(config.latents);
+            candidates.get_mut().expect("no panic while held").prepare(most);
             let coefs = coefs.get_mut().expect("no panic while held");
             reserve(coefs, config.latents);
         }

@@ -97,13 +97,26 @@ impl AdamOptions {
 
     /// What is left of moments after `idle` steps without gradient, nothing below [`REST`].
     pub fn left(&self, idle: u32) -> Left {
+        if idle == 0 {
+            return Left::ALL;
+        }
         let of = |beta: f64| Some(beta.powf(f64::from(idle))).filter(|&left| left >= REST).unwrap_or(0.0) as f32;
         Left { m: of(self.beta1), v: of(self.beta2) }
     }
 
     /// Steps without gradient after which nothing is left of the first moment: the row then rests, no step moves it.
     pub fn rests_after(&self) -> u32 {
-        (0..u32::MAX).find(|&idle| self.left(idle).m == 0.0).unwrap_or(u32::MAX)
+        // The power falls: halve the range in which it passes the bound.
+        let (mut some, mut none) = (0, u32::MAX);
+        while none - some > 1 {
+            let middle = some + (none - some) / 2;
+            if self.left(middle).m == 0.0 {
+                none = middle;
+            } else {
+                some = middle;
+            }
+        }
+        none
     }
 }
 

@@ -30,12 +30,8 @@ pub const DEMO_SCHEMA: &str = "vibrissa.demo/1";
 /// assert!(check("vibrissa.eval/2", EVAL_SCHEMA).unwrap_err().contains("newer"));
 /// ```
 pub fn check(found: &str, known: &str) -> Result<(), String> {
-    let split = |s: &str| -> Option<(String, u32)> {
-        let (name, version) = s.rsplit_once('/')?;
-        Some((name.to_string(), version.parse().ok()?))
-    };
-    let (name, version) = split(known).expect("the known schema is one of this file's constants");
-    match split(found) {
+    let (name, version) = version_of(known).expect("the known schema is one of this file's constants");
+    match version_of(found) {
         Some((found_name, found_version)) if found_name == name => {
             if found_version <= version {
                 Ok(())
@@ -45,6 +41,12 @@ pub fn check(found: &str, known: &str) -> Result<(), String> {
         }
         _ => Err(format!("schema is {found:?}, expected {known}; this is not a {name} record")),
     }
+}
+
+/// Name and version of a schema, `"vibrissa.eval/1"`.
+pub fn version_of(schema: &str) -> Option<(&str, u32)> {
+    let (name, version) = schema.rsplit_once('/')?;
+    Some((name, version.parse().ok()?))
 }
 
 /// As [`check`] for a whole JSON text, before its fields are looked at: an older reader then names the version instead

@@ -4,7 +4,7 @@
 use super::{Sae, reserve};
 use crate::activation::{Candidates, above::select_any};
 use crate::kernels::Isa;
-use crate::matrix::Latents;
+use crate::matrix::{Latents, begin_by_latent};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -31,11 +31,10 @@ impl Asked {
     /// Asks for the entries that `find(row, scratch)` leaves in the scratch, by ascending index, and answers.
     ///
     /// # Shapes
-    /// `input [B, D]`, `bias [H]`.
+    /// `input [B, D]`.
     pub fn fill(
         &mut self,
         sae: &Sae,
-        bias: &[f32],
         isa: Isa,
         input: &[f32],
         candidates: &[Mutex<Candidates>],
@@ -44,7 +43,7 @@ impl Asked {
         let (dim, latents) = (sae.config.d_in, sae.config.latents);
         select_any(input.len() / dim, &mut self.room, candidates, &mut self.entries, find);
         self.group(latents);
-        let Asked { start, row, exact, .. } = self;
+        let (Asked { start, row, exact, .. }, bias) = (self, sae.bias());
         let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
             isa.gather_dots(sae.W_enc.row(h), rows, input, out);
             out.iter_mut().for_each(|v| *v += bias[h]);
@@ -56,14 +55,7 @@ impl Asked {
     fn group(&mut self, latents: usize) {
         let Asked { entries, start, row, exact, place, .. } = self;
         let (total, capacity) = (entries.count(), entries.capacity());
-        start.clear();
-        start.resize(latents + 2, 0);
-        for b in 0..entries.rows() {
-            entries.row(b).0.iter().for_each(|&h| start[h as usize + 2] += 1);
-        }
-        for h in 2..start.len() {
-            start[h] += start[h - 1];
-        }
+        begin_by_latent(latents, std::iter::once(&*entries), start);
         reserve(row, entries.rows() * capacity);
         reserve(exact, entries.rows() * capacity);
         row.resize(total, 0);

@@ -127,7 +127,7 @@ impl Sae {
     }
 
     /// The bias of what is selected by: the gate's, or that of the latents.
-    fn bias(&self) -> &[f32] {
+    pub(super) fn bias(&self) -> &[f32] {
         if self.config.activation == Activation::Gated { &self.b_gate } else { &self.b_enc }
     }
 
@@ -157,7 +157,7 @@ impl Sae {
         let bias = self.bias();
         *screened = rule != Rule::All
             && screen.pays(isa, rows, &self.config)
-            && screen.fill(self, bias, isa, input, pre_acts, candidates.len());
+            && screen.fill(self, isa, input, pre_acts, candidates.len());
         if !*screened {
             let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
             pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
@@ -170,11 +170,11 @@ impl Sae {
         }
         *product = started.elapsed();
         let pre_acts = &*pre_acts;
-        let sums = screened.then(|| screen.sums(dim, bias, pre_acts));
+        let sums = screened.then(|| screen.sums(self, pre_acts));
         // What exceeds: the exact values of what may, or those that there are.
         let may = |t: &Thresholds, asked: &mut Asked| {
             if let Some(sums) = &sums {
-                asked.fill(self, bias, isa, input, candidates, |b, own| may_exceed(isa, t, &sums.row(b), own));
+                asked.fill(self, isa, input, candidates, |b, own| may_exceed(isa, t, &sums.row(b), own));
             }
         };
         let exceed = |t: &Thresholds, asked: &Asked, b: usize, own: &mut Candidates| {
@@ -185,7 +185,7 @@ impl Sae {
             Rule::TopK { k, relu_after } => {
                 if let Some(sums) = &sums {
                     let find = |b: usize, own: &mut Candidates| may_be_top(isa, k, &sums.row(b), own);
-                    asked.fill(self, bias, isa, input, candidates, find);
+                    asked.fill(self, isa, input, candidates, find);
                 }
                 let (screened, asked) = (sums.is_some(), &*asked);
                 bad = activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {

@@ -36,8 +36,9 @@ const MOST_ASKED: usize = 8;
 /// Fewer rows wait for the weights anyway, whatever is done with them.
 const FEWEST_ROWS: usize = 32;
 
-/// A few rows more than that are better off with the dense product where they ask for more than one latent in so many: the weights
+/// Fewer rows than that are better off with the dense product where they ask for more than one latent in [`MOST_READ`]: the weights
 /// of these are read twice.
+const FEW_ROWS: usize = 64;
 const MOST_READ: usize = 3;
 
 /// Beyond this many columns the sums of f32 are no longer small beside the rounding to bf16.
@@ -63,7 +64,7 @@ impl Screen {
 
     /// What a batch has asked for decides about the next ones.
     pub fn judge(&mut self, (asked, latents): (usize, usize), rows: usize, config: &Config) {
-        let few = rows < 64 && MOST_READ * latents > config.latents;
+        let few = rows < FEW_ROWS && MOST_READ * latents > config.latents;
         if few || asked > rows * (config.k + config.latents / MOST_ASKED) {
             self.blunt = PATIENCE;
         }
@@ -71,16 +72,9 @@ impl Screen {
 
     /// Leaves approximate pre-activations of `input [B, D]` in `pre_acts`; false where no bound can be given (weights or
     /// rows are near the end of f32).
-    pub fn fill(
-        &mut self,
-        sae: &Sae,
-        bias: &[f32],
-        isa: Isa,
-        input: &[f32],
-        pre_acts: &mut Panels,
-        threads: usize,
-    ) -> bool {
-        let (dim, rows) = (sae.config.d_in, input.len() / sae.config.d_in);
+    pub fn fill(&mut self, sae: &Sae, isa: Isa, input: &[f32], pre_acts: &mut Panels, threads: usize) -> bool {
+        let (dim, bias) = (sae.config.d_in, sae.bias());
+        let rows = input.len() / dim;
         self.scratch.resize_with(threads, Mutex::default);
         for own in &mut self.scratch {
             reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows, dim));
@@ -107,15 +101,14 @@ impl Screen {
     }
 
     /// What was filled last, and how far each value may be off.
-    pub fn sums<'a>(&'a self, dim: usize, bias: &'a [f32], pre_acts: &'a Panels) -> Sums<'a> {
-        Sums { dim, bias, pre_acts, screen: self }
+    pub fn sums<'a>(&'a self, sae: &'a Sae, pre_acts: &'a Panels) -> Sums<'a> {
+        Sums { sae, pre_acts, screen: self }
     }
 }
 
 /// The pre-activations of a batch, each up to an error.
 pub struct Sums<'a> {
-    dim: usize,
-    bias: &'a [f32],
+    sae: &'a Sae,
     pre_acts: &'a Panels,
     screen: &'a Screen,
 }
@@ -123,7 +116,7 @@ pub struct Sums<'a> {
 impl Sums<'_> {
     /// One row: its approximate values, and their errors.
     pub fn row<'s>(&'s self, b: usize) -> Screened<impl Fn() -> Pieces<'s>, impl Fn(u32) -> f32 + 's> {
-        let (dim, bias) = (self.dim, self.bias);
+        let (dim, bias) = (self.sae.config.d_in, self.sae.bias());
         let Screen { tiles, lengths, most, bias_most, .. } = self.screen;
         let rounding = (1.2 * dim as f32 + 80.0) * (f32::EPSILON / 2.0);
         // What the sums that underflow lose, and the rounding of the bias, twice.
@@ -174,11 +167,11 @@ mod tests {
         let (mut screen, mut pre_acts, mut latents) = (Screen::default(), Panels::default(), Latents::default());
         let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
         pre_acts.resize(x.rows(), sae.config().latents);
-        screen.fill(sae, sae.b_enc(), isa, x.data(), &mut pre_acts, candidates.len()).then_some(())?;
-        let sums = screen.sums(x.cols(), sae.b_enc(), &pre_acts);
+        screen.fill(sae, isa, x.data(), &mut pre_acts, candidates.len()).then_some(())?;
+        let sums = screen.sums(sae, &pre_acts);
         let Config { k, relu_after, .. } = *sae.config();
         let mut asked = Asked::default();
-        asked.fill(sae, sae.b_enc(), isa, x.data(), &candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
+        asked.fill(sae, isa, x.data(), &candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
             top_k_of(k, asked.row(b), own, index, value)
         };

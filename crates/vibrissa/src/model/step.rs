@@ -134,8 +134,6 @@ pub struct Engine {
     /// Pre-activations of the dead latents `[B, dead]`.
     dead_acts: Panels,
     scratch: Vec<Mutex<Scratch>>,
-    /// Steps without gradient after which dense Adam leaves a latent where it is.
-    rests_after: u32,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
     d_b_dec: Vec<f32>,
@@ -184,7 +182,6 @@ impl Engine {
             dead: Vec::with_capacity(config.latents),
             dead_acts: Panels::default(),
             scratch: Vec::new(),
-            rests_after: options.adam.rests_after(),
             through_input: Mat::zeros(if config.decoder_bias { CHUNKS } else { 0 }, dim),
             d_b_dec: vec![0.0; if config.decoder_bias { dim } else { 0 }],
             sae,
@@ -338,7 +335,7 @@ impl Engine {
             weight_step,
             bias_step,
             adam: self.options.adam,
-            rests_after: self.rests_after,
+            rests_after: self.options.adam.rests_after(),
             scratch: &self.scratch,
         };
         let jump = config.activation == Activation::JumpRelu;
