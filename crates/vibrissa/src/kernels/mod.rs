@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn dots_give_the_bits_of_a_single_dot_whatever_the_batch() {
         for isa in Isa::available() {
-            for (rows, n, dim) in [(1, 1, 1), (3, 7, 17), (4, 6, 16), (5, 13, 1000), (9, 8, 1025), (67, 50, 2500)] {
+            for (rows, n, dim) in [(1, 1, 1), (3, 7, 17), (4, 6, 16), (5, 13, 1000), (9, 8, 1025), (67, 50, 2500), (130, 51, 1100)] {
                 let (x, w, bias) = (noise(rows * dim, 5), noise(n * dim, 6), noise(n, 7));
                 let mut out = vec![0.0; rows * n];
                 let mut spill = vec![0.0; spill_len(rows, dim)];

@@ -14,15 +14,27 @@ use std::ptr;
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
 
+/// Rows of `w` whose sums are kept while others are multiplied.
+const KEPT: usize = 48;
+
 /// Rows of `x` a block, so that its part of `x` stays in the L2 cache while all of `w` goes by.
 #[inline(always)]
 fn block_rows(dim: usize) -> usize {
     (131_072 / dim.max(1)).clamp(64, 256) / 4 * 4
 }
 
+/// Columns that [`KEPT`] rows of `w` share before the next columns are taken, so that those of so many rows of `x` stay in
+/// the L2 cache, too.
+#[inline(always)]
+fn block_columns(rows: usize) -> usize {
+    (131_072 / rows.max(1) / COLUMNS).max(1) * COLUMNS
+}
+
 /// Floats of scratch that [`dots`] needs for `rows` rows of `dim` values.
 pub fn spill_len(rows: usize, dim: usize) -> usize {
-    if dim <= COLUMNS { 0 } else { rows.min(block_rows(dim)).next_multiple_of(4) * 6 * LANES }
+    let rows = rows.min(block_rows(dim));
+    let kept = if dim <= block_columns(rows) { 6 } else { KEPT };
+    if dim <= COLUMNS { 0 } else { rows.next_multiple_of(4) * kept * LANES }
 }
 
 /// One `M × N` tile over columns `from..to`; partial sums come from and go to `spill` unless `first` / `last`.
@@ -99,27 +111,29 @@ unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
     }
 }
 
-/// All rows of `x` against `N` rows of `w`.
+/// Columns `begin..end` of all rows of `x` against `N` rows of `w`; memory is asked for the same of `next`.
 #[inline(always)]
 unsafe fn strip<S: V, const M: usize, const N: usize>(
     x: *const f32,
     rows: usize,
     w: *const f32,
     dim: usize,
+    (begin, end): (usize, usize),
+    next: *const f32,
     spill: *mut f32,
     bias: *const f32,
     out: *mut f32,
     ld: usize,
 ) {
-    // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and `spill_len` floats of scratch.
+    // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and scratch for `N` sums of each.
     unsafe {
         // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
         let share = N.div_ceil((rows / M).max(1));
-        let mut from = 0;
-        loop {
-            let to = (from + COLUMNS).min(dim);
+        let mut from = begin;
+        while from < end {
+            let to = (from + COLUMNS).min(end);
             let (first, last) = (from == 0, to == dim);
-            let next = if last { w.wrapping_add(N * dim - from) } else { w.wrapping_add(to - from) };
+            let next = if to == end { next.wrapping_sub(from) } else { w.wrapping_add(to - from) };
             let mut b = 0;
             while b + M <= rows {
                 let s = spill.wrapping_add(b * N * LANES);
@@ -141,9 +155,6 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
                 tile::<S, 1, N, 0>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld, []);
                 b += 1;
             }
-            if last {
-                break;
-            }
             from = to;
         }
     }
@@ -161,23 +172,39 @@ unsafe fn dots_body<S: V, const M: usize, const N: usize>(
     let (rows, n) = (x.len() / dim, bias.len());
     assert!(w.len() == n * dim && out.len() == rows * n && spill.len() >= spill_len(rows, dim));
     let block = block_rows(dim);
-    let mut b = 0;
-    while b < rows {
+    for b in (0..rows).step_by(block) {
         let m = block.min(rows - b);
-        let mut j = 0;
-        // SAFETY: the assertion above bounds every row of x, w, bias and out; `spill` holds a block.
-        unsafe {
-            let (xp, op, sp) = (x.as_ptr().add(b * dim), out.as_mut_ptr().add(b * n), spill.as_mut_ptr());
-            while j + N <= n {
-                strip::<S, M, N>(xp, m, w.as_ptr().add(j * dim), dim, sp, bias.as_ptr().add(j), op.add(j), n);
-                j += N;
-            }
-            while j < n {
-                strip::<S, M, 1>(xp, m, w.as_ptr().add(j * dim), dim, sp, bias.as_ptr().add(j), op.add(j), n);
-                j += 1;
+        let columns = block_columns(m);
+        // Sums of one strip are done with before the next begins, unless others come in between.
+        let kept = if dim <= columns { 0 } else { m * LANES };
+        for group in (0..n).step_by(KEPT) {
+            let to = n.min(group + KEPT);
+            for begin in (0..dim).step_by(columns) {
+                let end = dim.min(begin + columns);
+                let mut j = group;
+                while j < to {
+                    let count = if j + N <= to { N } else { 1 };
+                    // SAFETY: the assertion above bounds every row of x, w, bias and out; `spill` holds a block.
+                    unsafe {
+                        let (xp, op) = (x.as_ptr().add(b * dim), out.as_mut_ptr().add(b * n + j));
+                        let sp = spill.as_mut_ptr().wrapping_add((j - group) * kept);
+                        let (wp, bp) = (w.as_ptr().add(j * dim), bias.as_ptr().add(j));
+                        // The next rows, or the next columns of the first, or the first columns of what comes after all.
+                        let next = if j + count < to || end == dim {
+                            wp.wrapping_add(count * dim + if j + count < to { begin } else { 0 })
+                        } else {
+                            w.as_ptr().add(group * dim + end)
+                        };
+                        if count == N {
+                            strip::<S, M, N>(xp, m, wp, dim, (begin, end), next, sp, bp, op, n);
+                        } else {
+                            strip::<S, M, 1>(xp, m, wp, dim, (begin, end), next, sp, bp, op, n);
+                        }
+                    }
+                    j += count;
+                }
             }
         }
-        b += m;
     }
 }
 
