@@ -121,7 +121,7 @@ pub fn cross_entropy(x: f32, y: f32) -> f64 {
 }
 
 /// Columns handled by one worker in [`spread`].
-const COLUMNS: usize = 512;
+const COLUMNS: usize = 64;
 
 /// `Σ_b ‖row_b - mean‖²` of every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b / B`.
 ///

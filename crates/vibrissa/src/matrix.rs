@@ -377,19 +377,19 @@ pub struct ByLatent {
 }
 
 impl ByLatent {
-    /// Regroups parts, each with the segment that its entries belong to: an entry of row b in segment s is numbered
-    /// `b · segments + s`. In the first part latent h belongs to segment `segment_of[h]` (where it is empty: the first).
-    pub fn group(&mut self, n_latents: usize, segments: u32, parts: &[(u32, &Latents)], segment_of: &[u32]) {
-        let total = parts.iter().map(|p| p.1.count()).sum();
+    /// Regroups parts `(first, step, entries)`: an entry of row b is numbered `first + b · step`. In the first part those of
+    /// latent h are numbered `segment_of[h]` higher (where it is empty: no higher).
+    pub fn group(&mut self, n_latents: usize, parts: &[(u32, u32, &Latents)], segment_of: &[u32]) {
+        let total = parts.iter().map(|p| p.2.count()).sum();
         self.row.resize(total, 0);
         self.value.resize(total, 0.0);
-        begin_by_latent(n_latents, parts.iter().map(|p| p.1), &mut self.start);
-        for (p, &(segment, part)) in parts.iter().enumerate() {
-            let first = |b: usize| b as u32 * segments + segment;
+        begin_by_latent(n_latents, parts.iter().map(|p| p.2), &mut self.start);
+        for (p, &(first, step, part)) in parts.iter().enumerate() {
+            let number = |b: usize| first + b as u32 * step;
             if p == 0 && !segment_of.is_empty() {
-                self.place(part, |b, h| first(b) + segment_of[h]);
+                self.place(part, |b, h| number(b) + segment_of[h]);
             } else {
-                self.place(part, |b, _| first(b));
+                self.place(part, |b, _| number(b));
             }
         }
     }
@@ -482,13 +482,13 @@ mod tests {
         let a = make(&[&[(0, 1.0), (3, 2.0)], &[(3, 3.0)], &[]]);
         let b = make(&[&[(3, 4.0)], &[(1, 5.0)]]);
         let mut by = ByLatent::default();
-        by.group(5, 2, &[(0, &a), (1, &b)], &[]);
+        by.group(5, &[(0, 2, &a), (1, 2, &b)], &[]);
         assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
         assert_eq!(by.latent(1), (&[3][..], &[5.0][..]));
         assert_eq!(by.latent(2), (&[][..], &[][..]));
         assert_eq!(by.latent(3), (&[0, 2, 1][..], &[2.0, 3.0, 4.0][..]));
         assert_eq!(by.latent(4), (&[][..], &[][..]));
-        by.group(5, 3, &[(0, &a), (2, &b)], &[0, 0, 0, 1, 1]);
+        by.group(5, &[(0, 3, &a), (2, 3, &b)], &[0, 0, 0, 1, 1]);
         assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
         assert_eq!(by.latent(3), (&[1, 4, 2][..], &[2.0, 3.0, 4.0][..]));
     }

@@ -20,7 +20,6 @@ const H: usize = 14;
 /// More than half of the latents, so that some kept pre-activations are negative and the ReLU has work to do.
 const K: usize = 9;
 const DEAD: [u32; 5] = [1, 4, 5, 9, 13];
-const K_AUX: usize = 3;
 const COEF: f64 = 0.4;
 const DEAD_AFTER: u64 = 1000;
 const LAMBDA: f64 = 0.8;
@@ -32,7 +31,8 @@ struct Case {
     tied: bool,
     raw: bool,
     bias: bool,
-    auxk: bool,
+    /// Dead latents a row, 0 without: 3 of the 5 are added up by dense products, 2 one by one.
+    auxk: usize,
     consistency: bool,
     optimizer: Optimizer,
     rows: usize,
@@ -41,10 +41,10 @@ struct Case {
 impl Case {
     fn all() -> Vec<Case> {
         let mut out = Vec::new();
-        for bits in 0..64u32 {
+        for (bits, auxk) in (0..32u32).flat_map(|bits| [0, 2, 3].map(|k| (bits, k))) {
             let on = |b: u32| bits >> b & 1 == 1;
-            let optimizer = if on(5) { Optimizer::SparseAdam } else { Optimizer::Adam };
-            let (tied, raw, bias, auxk, consistency) = (on(0), on(1), on(2), on(3), on(4));
+            let optimizer = if on(4) { Optimizer::SparseAdam } else { Optimizer::Adam };
+            let (tied, raw, bias, consistency) = (on(0), on(1), on(2), on(3));
             out.push(Case { tied, raw, bias, auxk, consistency, optimizer, rows: B });
         }
         out
@@ -65,7 +65,7 @@ impl Case {
     fn engine(&self, isa: Isa, sae: Sae) -> Engine {
         let mut state = State::new(sae.config());
         DEAD.iter().for_each(|&h| state.silent[h as usize] = DEAD_AFTER);
-        let auxk = AuxK { coef: if self.auxk { COEF } else { 0.0 }, k_aux: K_AUX, dead_after: DEAD_AFTER };
+        let auxk = AuxK { coef: if self.auxk > 0 { COEF } else { 0.0 }, k_aux: self.auxk, dead_after: DEAD_AFTER };
         Engine::new(isa, sae, state, StepOptions { optimizer: self.optimizer, auxk, ..StepOptions::default() })
     }
 }
@@ -186,12 +186,12 @@ impl Held {
             }
             let recon = p.decode(kept.iter().map(|&h| (h, pre[h])));
             residual.push((0..D).map(|d| f64::from(x.row(b)[d]) - recon[d] - p.b_dec(d)).collect::<Vec<_>>());
-            aux.push(largest(&pre, &DEAD.map(|h| h as usize), K_AUX)?);
+            aux.push(largest(&pre, &DEAD.map(|h| h as usize), case.auxk.max(1))?);
             wide.push(x.row(b).iter().map(|&v| f64::from(v)).collect());
             active.push(kept);
         }
         let weight = COEF * spread(&wide) / x.rows() as f64 / spread(&residual);
-        let aux_weight = if case.auxk && weight.is_finite() { weight } else { 0.0 };
+        let aux_weight = if case.auxk > 0 && weight.is_finite() { weight } else { 0.0 };
         Some(Held { active, aux, residual, aux_weight, partners })
     }
 
@@ -311,7 +311,7 @@ fn check(case: &Case) {
 
 fn check_all(which: impl Fn(&Case) -> bool) {
     let cases: Vec<Case> = Case::all().into_iter().filter(which).collect();
-    assert_eq!(cases.len(), 16);
+    assert_eq!(cases.len(), 24);
     cases.iter().for_each(check);
 }
 
@@ -338,15 +338,8 @@ fn gradients_of_untied_relu() {
 /// The points are worth comparing at: ReLU clips something, and dead latents are both among the active and not.
 #[test]
 fn the_points_exercise_clipping_and_dead_latents() {
-    let case = Case {
-        tied: false,
-        raw: false,
-        bias: true,
-        auxk: true,
-        consistency: false,
-        optimizer: Optimizer::Adam,
-        rows: B,
-    };
+    let case =
+        Case { tied: false, raw: false, bias: true, auxk: 3, consistency: false, optimizer: Optimizer::Adam, rows: B };
     let (_, _, held, _) = point(&case);
     assert!(held[0].active.iter().any(|a| a.len() < K), "nothing was clipped");
     let both = |want: bool| {
@@ -360,12 +353,12 @@ fn the_points_exercise_clipping_and_dead_latents() {
 fn auxk_is_nothing_where_it_is_not_finite() {
     for bias in [false, true] {
         let optimizer = Optimizer::Adam;
-        let case = Case { tied: false, raw: false, bias, auxk: true, consistency: false, optimizer, rows: 1 };
+        let case = Case { tied: false, raw: false, bias, auxk: 3, consistency: false, optimizer, rows: 1 };
         let (engines, x, held, _) = point(&case);
         assert_eq!(held[0].aux_weight, 0.0);
         let sae = engines.into_iter().next().expect("one").into_parts().0;
         let mut with = case.engine(Isa::current(), sae.clone());
-        let mut without = Case { auxk: false, ..case }.engine(Isa::current(), sae);
+        let mut without = Case { auxk: 0, ..case }.engine(Isa::current(), sae);
         let losses = with.step(x.view(), 1e-3, None).expect("a finite step");
         without.step(x.view(), 1e-3, None).expect("a finite step");
         assert_eq!(losses.auxk, 0.0);
@@ -380,7 +373,7 @@ fn weight_decay_is_decoupled() {
     let (lr, decay) = (0.01, 2.0);
     for tied in [false, true] {
         let optimizer = Optimizer::Adam;
-        let case = Case { tied, raw: false, bias: true, auxk: false, consistency: false, optimizer, rows: B };
+        let case = Case { tied, raw: false, bias: true, auxk: 0, consistency: false, optimizer, rows: B };
         let (engines, x, _, _) = point(&case);
         let sae = engines.into_iter().next().expect("one").into_parts().0;
         let start = Params::of(&sae);

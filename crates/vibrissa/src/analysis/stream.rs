@@ -240,7 +240,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
                 let (pearson, sse) = (sums[b].0.pearson as f32, sums[b].1);
                 own.rows.push(RowQuality { row, class: class[b] as u16, l0, pearson, sse });
             }
-            by_latent.group(sae.config().latents, 1, &[(0, &latents)], &[]);
+            by_latent.group(sae.config().latents, &[(0, 1, &latents)], &[]);
             let shared = Shared {
                 isa,
                 sae,

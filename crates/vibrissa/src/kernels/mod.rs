@@ -201,6 +201,12 @@ impl Isa {
         dispatch!(self, add_columns(out, from, coef, index, rows, dim))
     }
 
+    /// See [`scalar::add_combinations`].
+    #[inline]
+    pub fn add_combinations(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+        dispatch!(self, add_combinations(out, coef, index, rows, dim))
+    }
+
     /// See [`scalar::dots_and_add`].
     #[inline]
     pub fn dots_and_add(self, a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
@@ -362,7 +368,9 @@ mod tests {
     #[test]
     fn dots_give_the_bits_of_a_single_dot_whatever_the_batch() {
         for isa in Isa::available() {
-            for (rows, n, dim) in [(1, 1, 1), (3, 7, 17), (4, 6, 16), (5, 13, 1000), (9, 8, 1025), (67, 50, 2500), (130, 51, 1100)] {
+            for (rows, n, dim) in
+                [(1, 1, 1), (3, 7, 17), (4, 6, 16), (5, 13, 1000), (9, 8, 1025), (67, 50, 2500), (130, 51, 1100)]
+            {
                 let (x, w, bias) = (noise(rows * dim, 5), noise(n * dim, 6), noise(n, 7));
                 let mut out = vec![0.0; rows * n];
                 let mut spill = vec![0.0; spill_len(rows, dim)];
@@ -421,6 +429,21 @@ mod tests {
                     scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);
                     assert_eq!(bits(&a[columns.clone()]), bits(&b[columns]), "{} columns {dim} {n}", isa.name());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn combinations_of_rows_are_sums_of_rows() {
+        for isa in Isa::available() {
+            for (n, count, dim) in [(1, 1, 1), (3, 0, 20), (4, 7, 96), (9, 64, 97), (6, 130, 113), (13, 65, 300)] {
+                let (rows, coef) = (noise(11 * dim, 17), noise(n * count, 18));
+                let index: Vec<u32> = (0..count as u32).map(|t| t * 5 % 11).collect();
+                let mut got = noise(n * dim, 19);
+                let mut want = got.clone();
+                isa.add_combinations(&mut got, &coef, &index, &rows, dim);
+                scalar::add_combinations(&mut want, &coef, &index, &rows, dim);
+                assert_eq!(bits(&got), bits(&want), "{} {n}×{count}×{dim}", isa.name());
             }
         }
     }

@@ -92,6 +92,13 @@ pub fn add_columns(out: &mut [f32], from: usize, coef: &[f32], index: &[u32], ro
     }
 }
 
+/// [`add_columns`] to all of every row of `out [n, dim]` with the same `index [T]`, by its own row of `coef [n, T]`.
+pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+    for (i, out) in out.chunks_exact_mut(dim).enumerate() {
+        add_columns(out, 0, &coef[i * index.len()..][..index.len()], index, rows, dim);
+    }
+}
+
 /// [`gather_dots`] of `a` and [`add_columns`] to all of `out` of the same rows in one pass over them.
 pub fn dots_and_add(a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
     gather_dots(a, index, rows, dots);

@@ -346,6 +346,93 @@ unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], in
     }
 }
 
+/// Adds combinations of the same rows to `M` rows of `out`, in `N` vectors of columns, the last of `tail` columns.
+///
+/// # Safety
+/// `out` has `M` rows and `rows` those of `index`, `dim` values apart, with the columns of this tile; `coef` has `M` rows
+/// of `ld` values, as many of them valid as `index` has. The CPU has the features of `S`.
+#[inline(always)]
+unsafe fn combine<S: V, const M: usize, const N: usize>(
+    out: *mut f32,
+    coef: *const f32,
+    ld: usize,
+    index: &[u32],
+    rows: *const f32,
+    dim: usize,
+    tail: usize,
+) {
+    // SAFETY: all offsets stay inside the rows that the caller vouches for.
+    unsafe {
+        let mut acc = [[S::splat(0.0); N]; M];
+        let whole = tail == LANES;
+        let load = |p: *const f32, j: usize| {
+            if whole || j + 1 < N { S::load(p.add(j * LANES)) } else { S::load_n(p.add(j * LANES), tail) }
+        };
+        for i in 0..M {
+            for j in 0..N {
+                acc[i][j] = load(out.add(i * dim), j);
+            }
+        }
+        for (t, &r) in index.iter().enumerate() {
+            let row = rows.add(r as usize * dim);
+            let c: [S; M] = std::array::from_fn(|i| S::splat(*coef.add(i * ld + t)));
+            for j in 0..N {
+                let y = load(row, j);
+                for i in 0..M {
+                    acc[i][j] = c[i].fma(y, acc[i][j]);
+                }
+            }
+        }
+        for i in 0..M {
+            for j in 0..N {
+                let o = out.add(i * dim + j * LANES);
+                if whole || j + 1 < N { acc[i][j].store(o) } else { acc[i][j].store_n(o, tail) }
+            }
+        }
+    }
+}
+
+/// Rows that are combined before the next columns are taken: with the columns of a tile they stay in the L1 cache.
+const COMBINED: usize = 64;
+
+#[inline(always)]
+unsafe fn add_combinations_body<S: V, const M: usize, const N: usize>(
+    out: &mut [f32],
+    coef: &[f32],
+    index: &[u32],
+    rows: &[f32],
+    dim: usize,
+) {
+    let (n, count) = (out.len() / dim, index.len());
+    assert!(out.len() == n * dim && coef.len() == n * count);
+    check_rows(index, dim, rows);
+    let mut from = 0;
+    while from < dim {
+        let wide = from + N * LANES <= dim;
+        for t in (0..count).step_by(COMBINED) {
+            let index = &index[t..count.min(t + COMBINED)];
+            let mut i = 0;
+            while i < n {
+                let many = i + M <= n;
+                // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+                unsafe {
+                    let (o, r) = (out.as_mut_ptr().add(i * dim + from), rows.as_ptr().add(from));
+                    let c = coef.as_ptr().add(i * count + t);
+                    let tail = (dim - from).min(LANES);
+                    match (many, wide) {
+                        (true, true) => combine::<S, M, N>(o, c, count, index, r, dim, LANES),
+                        (true, false) => combine::<S, M, 1>(o, c, count, index, r, dim, tail),
+                        (false, true) => combine::<S, 1, N>(o, c, count, index, r, dim, LANES),
+                        (false, false) => combine::<S, 1, 1>(o, c, count, index, r, dim, tail),
+                    }
+                }
+                i += if many { M } else { 1 };
+            }
+        }
+        from += if wide { N * LANES } else { LANES };
+    }
+}
+
 /// Dot products of `N` rows with `a`, and the rows added to `out`, in one pass.
 #[inline(always)]
 unsafe fn both_of<S: V, const N: usize>(
@@ -621,6 +708,11 @@ macro_rules! twins {
             pub fn add_columns(out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
                 // SAFETY: as above.
                 unsafe { add_columns_body::<$lanes>(out, from, coef, index, rows, dim) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+                // SAFETY: as above.
+                unsafe { add_combinations_body::<$lanes, $m, $n>(out, coef, index, rows, dim) }
             }
             #[target_feature(enable = $features)]
             pub fn dots_and_add(

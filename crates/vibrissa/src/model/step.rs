@@ -4,6 +4,7 @@
 //! The three phases meet in two places only, the candidates after `select` and the reconstruction after `decode`: a
 //! machine that owns a share of the latents could take part by exchanging these two.
 
+mod dead;
 mod decode;
 mod reinforce;
 mod state;
@@ -15,8 +16,9 @@ use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, Left, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
-use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
+use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef};
 use crate::optim::{AdamOptions, Optimizer, normalise};
+use dead::Dead;
 use rayon::prelude::*;
 pub use state::{Activity, Moments, State, Times};
 use std::sync::Mutex;
@@ -111,9 +113,8 @@ pub struct Engine {
     latents: Latents,
     /// Gated: `π` where the latents are.
     gate: Latents,
-    aux: Latents,
     by_latent: ByLatent,
-    /// For each row of the batch its segments, D values each: the residual of every prefix, of the gate, and `e - ê`.
+    /// For each row of the batch the residual of every prefix and of the gate, D values each; then, for each, `e - ê`.
     residual: Mat,
     segments: Segments,
     /// In which segment a latent finds its residual; empty: the first.
@@ -130,9 +131,7 @@ pub struct Engine {
     times: Times,
     row_loss: Vec<RowLoss>,
     column_sums: Vec<f64>,
-    dead: Vec<u32>,
-    /// Pre-activations of the dead latents `[B, dead]`.
-    dead_acts: Panels,
+    dead: Dead,
     scratch: Vec<Mutex<Scratch>>,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
@@ -166,7 +165,6 @@ impl Engine {
             work: Work::default(),
             latents: Latents::default(),
             gate: Latents::default(),
-            aux: Latents::default(),
             by_latent: ByLatent::default(),
             residual: Mat::default(),
             segments: Segments::default(),
@@ -179,8 +177,7 @@ impl Engine {
             times: Times::default(),
             row_loss: Vec::new(),
             column_sums: vec![0.0; dim],
-            dead: Vec::with_capacity(config.latents),
-            dead_acts: Panels::default(),
+            dead: Dead::default(),
             scratch: Vec::new(),
             through_input: Mat::zeros(if config.decoder_bias { CHUNKS } else { 0 }, dim),
             d_b_dec: vec![0.0; if config.decoder_bias { dim } else { 0 }],
@@ -322,6 +319,7 @@ impl Engine {
             scale: -2.0 / rows as f32,
             input,
             residual: self.residual.data(),
+            dead: (self.options.auxk.coef > 0.0 && self.dead.learn()).then_some(&self.dead),
             by_latent: &self.by_latent,
             extra: step.extra.map(|e| e.0),
             l1: (state.l1 / rows as f64) as f32,

@@ -3,8 +3,8 @@
 use super::super::{Output, sigmoid, thread};
 use super::update::{Scratch, Segments};
 use super::{Engine, RowLoss, RowTerm, Step};
-use crate::activation::{self, Activation, Candidates};
-use crate::loss::{AuxK, Losses, Penalties, cross_entropy, kl, spread};
+use crate::activation::Activation;
+use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
 use crate::matrix::Mat;
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -16,10 +16,11 @@ impl Engine {
         let config = *self.sae.config();
         let (gated, jump) = (config.activation == Activation::Gated, config.activation == Activation::JumpRelu);
         let prefixes = step.prefixes.len() + 1;
-        self.segments = Segments { prefixes, gated, aux: self.options.auxk.coef > 0.0 };
-        let segments = self.segments.count();
-        if self.residual.rows() < segments * rows || self.residual.cols() != dim {
-            self.residual = Mat::zeros(segments * rows, dim);
+        self.segments = Segments { prefixes, gated };
+        let (segments, aux) = (self.segments.count(), self.options.auxk.coef > 0.0);
+        let all = (segments + usize::from(aux)) * rows;
+        if self.residual.rows() < all || self.residual.cols() != dim {
+            self.residual = Mat::zeros(all, dim);
         }
         self.row_loss.resize(rows, RowLoss::default());
         // Every worker has room for all that a row or a latent may need, whoever gets which.
@@ -114,7 +115,7 @@ impl Engine {
             l1: l1 * mean(|l| l.l1, &self.row_loss),
             ..Losses::default()
         };
-        if self.segments.aux {
+        if aux {
             losses.auxk = self.decode_dead(step);
         }
         if let Some((lambda, term)) = step.perceptual {
@@ -172,69 +173,8 @@ impl Engine {
             let of = |h: usize| step.prefixes.partition_point(|&m| m <= h) as u32;
             self.segment_of.extend((0..latents).map(of));
         }
-        let Segments { prefixes, gated, aux } = self.segments;
-        let mut parts = [(0, &self.latents), (0, &self.latents), (0, &self.latents)];
-        let mut n = 1;
-        for (_, latents) in [(gated, &self.gate), (aux, &self.aux)].iter().filter(|p| p.0) {
-            parts[n] = ((prefixes + n - 1) as u32, *latents);
-            n += 1;
-        }
-        self.by_latent.group(latents, self.segments.count() as u32, &parts[..n], &self.segment_of);
-    }
-
-    /// AuxK: the dead latents explain the residual; leaves `(e - ê)·B·coef V/‖e - mean e‖²` in the last segment, so
-    /// that one scale serves all. Returns the loss, 0 where there is nothing dead or it is not finite.
-    fn decode_dead(&mut self, step: &Step) -> f64 {
-        let (x, rows, dim, isa) = (step.x, step.x.rows(), step.x.cols(), self.isa);
-        let AuxK { coef, k_aux, dead_after } = self.options.auxk;
-        self.dead.clear();
-        self.dead.extend((0..self.state.silent.len() as u32).filter(|&h| self.state.silent[h as usize] >= dead_after));
-        let k = k_aux.min(self.dead.len());
-        if k == 0 {
-            self.aux.resize(rows, 0);
-            return 0.0;
-        }
-        let Segments { prefixes, .. } = self.segments;
-        let segments = self.segments.count();
-        let parts = prefixes as f32;
-        // Where prefixes share the loss, the last of them has its share of the residual.
-        let e_spread = f64::from(parts * parts)
-            * spread(self.residual.top(segments * rows), prefixes - 1, segments, &mut self.column_sums);
-        let v = spread(step.target, 0, 1, &mut self.column_sums) / rows as f64;
-        let weight = coef * v / e_spread;
-        if !weight.is_finite() {
-            self.aux.resize(rows, 0);
-            return 0.0;
-        }
-        self.sae.pre_acts_of(isa, x, &self.dead, &mut self.work, &mut self.dead_acts);
-        let (dead, dead_acts, candidates, scratch) =
-            (&self.dead, &self.dead_acts, &self.work.candidates, &self.scratch);
-        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            let n = activation::top_k(isa, k, || dead_acts.row(b), own, index, value);
-            index[..n].iter_mut().for_each(|i| *i = dead[*i as usize]);
-            n
-        };
-        activation::select(k, false, rows, candidates, &mut self.aux, find);
-        let (sae, aux) = (&self.sae, &self.aux);
-        let decoder = sae.decoder_rows().data();
-        let residual = &mut self.residual.data_mut()[..segments * rows * dim];
-        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
-            let mut own = scratch[thread()].lock().expect("no panic while held");
-            let (index, value) = aux.row(b);
-            let (before, out) = all.split_at_mut((segments - 1) * dim);
-            out.fill(0.0);
-            sae.add_features(isa, out, index, value, &mut own.coef, decoder);
-            if prefixes > 1 {
-                isa.scale(out, 1.0 / parts);
-            }
-            isa.residual(&before[(prefixes - 1) * dim..][..dim], out);
-            if prefixes > 1 {
-                isa.scale(out, parts);
-            }
-            loss.auxk = f64::from(isa.dot(out, out));
-            // d loss/d ê = -2·weight·(e - ê); the main rows carry -2/B, so this segment is scaled by weight·B.
-            isa.scale(out, (weight * rows as f64) as f32);
-        });
-        weight * self.row_loss.iter().map(|l| l.auxk).sum::<f64>()
+        let (Segments { prefixes, gated }, count) = (self.segments, self.segments.count() as u32);
+        let parts = [(0, count, &self.latents), (prefixes as u32, count, &self.gate)];
+        self.by_latent.group(latents, &parts[..if gated { 2 } else { 1 }], &self.segment_of);
     }
 }

@@ -1,6 +1,7 @@
 //! Phase 3 of a step: gradient and Adam of every latent, in chunks of latents that workers take.
 
 use super::super::{Config, inverse_root, reserve, thread};
+use super::dead::{Begun, Dead};
 use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa, LANES, Left, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
@@ -8,12 +9,11 @@ use crate::optim::{AdamOptions, Optimizer, to_unit};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// The rows of residuals that one row of the batch has, in this order: one a prefix, the gate's, that of the dead.
+/// The residuals that a row of the batch has side by side: one a prefix, then the gate's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Segments {
     pub prefixes: usize,
     pub gated: bool,
-    pub aux: bool,
 }
 
 /// Whose residual a segment is.
@@ -21,19 +21,20 @@ pub struct Segments {
 enum Part {
     Main,
     Gate,
-    Dead,
 }
 
 impl Segments {
     pub fn count(self) -> usize {
-        self.prefixes + usize::from(self.gated) + usize::from(self.aux)
+        self.prefixes + usize::from(self.gated)
     }
 
-    fn part(self, segment: usize) -> Part {
-        match segment {
-            s if s < self.prefixes => Part::Main,
-            s if s == self.prefixes && self.gated => Part::Gate,
-            _ => Part::Dead,
+    /// The row of the batch that a residual belongs to, and whose it is.
+    fn place(self, r: u32) -> (u32, Part) {
+        let count = self.count() as u32;
+        // A division for each entry, spared where it divides by one.
+        match count {
+            1 => (r, Part::Main),
+            _ => (r / count, if r % count < self.prefixes as u32 { Part::Main } else { Part::Gate }),
         }
     }
 }
@@ -78,6 +79,8 @@ pub struct Context<'a> {
     /// `x - b_dec`, or `x`.
     pub input: &'a [f32],
     pub residual: &'a [f32],
+    /// The dead latents, where they learn from what is missing.
+    pub dead: Option<&'a Dead>,
     pub by_latent: &'a ByLatent,
     pub extra: Option<&'a Mat>,
     /// λ/B of L1.
@@ -105,7 +108,8 @@ impl Context<'_> {
     /// Whether a step leaves a latent where it is: it has no gradient, and nothing is left of its moments.
     fn rests(&self, h: usize, idle: u32) -> bool {
         let still = self.weight_step.keep == 1.0 && idle >= self.rests_after;
-        let idles = self.extra.is_none() && self.by_latent.latent(h).0.is_empty();
+        let dead = || self.dead.is_some_and(|dead| dead.place(h).is_some());
+        let idles = self.extra.is_none() && self.by_latent.latent(h).0.is_empty() && !dead();
         idles && (still || self.optimizer == Optimizer::SparseAdam)
     }
 }
@@ -131,6 +135,17 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn len(&self) -> usize {
         self.idle.len()
+    }
+
+    /// The first latent after these.
+    pub fn end(&self) -> usize {
+        self.first + self.len()
+    }
+
+    /// The decoder direction of a latent, and the inverse of its length.
+    pub fn direction(&self, h: usize) -> (&[f32], f32) {
+        let (i, dec) = (h - self.first, if self.dec[0].is_empty() { &self.enc[0] } else { &self.dec[0] });
+        (&dec[i * self.dim..][..self.dim], self.inv_norm.get(i).copied().unwrap_or(1.0))
     }
 
     /// Splits after `n` latents, a whole number of chunks.
@@ -204,6 +219,7 @@ impl<'a> Rows<'a> {
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         // Rows that fit the first cache are asked for all at once, longer ones while the latent before is updated.
         let long = dim >= LONG;
+        let mut group = context.dead.map(|dead| dead.groups()[thread()].lock().expect("no panic while held"));
         let mut coming = self.awake(context, 0);
         while let Some(i) = coming {
             coming = self.awake(context, i + 1);
@@ -213,6 +229,10 @@ impl<'a> Rows<'a> {
                     row.iter().for_each(|row| context.isa.prefetch_to_write(row));
                 }
             }
+            let begun = match (&mut group, context.dead) {
+                (Some(group), Some(dead)) => group.begin(dead, &self, context, self.first + i),
+                _ => None,
+            };
             let next = coming.filter(|_| long);
             let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, next, dim)));
             let (dec, next_dec) = if context.config.tied {
@@ -232,6 +252,7 @@ impl<'a> Rows<'a> {
                 bias,
                 second,
                 gain,
+                begun,
                 inv_norm: self.inv_norm.get_mut(i),
                 idle: &mut self.idle[i],
                 effect: self.effect.get_mut(i),
@@ -251,6 +272,14 @@ const PIECE: usize = 512;
 fn row_and_next(all: &mut [f32], i: usize, next: Option<usize>, dim: usize) -> (&mut [f32], &[f32]) {
     let (own, later) = all[i * dim..].split_at_mut(dim);
     (own, next.map_or(&[], |next| &later[(next - i - 1) * dim..][..dim]))
+}
+
+/// A sum begins with nothing, or with these.
+fn begin(sum: &mut [f32], first: Option<&[f32]>) {
+    match first {
+        Some(first) => sum.copy_from_slice(first),
+        None => sum.fill(0.0),
+    }
 }
 
 /// The same rows, lent.
@@ -296,6 +325,8 @@ struct Latent<'a> {
     bias: [&'a mut [f32]; 3],
     second: [&'a mut [f32]; 3],
     gain: [&'a mut [f32]; 3],
+    /// What the gradient begins with: the part of a dead latent in explaining residuals.
+    begun: Option<Begun<'a>>,
     inv_norm: Option<&'a mut f32>,
     idle: &'a mut u32,
     effect: Option<&'a mut f64>,
@@ -307,7 +338,7 @@ impl Latent<'_> {
         let (rows, values) = context.by_latent.latent(self.h);
         let (enc, mut dec) = (self.enc, self.dec);
         let left = context.adam.left(*self.idle);
-        if rows.is_empty() && context.extra.is_none() {
+        if rows.is_empty() && context.extra.is_none() && self.begun.is_none() {
             *self.idle = self.idle.saturating_add(1);
             let square = isa.adam(enc, &[], left, &weight_step, self.next[0]);
             for one in [&mut self.bias, &mut self.second, &mut self.gain] {
@@ -346,25 +377,22 @@ impl Latent<'_> {
         let (rows, values) = if jump { (&active.0[..], &active.1[..]) } else { (rows, values) };
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
         let direction: &[f32] = if config.tied { enc[0] } else { dec[0] };
-        let count = segments.count() as u32;
-        // A division for each entry, spared where it divides by one.
-        let place =
-            |r: u32| if count == 1 { (r, Part::Main) } else { (r / count, segments.part((r % count) as usize)) };
 
         // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction; along =
         // (gradient of the direction) · direction. The gate's loss spares the direction. Rows that fit the first cache are
         // read once for both; of long ones the sum is taken later, piece by piece.
         let coef = &mut own.coef[..rows.len()];
         for ((c, &a), &r) in coef.iter_mut().zip(values).zip(rows) {
-            *c = if place(r).1 == Part::Gate { 0.0 } else { a * scale * inv };
+            *c = if segments.place(r).1 == Part::Gate { 0.0 } else { a * scale * inv };
         }
         own.d_pre.resize(rows.len(), 0.0);
         let long = direction.len() >= LONG;
+        let direction_begun = self.begun.as_ref().map(|begun| if config.tied { begun.enc } else { begun.dec });
         if long {
             isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
         } else {
             let buffer = if config.tied { &mut own.enc } else { &mut own.dec };
-            buffer.fill(0.0);
+            begin(buffer, direction_begun);
             isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer);
         }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
@@ -379,7 +407,7 @@ impl Latent<'_> {
         for ((&r, &a), d_pre) in rows.iter().zip(values).zip(&mut own.d_pre) {
             // What reaches the latent from the reconstruction.
             let d = scale * inv * *d_pre;
-            let (b, part) = place(r);
+            let (b, part) = segments.place(r);
             own.rows.push(b);
             if watched && part == Part::Main {
                 // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d is scale · r·w.
@@ -389,14 +417,6 @@ impl Latent<'_> {
                 along = a.mul_add(d, along);
             }
             let d = match (part, config.activation) {
-                (Part::Dead, Activation::Gated) => {
-                    d_second += d;
-                    d
-                }
-                (Part::Dead, _) => {
-                    d_bias += d;
-                    d
-                }
                 (Part::Gate, _) => {
                     sum += a;
                     d_second += d + l1;
@@ -436,6 +456,11 @@ impl Latent<'_> {
             *d_pre = d;
             d_pre_sum += d;
         }
+        if let Some(begun) = &self.begun {
+            along += begun.along;
+            *(if config.activation == Activation::Gated { &mut d_second } else { &mut d_bias }) += begun.d_pre;
+            d_pre_sum += begun.d_pre;
+        }
         if !below.is_empty() {
             own.below_dots.resize(below.len(), 0.0);
             isa.gather_dots(direction, &below, context.residual, &mut own.below_dots);
@@ -462,7 +487,7 @@ impl Latent<'_> {
         }
         let Scratch { enc: enc_buffer, dec: dec_buffer, coef, d_pre, rows: batch_rows, .. } = own;
         let to_direction = Gradient {
-            begun: !long,
+            begins: if long { Some(direction_begun) } else { None },
             residual: long.then_some(Sum { coef: &coef[..rows.len()], index: rows, rows: context.residual }),
             extra: context.extra.map(|extra| (inv, extra.row(self.h))),
             own: own_share,
@@ -473,7 +498,8 @@ impl Latent<'_> {
         let to_encoder = if config.tied {
             Gradient { input, ..to_direction }
         } else {
-            Gradient { begun: false, residual: None, extra: None, own: 0.0, input, left }
+            let begins = Some(self.begun.as_ref().map(|begun| begun.enc));
+            Gradient { begins, residual: None, extra: None, own: 0.0, input, left }
         };
         let square = to_encoder.descend(isa, enc, enc_buffer, &weight_step, self.next[0]);
         // SparseAdam belongs to the rows of all parameters of a latent.
@@ -508,8 +534,8 @@ struct Sum<'a> {
 /// The gradient of a row of weights, a sum of these terms in this order.
 #[derive(Clone, Copy)]
 struct Gradient<'a> {
-    /// The buffer has the first term already.
-    begun: bool,
+    /// What stands first, if anything; the buffer has it already where this is not said.
+    begins: Option<Option<&'a [f32]>>,
     residual: Option<Sum<'a>>,
     extra: Option<(f32, &'a [f32])>,
     /// What its own weights count.
@@ -534,8 +560,8 @@ impl Gradient<'_> {
         for from in (0..dim).step_by(piece) {
             let columns = from..dim.min(from + piece);
             let g = &mut buffer[..columns.len()];
-            if !self.begun {
-                g.fill(0.0);
+            if let Some(first) = self.begins {
+                begin(g, first.map(|first| &first[columns.clone()]));
             }
             let add = |g: &mut [f32], s: Sum| isa.add_columns(g, from, s.coef, s.index, s.rows, dim);
             if let Some(sum) = self.residual {

@@ -1,0 +1,373 @@
+//! AuxK: the dead latents explain what is missing of every row. Each row takes many of them, so the gradients of neighbours
+//! begin together: by blocks of rows that stay in cache, or, where rows take most of the dead, by dense products, which
+//! take zeros along.
+
+use super::super::{Sae, reserve, thread};
+use super::update::{Context, Rows};
+use super::{Engine, Step};
+use crate::activation::{self, Candidates};
+use crate::kernels::{Isa, spill_len};
+use crate::loss::{AuxK, spread};
+use crate::matrix::{Aligned, ByLatent, Latents, Panels};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Zeros cost a dense product as much as other numbers; it is faster by so much.
+const ONE_IN: usize = 2;
+
+/// Rows of the batch that are summed together.
+const ROWS: usize = 16;
+
+/// Rows of the batch whose inputs and residuals stay in cache while those of a group are added up.
+fn block_rows(dim: usize) -> usize {
+    (131_072 / dim.max(1)).max(8)
+}
+
+const MOST: usize = 48;
+
+/// Dead latents whose gradients begin together, as many as stay in cache; strips of the dense product have six.
+fn group_size(dim: usize) -> usize {
+    (65_536 / dim.max(1)).clamp(6, MOST) / 6 * 6
+}
+
+/// The dead latents of a step.
+#[derive(Debug)]
+pub struct Dead {
+    /// Products are dense where a row takes at least one in so many of the dead.
+    one_in: usize,
+    /// Which, ascending.
+    list: Vec<u32>,
+    /// Where a latent is in the list, if it is there.
+    place: Vec<u32>,
+    /// Pre-activations `[B, dead]`.
+    acts: Panels,
+    /// Which of the list a row takes, and how much of each.
+    taken: Latents,
+    /// The same by place in the list.
+    by_latent: ByLatent,
+    /// Whether there is anything to learn from them.
+    learn: bool,
+    dense: bool,
+    /// What each adds to a row, where products are dense: 0 where the row does not take it `[B, dead]`.
+    adds: Aligned,
+    /// All rows of the batch.
+    rows: Vec<u32>,
+    groups: Vec<Mutex<Group>>,
+}
+
+/// Some neighbours in the list, and what their gradients begin with.
+#[derive(Debug, Default)]
+pub struct Group {
+    members: Range<usize>,
+    /// `[n, D]`
+    directions: Aligned,
+    /// `[B, n]`
+    dots: Vec<f32>,
+    /// What the direction gets of each residual, and the encoder row of each input `[n, B]`.
+    coef: Vec<f32>,
+    d_pre: Vec<f32>,
+    /// `[n]`, as in [`Begun`].
+    sums: Vec<[f32; 2]>,
+    /// Their sums `[n, D]`; both in the first where directions are encoder rows.
+    enc: Aligned,
+    dec: Aligned,
+    spill: Aligned,
+    index: Vec<u32>,
+}
+
+/// What the gradient of a dead latent begins with.
+pub struct Begun<'a> {
+    pub enc: &'a [f32],
+    pub dec: &'a [f32],
+    /// `Σ_b d_pre[b]`, and gradient of the direction · direction.
+    pub d_pre: f32,
+    pub along: f32,
+}
+
+impl Default for Dead {
+    fn default() -> Dead {
+        Dead {
+            one_in: ONE_IN,
+            list: Vec::new(),
+            place: Vec::new(),
+            acts: Panels::default(),
+            taken: Latents::default(),
+            by_latent: ByLatent::default(),
+            learn: false,
+            dense: false,
+            adds: Aligned::default(),
+            rows: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+}
+
+impl Dead {
+    /// Room for all that a step may need; allocates only when it grows.
+    fn prepare(&mut self, latents: usize, dim: usize, rows: usize, k: usize) {
+        reserve(&mut self.list, latents);
+        self.place.resize(latents, 0);
+        self.rows.clear();
+        self.rows.extend(0..rows as u32);
+        self.groups.resize_with(rayon::current_num_threads().max(self.groups.len()), Mutex::default);
+        self.adds.resize(rows * latents.min(self.one_in * k));
+        let n = group_size(dim);
+        for group in &mut self.groups {
+            let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, index } =
+                group.get_mut().expect("no panic while held");
+            *members = 0..0;
+            for all in [directions, enc, dec] {
+                all.resize(n * dim);
+            }
+            dots.resize(n * rows, 0.0);
+            d_pre.resize(n * rows, 0.0);
+            coef.resize((n * rows).max(k), 0.0);
+            sums.resize(n, [0.0; 2]);
+            reserve(index, k);
+            spill.resize(spill_len(rows, dim));
+        }
+    }
+
+    /// Lists the latents that are dead.
+    fn find(&mut self, silent: &[u64], dead_after: u64) {
+        self.learn = false;
+        self.list.clear();
+        self.list.extend((0..silent.len() as u32).filter(|&h| silent[h as usize] >= dead_after));
+        self.list.iter().enumerate().for_each(|(at, &h)| self.place[h as usize] = at as u32);
+    }
+
+    /// Every row takes its `k` largest.
+    fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &[Mutex<Candidates>]) {
+        let Dead { list, acts, taken, by_latent, dense, adds, .. } = self;
+        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+            activation::top_k(isa, k, || acts.row(b), own, index, value)
+        };
+        activation::select(k, false, rows, candidates, taken, find);
+        if *dense {
+            let n = list.len();
+            adds[..rows * n].par_chunks_exact_mut(n).enumerate().for_each(|(b, adds)| {
+                adds.fill(0.0);
+                let (index, value) = taken.row(b);
+                for (&at, &v) in index.iter().zip(value) {
+                    let scale = sae.decoder_scale(list[at as usize] as usize);
+                    // The least positive number says that a value of 0 was taken; it adds nothing.
+                    adds[at as usize] = if v == 0.0 { f32::MIN_POSITIVE } else { v * scale };
+                }
+            });
+        } else {
+            by_latent.group(list.len(), &[(0, 1, taken)], &[]);
+        }
+    }
+
+    /// Whether any of them has a gradient from what is missing.
+    pub fn learn(&self) -> bool {
+        self.learn
+    }
+
+    /// One for each worker.
+    pub fn groups(&self) -> &[Mutex<Group>] {
+        &self.groups
+    }
+
+    /// Where a latent is in the list; none where it is not dead.
+    pub fn place(&self, h: usize) -> Option<usize> {
+        let at = self.place[h] as usize;
+        (self.list.get(at) == Some(&(h as u32))).then_some(at)
+    }
+}
+
+impl Group {
+    /// What the gradient of latent h of these rows begins with; none where it is not dead.
+    pub fn begin(&mut self, dead: &Dead, rows: &Rows, context: &Context, h: usize) -> Option<Begun<'_>> {
+        let (at, dim) = (dead.place(h)?, rows.dim);
+        if !self.members.contains(&at) {
+            let own = dead.list.partition_point(|&h| (h as usize) < rows.end());
+            self.members = at..own.min(at + group_size(dim));
+            self.fill(dead, rows, context);
+        }
+        let i = at - self.members.start;
+        let own = i * dim..(i + 1) * dim;
+        let [d_pre, along] = self.sums[i];
+        Some(Begun { enc: &self.enc[own.clone()], dec: &self.dec[own], d_pre, along })
+    }
+
+    fn fill(&mut self, dead: &Dead, rows: &Rows, context: &Context) {
+        let n = self.members.len() * rows.dim;
+        self.enc[..n].fill(0.0);
+        self.dec[..n].fill(0.0);
+        self.sums.fill([0.0; 2]);
+        if dead.dense { self.fill_dense(dead, rows, context) } else { self.fill_sparse(dead, rows, context) }
+    }
+
+    fn fill_sparse(&mut self, dead: &Dead, rows: &Rows, context: &Context) {
+        let Group { members, coef, d_pre, sums, enc, dec, .. } = self;
+        let (isa, scale, dim, batch) = (context.isa, context.scale, rows.dim, dead.rows.len());
+        let residual = &context.residual[context.segments.count() * batch * dim..];
+        for first in (0..batch).step_by(block_rows(dim)) {
+            let end = (first + block_rows(dim)) as u32;
+            for (i, at) in members.clone().enumerate() {
+                let (taken, values) = dead.by_latent.latent(at);
+                let own = taken.partition_point(|&b| b < first as u32)..taken.partition_point(|&b| b < end);
+                let (taken, values) = (&taken[own.clone()], &values[own]);
+                let (direction, inv) = rows.direction(dead.list[at] as usize);
+                let (coef, d_pre, columns) =
+                    (&mut coef[..taken.len()], &mut d_pre[..taken.len()], i * dim..(i + 1) * dim);
+                coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
+                let to_direction =
+                    if context.config.tied { &mut enc[columns.clone()] } else { &mut dec[columns.clone()] };
+                isa.dots_and_add(direction, coef, taken, residual, d_pre, to_direction);
+                for (d, &a) in d_pre.iter_mut().zip(values) {
+                    *d *= scale * inv;
+                    sums[i][0] += *d;
+                    sums[i][1] += a * *d;
+                }
+                isa.add_rows(&mut enc[columns], d_pre, taken, context.input);
+            }
+        }
+    }
+
+    fn fill_dense(&mut self, dead: &Dead, rows: &Rows, context: &Context) {
+        let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, .. } = self;
+        let (isa, scale, dim, batch, n) = (context.isa, context.scale, rows.dim, dead.rows.len(), members.len());
+        let residual = &context.residual[context.segments.count() * batch * dim..][..batch * dim];
+        let list = &dead.list[members.clone()];
+        for (out, &h) in directions.chunks_exact_mut(dim).zip(list) {
+            out.copy_from_slice(rows.direction(h as usize).0);
+        }
+        let (dots, coef, d_pre) = (&mut dots[..n * batch], &mut coef[..n * batch], &mut d_pre[..n * batch]);
+        isa.dots(residual, &directions[..n * dim], &[0.0; MOST][..n], dim, dots, spill);
+        let all = dead.list.len();
+        let adds = &dead.adds[..batch * all];
+        // By blocks of rows, so that what is written lies side by side.
+        for first in (0..batch).step_by(ROWS) {
+            for (i, sums) in sums[..n].iter_mut().enumerate() {
+                let inv = rows.direction(list[i] as usize).1;
+                for b in first..batch.min(first + ROWS) {
+                    let c = adds[b * all + members.start + i];
+                    let d = if c == 0.0 { 0.0 } else { scale * inv * dots[b * n + i] };
+                    coef[i * batch + b] = scale * c;
+                    d_pre[i * batch + b] = d;
+                    sums[0] += d;
+                    sums[1] += c / inv * d;
+                }
+            }
+        }
+        let (enc, dec) = (&mut enc[..n * dim], &mut dec[..n * dim]);
+        isa.add_combinations(if context.config.tied { &mut *enc } else { dec }, coef, &dead.rows, residual, dim);
+        isa.add_combinations(enc, d_pre, &dead.rows, context.input, dim);
+    }
+}
+
+impl Engine {
+    /// AuxK: the dead latents explain the residual; leaves `(e - ê)·B·coef V/‖e - mean e‖²` behind the residuals, so
+    /// that one scale serves all. Returns the loss, 0 where there is nothing dead or it is not finite.
+    pub(super) fn decode_dead(&mut self, step: &Step) -> f64 {
+        let (x, rows, dim, isa) = (step.x, step.x.rows(), step.x.cols(), self.isa);
+        let AuxK { coef, k_aux, dead_after } = self.options.auxk;
+        let (sae, prefixes, segments) = (&self.sae, self.segments.prefixes, self.segments.count());
+        let latents = sae.config().latents;
+        let dead = &mut self.dead;
+        dead.prepare(latents, dim, rows, k_aux.min(latents));
+        dead.find(&self.state.silent, dead_after);
+        let (k, parts) = (k_aux.min(dead.list.len()), prefixes as f32);
+        if k == 0 {
+            return 0.0;
+        }
+        // Where prefixes share the loss, the last of them has its share of the residual.
+        let e_spread = f64::from(parts * parts)
+            * spread(self.residual.top(segments * rows), prefixes - 1, segments, &mut self.column_sums);
+        let v = spread(step.target, 0, 1, &mut self.column_sums) / rows as f64;
+        let weight = coef * v / e_spread;
+        if !weight.is_finite() {
+            return 0.0;
+        }
+        (dead.learn, dead.dense) = (true, dead.one_in * k >= dead.list.len());
+        sae.pre_acts_of(isa, x, &dead.list, &mut self.work, &mut dead.acts);
+        dead.take(isa, k, rows, sae, &self.work.candidates);
+        let dead = &self.dead;
+        let decoder = sae.decoder_rows().data();
+        let (missing, out) = self.residual.data_mut().split_at_mut(segments * rows * dim);
+        let out = out[..rows * dim].par_chunks_mut(ROWS * dim);
+        out.zip(self.row_loss.par_chunks_mut(ROWS)).enumerate().for_each(|(block, (out, losses))| {
+            let first = block * ROWS;
+            out.fill(0.0);
+            if dead.dense {
+                let n = dead.list.len();
+                isa.add_combinations(out, &dead.adds[first * n..][..losses.len() * n], &dead.list, decoder, dim);
+            } else {
+                let mut own = dead.groups[thread()].lock().expect("no panic while held");
+                let Group { coef, index, .. } = &mut *own;
+                for (b, out) in out.chunks_exact_mut(dim).enumerate() {
+                    let (taken, values) = dead.taken.row(first + b);
+                    index.clear();
+                    index.extend(taken.iter().map(|&at| dead.list[at as usize]));
+                    for ((c, &h), &v) in coef.iter_mut().zip(&*index).zip(values) {
+                        *c = v * sae.decoder_scale(h as usize);
+                    }
+                    isa.add_rows(out, &coef[..index.len()], index, decoder);
+                }
+            }
+            for (b, (out, loss)) in out.chunks_exact_mut(dim).zip(losses).enumerate() {
+                if prefixes > 1 {
+                    isa.scale(out, 1.0 / parts);
+                }
+                isa.residual(&missing[((first + b) * segments + prefixes - 1) * dim..][..dim], out);
+                if prefixes > 1 {
+                    isa.scale(out, parts);
+                }
+                loss.auxk = f64::from(isa.dot(out, out));
+                // d loss/d ê = -2·weight·(e - ê); the main rows carry -2/B, so these are scaled by weight·B.
+                isa.scale(out, (weight * rows as f64) as f32);
+            }
+        });
+        weight * self.row_loss.iter().map(|l| l.auxk).sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Mat;
+    use crate::model::init::{Init, Sample, init};
+    use crate::model::step::{State, StepOptions};
+    use crate::model::{Activation, Config};
+    use crate::random::Stream;
+
+    /// Many dead latents, in groups, over several blocks of rows: the dense products learn what the others do.
+    #[test]
+    fn dense_products_are_sums_of_what_is_taken() {
+        for (dim, batch, latents) in [(1500, 100, 640), (40, 7, 3200)] {
+            for (tied, activation) in [(true, Activation::TopK), (false, Activation::TopK), (false, Activation::Gated)]
+            {
+                let mut s = Stream::new(3, "test", &[]);
+                let x = Mat::from_vec(batch, dim, (0..batch * dim).map(|_| s.normal() as f32).collect());
+                let config =
+                    Config { d_in: dim, latents, k: 4, tied, activation, decoder_bias: !tied, ..Config::default() };
+                let (none, mean) = (Mat::zeros(0, dim), vec![0.0; dim]);
+                let sample = Sample { mean: &mean, rows: none.view(), held: 0, pictures: None };
+                let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
+                let auxk = AuxK { coef: 1.0, k_aux: 30, dead_after: 1 };
+                let [one_by_one, dense] = [0, usize::MAX / 64].map(|one_in| {
+                    let mut state = State::new(&config);
+                    state.silent.iter_mut().step_by(7).for_each(|s| *s = 1);
+                    state.silent[latents / 2..].iter_mut().take(60).for_each(|s| *s = 1);
+                    let options = StepOptions { auxk, ..StepOptions::default() };
+                    let mut engine = Engine::new(Isa::current(), sae.clone(), state, options);
+                    engine.dead.one_in = one_in;
+                    let losses = engine.step(x.view(), 1e-2, None).expect("finite");
+                    assert_eq!(engine.dead.dense, one_in > 0);
+                    (losses.auxk, engine.into_parts().1)
+                });
+                assert!((one_by_one.0 / dense.0 - 1.0).abs() < 1e-5, "{} {}", one_by_one.0, dense.0);
+                let moments =
+                    |s: &State| [s.W_enc.m.to_vec(), s.W_dec.m.to_vec(), s.b_enc.m.clone(), s.b_gate.m.clone()];
+                for (a, b) in moments(&one_by_one.1).iter().zip(&moments(&dense.1)) {
+                    let most = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                    let off = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+                    assert!(off <= 1e-5 * most, "{tied} {activation:?} D {dim}: {off} of {most}");
+                }
+            }
+        }
+    }
+}
