@@ -290,13 +290,17 @@ impl<'a> Trainer<'a> {
             }
         });
         let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
-        let mut losses = Vec::with_capacity(self.engines.len());
-        for (s, engine) in self.engines.iter_mut().enumerate() {
-            let drawn = Stream::new(self.options.seed, "prefixes", &[s as u64, self.step]);
-            let prefixes = self.options.matryoshka.lengths(self.options.latents, drawn);
-            let extra = self.gradients.get(s).map(|g| (g, shared));
-            losses.push(engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })?);
-        }
+        // SAEs step side by side: where one waits for its own last worker, others go on.
+        let (options, gradients, at) = (&self.options, &self.gradients, self.step);
+        let stepped: Vec<Result<Losses>> = (self.engines.par_iter_mut().enumerate())
+            .map(|(s, engine)| {
+                let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
+                let prefixes = options.matryoshka.lengths(options.latents, drawn);
+                let extra = gradients.get(s).map(|g| (g, shared));
+                engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })
+            })
+            .collect();
+        let mut losses = stepped.into_iter().collect::<Result<Vec<Losses>>>()?;
         let units = 1.0 / self.units();
         for l in &mut losses {
             let mut scaled = Losses::default();

@@ -9,6 +9,7 @@ use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::model::init::{Init, Sample, init};
 use crate::random::Stream;
+use rayon::prelude::*;
 
 /// Whether there can be such a training, of these rows.
 ///
@@ -48,16 +49,22 @@ pub fn begin(
         data.fill(&some, 0, out.view_mut());
         out
     });
-    let (mut saes, mut began) = (Vec::with_capacity(options.saes), None);
-    for s in 0..options.saes {
+    let one = |s: usize| {
         let (mut sae, with) = init(options.model(facts.dim), options.init, options.seed, s as u64, sample)?;
-        began = began.or(Some(with));
         if let Some(rows) = &judged {
             sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
         }
-        saes.push(sae);
-    }
-    Ok((saes, began))
+        Ok((sae, with))
+    };
+    // What looks at rows needs memory beside the weights: one after the other.
+    let begun: Result<Vec<_>> = if options.init.needs_rows() {
+        (0..options.saes).map(one).collect()
+    } else {
+        (0..options.saes).into_par_iter().map(one).collect()
+    };
+    let begun = begun?;
+    let began = begun.first().map(|b| b.1);
+    Ok((begun.into_iter().map(|b| b.0).collect(), began))
 }
 
 /// What decides the outcome of [`begin`]: equal texts begin equal.

@@ -86,9 +86,7 @@ impl Work {
                 for (own, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
                     own.copy_from_slice(&row[from..][..width]);
                 }
-                for (own, coords) in tile.chunks_exact_mut(width).zip(coords.chunks_exact(n)).take(m) {
-                    isa.add_rows(own, coords, &index[..n], &panel[..n * width]);
-                }
+                isa.add_combinations(&mut tile[..m * width], coords, &index[..n], &panel[..n * width], width);
             }
         });
         let tiles = &self.tiles;
