@@ -300,6 +300,7 @@ impl<'a> Trainer<'a> {
                 engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })
             })
             .collect();
+        // Of several that fail the first is told of, whoever was first.
         let mut losses = stepped.into_iter().collect::<Result<Vec<Losses>>>()?;
         let units = 1.0 / self.units();
         for l in &mut losses {

@@ -24,15 +24,13 @@ fn block_rows(dim: usize) -> usize {
     (131_072 / dim.max(1)).max(8)
 }
 
-const MOST: usize = 48;
-
 /// Dead latents whose gradients begin together, as many as stay in cache; strips of the dense product have six.
 fn group_size(dim: usize) -> usize {
-    (65_536 / dim.max(1)).clamp(6, MOST) / 6 * 6
+    (65_536 / dim.max(1)).clamp(6, Panels::WIDTH) / 6 * 6
 }
 
 /// The dead latents of a step.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dead {
     /// Products are dense where a row takes at least one in so many of the dead.
     one_in: usize,
@@ -49,7 +47,7 @@ pub struct Dead {
     /// Whether there is anything to learn from them.
     learn: bool,
     dense: bool,
-    /// What each adds to a row, where products are dense: 0 where the row does not take it `[B, dead]`.
+    /// What each adds to a row, where products are dense `[B, dead]`.
     adds: Aligned,
     /// All rows of the batch.
     rows: Vec<u32>,
@@ -85,25 +83,11 @@ pub struct Begun<'a> {
     pub along: f32,
 }
 
-impl Default for Dead {
-    fn default() -> Dead {
-        Dead {
-            one_in: ONE_IN,
-            list: Vec::new(),
-            place: Vec::new(),
-            acts: Panels::default(),
-            taken: Latents::default(),
-            by_latent: ByLatent::default(),
-            learn: false,
-            dense: false,
-            adds: Aligned::default(),
-            rows: Vec::new(),
-            groups: Vec::new(),
-        }
-    }
-}
-
 impl Dead {
+    pub fn new() -> Dead {
+        Dead { one_in: ONE_IN, ..Dead::default() }
+    }
+
     /// Room for all that a step may need; allocates only when it grows.
     fn prepare(&mut self, latents: usize, dim: usize, rows: usize, k: usize) {
         reserve(&mut self.list, latents);
@@ -144,19 +128,16 @@ impl Dead {
             activation::top_k(isa, k, || acts.row(b), own, index, value)
         };
         activation::select(k, false, rows, candidates, taken, find);
+        by_latent.group(list.len(), &[(0, 1, taken)], &[]);
         if *dense {
             let n = list.len();
             adds[..rows * n].par_chunks_exact_mut(n).enumerate().for_each(|(b, adds)| {
                 adds.fill(0.0);
                 let (index, value) = taken.row(b);
                 for (&at, &v) in index.iter().zip(value) {
-                    let scale = sae.decoder_scale(list[at as usize] as usize);
-                    // The least positive number says that a value of 0 was taken; it adds nothing.
-                    adds[at as usize] = if v == 0.0 { f32::MIN_POSITIVE } else { v * scale };
+                    adds[at as usize] = v * sae.decoder_scale(list[at as usize] as usize);
                 }
             });
-        } else {
-            by_latent.group(list.len(), &[(0, 1, taken)], &[]);
         }
     }
 
@@ -170,15 +151,15 @@ impl Dead {
         &self.groups
     }
 
-    /// Where a latent is in the list; none where it is not dead.
+    /// Where a latent is in the list; none where it is not dead, or no row takes it.
     pub fn place(&self, h: usize) -> Option<usize> {
         let at = self.place[h] as usize;
-        (self.list.get(at) == Some(&(h as u32))).then_some(at)
+        (self.list.get(at) == Some(&(h as u32)) && !self.by_latent.latent(at).0.is_empty()).then_some(at)
     }
 }
 
 impl Group {
-    /// What the gradient of latent h of these rows begins with; none where it is not dead.
+    /// What the gradient of latent h of these rows begins with; none where [`Dead::place`] has none.
     pub fn begin(&mut self, dead: &Dead, rows: &Rows, context: &Context, h: usize) -> Option<Begun<'_>> {
         let (at, dim) = (dead.place(h)?, rows.dim);
         if !self.members.contains(&at) {
@@ -203,7 +184,6 @@ impl Group {
     fn fill_sparse(&mut self, dead: &Dead, rows: &Rows, context: &Context) {
         let Group { members, coef, d_pre, sums, enc, dec, .. } = self;
         let (isa, scale, dim, batch) = (context.isa, context.scale, rows.dim, dead.rows.len());
-        let residual = &context.residual[context.segments.count() * batch * dim..];
         for first in (0..batch).step_by(block_rows(dim)) {
             let end = (first + block_rows(dim)) as u32;
             for (i, at) in members.clone().enumerate() {
@@ -216,7 +196,7 @@ impl Group {
                 coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
                 let to_direction =
                     if context.config.tied { &mut enc[columns.clone()] } else { &mut dec[columns.clone()] };
-                isa.dots_and_add(direction, coef, taken, residual, d_pre, to_direction);
+                isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction);
                 for (d, &a) in d_pre.iter_mut().zip(values) {
                     *d *= scale * inv;
                     sums[i][0] += *d;
@@ -230,31 +210,26 @@ impl Group {
     fn fill_dense(&mut self, dead: &Dead, rows: &Rows, context: &Context) {
         let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, .. } = self;
         let (isa, scale, dim, batch, n) = (context.isa, context.scale, rows.dim, dead.rows.len(), members.len());
-        let residual = &context.residual[context.segments.count() * batch * dim..][..batch * dim];
-        let list = &dead.list[members.clone()];
-        for (out, &h) in directions.chunks_exact_mut(dim).zip(list) {
+        for (out, &h) in directions.chunks_exact_mut(dim).zip(&dead.list[members.clone()]) {
             out.copy_from_slice(rows.direction(h as usize).0);
         }
         let (dots, coef, d_pre) = (&mut dots[..n * batch], &mut coef[..n * batch], &mut d_pre[..n * batch]);
-        isa.dots(residual, &directions[..n * dim], &[0.0; MOST][..n], dim, dots, spill);
-        let all = dead.list.len();
-        let adds = &dead.adds[..batch * all];
-        // By blocks of rows, so that what is written lies side by side.
-        for first in (0..batch).step_by(ROWS) {
-            for (i, sums) in sums[..n].iter_mut().enumerate() {
-                let inv = rows.direction(list[i] as usize).1;
-                for b in first..batch.min(first + ROWS) {
-                    let c = adds[b * all + members.start + i];
-                    let d = if c == 0.0 { 0.0 } else { scale * inv * dots[b * n + i] };
-                    coef[i * batch + b] = scale * c;
-                    d_pre[i * batch + b] = d;
-                    sums[0] += d;
-                    sums[1] += c / inv * d;
-                }
+        isa.dots(&context.missing[..batch * dim], &directions[..n * dim], &[0.0; Panels::WIDTH][..n], dim, dots, spill);
+        coef.fill(0.0);
+        d_pre.fill(0.0);
+        for (i, at) in members.clone().enumerate() {
+            let by = scale * rows.direction(dead.list[at] as usize).1;
+            let (taken, values) = dead.by_latent.latent(at);
+            for (&b, &a) in taken.iter().zip(values) {
+                let d = by * dots[b as usize * n + i];
+                coef[i * batch + b as usize] = a * by;
+                d_pre[i * batch + b as usize] = d;
+                sums[i][0] += d;
+                sums[i][1] += a * d;
             }
         }
         let (enc, dec) = (&mut enc[..n * dim], &mut dec[..n * dim]);
-        isa.add_combinations(if context.config.tied { &mut *enc } else { dec }, coef, &dead.rows, residual, dim);
+        isa.add_combinations(if context.config.tied { &mut *enc } else { dec }, coef, &dead.rows, context.missing, dim);
         isa.add_combinations(enc, d_pre, &dead.rows, context.input, dim);
     }
 }
@@ -302,10 +277,7 @@ impl Engine {
                     let (taken, values) = dead.taken.row(first + b);
                     index.clear();
                     index.extend(taken.iter().map(|&at| dead.list[at as usize]));
-                    for ((c, &h), &v) in coef.iter_mut().zip(&*index).zip(values) {
-                        *c = v * sae.decoder_scale(h as usize);
-                    }
-                    isa.add_rows(out, &coef[..index.len()], index, decoder);
+                    sae.add_features(isa, out, index, values, coef, decoder);
                 }
             }
             for (b, (out, loss)) in out.chunks_exact_mut(dim).zip(losses).enumerate() {
@@ -332,6 +304,7 @@ mod tests {
     use crate::model::init::{Init, Sample, init};
     use crate::model::step::{State, StepOptions};
     use crate::model::{Activation, Config};
+    use crate::optim::Optimizer;
     use crate::random::Stream;
 
     /// Many dead latents, in groups, over several blocks of rows: the dense products learn what the others do.
@@ -349,13 +322,17 @@ mod tests {
                 let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
                 let auxk = AuxK { coef: 1.0, k_aux: 30, dead_after: 1 };
                 let [one_by_one, dense] = [0, usize::MAX / 64].map(|one_in| {
-                    let mut state = State::new(&config);
-                    state.silent.iter_mut().step_by(7).for_each(|s| *s = 1);
-                    state.silent[latents / 2..].iter_mut().take(60).for_each(|s| *s = 1);
+                    let mut silent = vec![0; latents];
+                    silent.iter_mut().step_by(7).for_each(|s| *s = 1);
+                    silent[latents / 2..].iter_mut().take(60).for_each(|s| *s = 1);
                     let options = StepOptions { auxk, ..StepOptions::default() };
+                    let state = State { silent: silent.clone(), ..State::new(&config) };
                     let mut engine = Engine::new(Isa::current(), sae.clone(), state, options);
                     engine.dead.one_in = one_in;
-                    let losses = engine.step(x.view(), 1e-2, None).expect("finite");
+                    // Fewer rows than before, as at the end of an epoch.
+                    engine.step(x.view(), 0.0, None).expect("finite");
+                    engine.state.silent = silent;
+                    let losses = engine.step(x.top(batch - 2), 1e-2, None).expect("finite");
                     assert_eq!(engine.dead.dense, one_in > 0);
                     (losses.auxk, engine.into_parts().1)
                 });
@@ -368,6 +345,35 @@ mod tests {
                     assert!(off <= 1e-5 * most, "{tied} {activation:?} D {dim}: {off} of {most}");
                 }
             }
+        }
+    }
+
+    /// A dead latent that no row takes has no gradient: sparse Adam leaves it where it is, and dense Adam counts.
+    #[test]
+    fn what_no_row_takes_stays() {
+        let (dim, batch, latents) = (12, 3, 40);
+        let mut s = Stream::new(5, "test", &[]);
+        let x = Mat::from_vec(batch, dim, (0..batch * dim).map(|_| s.normal() as f32).collect());
+        let config = Config { d_in: dim, latents, k: 2, tied: false, ..Config::default() };
+        let none = Mat::zeros(0, dim);
+        let sample = Sample { mean: &[0.0; 12], rows: none.view(), held: 0, pictures: None };
+        let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
+        for (optimizer, one_in) in [Optimizer::Adam, Optimizer::SparseAdam].into_iter().flat_map(|o| [(o, 0), (o, 9)]) {
+            let auxk = AuxK { coef: 1.0, k_aux: 4, dead_after: 1 };
+            let options = StepOptions { auxk, optimizer, ..StepOptions::default() };
+            let mut state = State::new(&config);
+            state.silent[20..].fill(1);
+            let mut engine = Engine::new(Isa::current(), sae.clone(), state, options);
+            engine.dead.one_in = one_in;
+            let before = engine.sae().clone();
+            engine.step(x.view(), 1e-2, None).expect("finite");
+            let touched = |h: u32| (0..batch).any(|b| engine.latents().row(b).0.contains(&h));
+            let taken = |h: u32| (0..batch).any(|b| engine.dead.taken.row(b).0.contains(&(h - 20)));
+            let (still, moved): (Vec<u32>, Vec<u32>) = (20..40).filter(|&h| !touched(h)).partition(|&h| !taken(h));
+            assert!(!still.is_empty() && !moved.is_empty());
+            let same = |h: u32| engine.sae().feature(h as usize) == before.feature(h as usize);
+            assert!(still.iter().all(|&h| engine.state().idle[h as usize] == State::NEVER && same(h)));
+            assert!(moved.iter().all(|&h| engine.state().idle[h as usize] == 0 && !same(h)));
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Context<'a> {
     /// `x - b_dec`, or `x`.
     pub input: &'a [f32],
     pub residual: &'a [f32],
+    /// `e - ê` of every row, where AuxK is on.
+    pub missing: &'a [f32],
     /// The dead latents, where they learn from what is missing.
     pub dead: Option<&'a Dead>,
     pub by_latent: &'a ByLatent,
@@ -219,7 +221,7 @@ impl<'a> Rows<'a> {
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         // Rows that fit the first cache are asked for all at once, longer ones while the latent before is updated.
         let long = dim >= LONG;
-        let mut group = context.dead.map(|dead| dead.groups()[thread()].lock().expect("no panic while held"));
+        let mut group = context.dead.map(|dead| (dead, dead.groups()[thread()].lock().expect("no panic while held")));
         let mut coming = self.awake(context, 0);
         while let Some(i) = coming {
             coming = self.awake(context, i + 1);
@@ -229,10 +231,7 @@ impl<'a> Rows<'a> {
                     row.iter().for_each(|row| context.isa.prefetch_to_write(row));
                 }
             }
-            let begun = match (&mut group, context.dead) {
-                (Some(group), Some(dead)) => group.begin(dead, &self, context, self.first + i),
-                _ => None,
-            };
+            let begun = group.as_mut().and_then(|(dead, group)| group.begin(dead, &self, context, self.first + i));
             let next = coming.filter(|_| long);
             let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, next, dim)));
             let (dec, next_dec) = if context.config.tied {
@@ -487,7 +486,8 @@ impl Latent<'_> {
         }
         let Scratch { enc: enc_buffer, dec: dec_buffer, coef, d_pre, rows: batch_rows, .. } = own;
         let to_direction = Gradient {
-            begins: if long { Some(direction_begun) } else { None },
+            begun: !long,
+            first: direction_begun,
             residual: long.then_some(Sum { coef: &coef[..rows.len()], index: rows, rows: context.residual }),
             extra: context.extra.map(|extra| (inv, extra.row(self.h))),
             own: own_share,
@@ -498,8 +498,8 @@ impl Latent<'_> {
         let to_encoder = if config.tied {
             Gradient { input, ..to_direction }
         } else {
-            let begins = Some(self.begun.as_ref().map(|begun| begun.enc));
-            Gradient { begins, residual: None, extra: None, own: 0.0, input, left }
+            let first = self.begun.as_ref().map(|begun| begun.enc);
+            Gradient { begun: false, first, residual: None, extra: None, own: 0.0, input, left }
         };
         let square = to_encoder.descend(isa, enc, enc_buffer, &weight_step, self.next[0]);
         // SparseAdam belongs to the rows of all parameters of a latent.
@@ -534,8 +534,10 @@ struct Sum<'a> {
 /// The gradient of a row of weights, a sum of these terms in this order.
 #[derive(Clone, Copy)]
 struct Gradient<'a> {
-    /// What stands first, if anything; the buffer has it already where this is not said.
-    begins: Option<Option<&'a [f32]>>,
+    /// The buffer has the first terms already.
+    begun: bool,
+    /// What it begins with, if anything.
+    first: Option<&'a [f32]>,
     residual: Option<Sum<'a>>,
     extra: Option<(f32, &'a [f32])>,
     /// What its own weights count.
@@ -560,8 +562,8 @@ impl Gradient<'_> {
         for from in (0..dim).step_by(piece) {
             let columns = from..dim.min(from + piece);
             let g = &mut buffer[..columns.len()];
-            if let Some(first) = self.begins {
-                begin(g, first.map(|first| &first[columns.clone()]));
+            if !self.begun {
+                begin(g, self.first.map(|first| &first[columns.clone()]));
             }
             let add = |g: &mut [f32], s: Sum| isa.add_columns(g, from, s.coef, s.index, s.rows, dim);
             if let Some(sum) = self.residual {
