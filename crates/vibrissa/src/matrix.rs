@@ -380,37 +380,65 @@ impl ByLatent {
     /// Regroups parts `(first, step, entries)`: an entry of row b is numbered `first + b · step`. In the first part those of
     /// latent h are numbered `segment_of[h]` higher (where it is empty: no higher).
     pub fn group(&mut self, n_latents: usize, parts: &[(u32, u32, &Latents)], segment_of: &[u32]) {
-        let total = parts.iter().map(|p| p.2.count()).sum();
-        self.row.resize(total, 0);
-        self.value.resize(total, 0.0);
-        begin_by_latent(n_latents, parts.iter().map(|p| p.2), &mut self.start);
-        for (p, &(first, step, part)) in parts.iter().enumerate() {
-            let number = |b: usize| first + b as u32 * step;
-            if p == 0 && !segment_of.is_empty() {
-                self.place(part, |b, h| number(b) + segment_of[h]);
-            } else {
-                self.place(part, |b, _| number(b));
-            }
-        }
-    }
-
-    /// Puts the entries of a part in their places; `row(b, h)` is the number of the row of each.
-    fn place(&mut self, part: &Latents, row: impl Fn(usize, usize) -> u32) {
-        for b in 0..part.rows() {
-            let (index, value) = part.row(b);
-            for (&h, &v) in index.iter().zip(value) {
-                let at = &mut self.start[h as usize + 1];
-                self.row[*at as usize] = row(b, h as usize);
-                self.value[*at as usize] = v;
-                *at += 1;
-            }
-        }
+        let ByLatent { start, row, value } = self;
+        let total: usize = parts.iter().map(|p| p.2.count()).sum();
+        row.resize(total, 0);
+        value.resize(total, 0.0);
+        begin_by_latent(n_latents, parts.iter().map(|p| p.2), start);
+        // Many are put in their places by several workers, each by those of its own latents.
+        let rows: usize = parts.iter().map(|p| p.2.rows()).sum();
+        let ranges = (total / 8192).min(total / rows.max(1) / 8).clamp(1, 16);
+        let all = Places { first: 0, start: &mut start[1..=n_latents], row, value };
+        all.fill(parts, segment_of, n_latents.div_ceil(ranges).max(1));
     }
 
     /// Rows in which a latent is active, and its values there.
     pub fn latent(&self, h: usize) -> (&[u32], &[f32]) {
         let (from, to) = (self.start[h] as usize, self.start[h + 1] as usize);
         (&self.row[from..to], &self.value[from..to])
+    }
+}
+
+/// The places of a range of latents in [`ByLatent`].
+struct Places<'a> {
+    first: usize,
+    /// Where the entries of each latent begin, counted as those of all; moves on with each entry.
+    start: &'a mut [u32],
+    row: &'a mut [u32],
+    value: &'a mut [f32],
+}
+
+impl Places<'_> {
+    /// Puts entries in their places, by at most `most` latents a worker.
+    fn fill(self, parts: &[(u32, u32, &Latents)], segment_of: &[u32], most: usize) {
+        let Places { first, start, row, value } = self;
+        let n = start.len();
+        let Some(&begin) = start.first() else { return };
+        if n > most {
+            let half = n / 2;
+            let (low, high) = start.split_at_mut(half);
+            let at = (high[0] - begin) as usize;
+            let ((row0, row1), (value0, value1)) = (row.split_at_mut(at), value.split_at_mut(at));
+            let low = Places { first, start: low, row: row0, value: value0 };
+            let high = Places { first: first + half, start: high, row: row1, value: value1 };
+            rayon::join(|| low.fill(parts, segment_of, most), || high.fill(parts, segment_of, most));
+            return;
+        }
+        for (p, &(number, step, part)) in parts.iter().enumerate() {
+            let segment_of = if p == 0 { segment_of } else { &[] };
+            for b in 0..part.rows() {
+                let (index, values) = part.row(b);
+                // Indices ascend.
+                let from = if first == 0 { 0 } else { index.partition_point(|&h| (h as usize) < first) };
+                for (&h, &v) in index[from..].iter().zip(&values[from..]) {
+                    let Some(next) = start.get_mut(h as usize - first) else { break };
+                    let at = (*next - begin) as usize;
+                    row[at] = number + b as u32 * step + segment_of.get(h as usize).copied().unwrap_or(0);
+                    value[at] = v;
+                    *next += 1;
+                }
+            }
+        }
     }
 }
 
@@ -462,6 +490,35 @@ mod tests {
             }
         }
         assert_eq!(p.get(1, 97), (96 * 3 + 4 + 1) as f32);
+    }
+
+    /// Enough entries for several workers, some latents without any.
+    #[test]
+    fn many_entries_are_grouped_as_few_are() {
+        let (rows, n, each) = (900, 500, 60);
+        let mut l = Latents::default();
+        l.resize(rows, each);
+        let (len, index, value, cap) = l.parts_mut();
+        for b in 0..rows {
+            len[b] = (each - b % 3) as u32;
+            for j in 0..each {
+                index[b * cap + j] = ((8 * j + b * 7 % 8) % 490) as u32;
+                value[b * cap + j] = (b * each + j) as f32;
+            }
+            index[b * cap..][..each].sort_unstable();
+        }
+        let (mut by, segment_of) = (ByLatent::default(), (0..n as u32).map(|h| h % 2).collect::<Vec<_>>());
+        by.group(n, &[(0, 2, &l)], &segment_of);
+        let mut naive = vec![(Vec::new(), Vec::new()); n];
+        for b in 0..rows {
+            for (&h, &v) in l.row(b).0.iter().zip(l.row(b).1) {
+                naive[h as usize].0.push(2 * b as u32 + h % 2);
+                naive[h as usize].1.push(v);
+            }
+        }
+        for (h, (rows, values)) in naive.iter().enumerate() {
+            assert_eq!(by.latent(h), (&rows[..], &values[..]), "{h}");
+        }
     }
 
     #[test]

@@ -39,12 +39,33 @@ impl Stream {
     /// Standard normal (polar method: Marsaglia & Bray 1964).
     pub fn normal(&mut self) -> f64 {
         loop {
-            let (a, b) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
-            let s = a * a + b * b;
+            let (a, s) = self.polar();
             if s > 0.0 && s < 1.0 {
-                return a * (-2.0 * ln(s) / s).sqrt();
+                return from_polar(a, s);
             }
         }
+    }
+
+    /// The same numbers as [`Stream::normal`] one after the other gives, in half the time: those that are refused break no
+    /// chain of others.
+    pub fn fill_normal(&mut self, out: &mut [f32]) {
+        const MANY: usize = 64;
+        let mut drawn = [(0.0, 0.5); MANY];
+        for out in out.chunks_mut(MANY) {
+            let mut n = 0;
+            while n < out.len() {
+                drawn[n] = self.polar();
+                n += usize::from(drawn[n].1 > 0.0 && drawn[n].1 < 1.0);
+            }
+            out.iter_mut().zip(&drawn).for_each(|(o, &(a, s))| *o = from_polar(a, s) as f32);
+        }
+    }
+
+    /// A point of the square around 0: its first coordinate, and its squared distance.
+    #[inline]
+    fn polar(&mut self) -> (f64, f64) {
+        let (a, b) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
+        (a, a * a + b * b)
     }
 
     /// Shuffles in place (Fisher–Yates).
@@ -55,7 +76,13 @@ impl Stream {
     }
 }
 
+#[inline]
+fn from_polar(a: f64, s: f64) -> f64 {
+    a * (-2.0 * ln(s) / s).sqrt()
+}
+
 /// Natural logarithm of a positive normal number: the system's own differs between systems in the last bit.
+#[inline]
 pub fn ln(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
     let bits = x.to_bits();
@@ -92,6 +119,17 @@ mod tests {
         assert_ne!(draw(1, "init", &[2, 3]), draw(1, "init", &[3, 2]));
         assert_ne!(draw(1, "init", &[2, 3]), draw(2, "init", &[2, 3]));
         assert_ne!(draw(1, "init", &[2]), draw(1, "shuffle", &[2]));
+    }
+
+    #[test]
+    fn many_normal_numbers_are_those_of_one_by_one() {
+        for n in [0, 1, 63, 64, 65, 1000] {
+            let (mut many, mut one) = (Stream::new(7, "test", &[n]), Stream::new(7, "test", &[n]));
+            let mut out = vec![0.0; n as usize];
+            many.fill_normal(&mut out);
+            assert!(out.iter().all(|&v| v == one.normal() as f32));
+            assert_eq!(many.normal(), one.normal());
+        }
     }
 
     #[test]

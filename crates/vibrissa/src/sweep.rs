@@ -12,7 +12,7 @@ use crate::model::Sae;
 use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};
 use crate::record::{self, ByClass, EvalRecord, Ordered, Reconstruction};
 use crate::train::evaluate::evaluate;
-use crate::train::run::{Folder, RunRows, run_hash, validation_fvu};
+use crate::train::run::{APART, Folder, RunRows, Saving, run_hash, validation_fvu};
 use crate::train::{DataFacts, TrainOptions, Trainer, begin, beginning};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -63,10 +63,6 @@ pub struct SweepOptions {
 
 /// Where halving looks: at these shares of a cell's steps the better half of the configurations of one k goes on.
 pub const RUNGS: [f64; 3] = [0.125, 0.25, 0.5];
-
-/// Between two checkpoints of the cells in training: at least so long, and so many times as long as the last one took.
-const CHECKPOINT: Duration = Duration::from_secs(60);
-const CHECKPOINT_SHARE: u32 = 50;
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -305,7 +301,7 @@ impl<'a> Sweep<'a> {
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
         let mut batch = Mat::zeros(0, 0);
-        let (mut saved, mut wait) = (Instant::now(), CHECKPOINT);
+        let mut saving = Saving::every(APART);
         loop {
             let mut active: Vec<&mut &mut Running> =
                 members.iter_mut().filter(|r| r.trainer.is_some() && r.step < Self::goal(rung, r.steps)).collect();
@@ -339,12 +335,8 @@ impl<'a> Sweep<'a> {
             if told.due() && tell(Event::Progress(told.done, told.planned)).is_break() {
                 return Ok(false);
             }
-            if saved.elapsed() > wait {
-                let began = Instant::now();
-                for r in members.iter() {
-                    self.checkpoint(r)?;
-                }
-                (saved, wait) = (Instant::now(), CHECKPOINT.max(CHECKPOINT_SHARE * began.elapsed()));
+            if saving.due() {
+                saving.time(|| members.iter().try_for_each(|r| self.checkpoint(r)))?;
             }
         }
         if rung < 1.0 {

@@ -290,16 +290,21 @@ impl<'a> Trainer<'a> {
             }
         });
         let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
-        // SAEs step side by side: where one waits for its own last worker, others go on.
         let (options, gradients, at) = (&self.options, &self.gradients, self.step);
-        let stepped: Vec<Result<Losses>> = (self.engines.par_iter_mut().enumerate())
-            .map(|(s, engine)| {
-                let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
-                let prefixes = options.matryoshka.lengths(options.latents, drawn);
-                let extra = gradients.get(s).map(|g| (g, shared));
-                engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })
-            })
-            .collect();
+        let step = |(s, engine): (usize, &mut Engine)| {
+            let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
+            let prefixes = options.matryoshka.lengths(options.latents, drawn);
+            let extra = gradients.get(s).map(|g| (g, shared));
+            engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })
+        };
+        // Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
+        // memory, step one after the other: together they would share the caches.
+        let side_by_side = options.latents * self.facts.dim < LARGE;
+        let stepped: Vec<Result<Losses>> = if side_by_side {
+            self.engines.par_iter_mut().enumerate().map(step).collect()
+        } else {
+            self.engines.iter_mut().enumerate().map(step).collect()
+        };
         // Of several that fail the first is told of, whoever was first.
         let mut losses = stepped.into_iter().collect::<Result<Vec<Losses>>>()?;
         let units = 1.0 / self.units();
@@ -446,6 +451,9 @@ impl<'a> Trainer<'a> {
         format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
     }
 }
+
+/// Weights of an encoder that, with their moments, hardly fit a cache.
+const LARGE: usize = 1 << 22;
 
 /// Rows that active latents are counted over.
 const COUNTED: usize = 2048;

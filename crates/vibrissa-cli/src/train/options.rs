@@ -257,7 +257,8 @@ pub struct ModelArgs {
     /// Seed of everything that is drawn [default: 42]
     #[arg(long, help_heading = "Training")]
     pub seed: Option<u64>,
-    /// Steps between checkpoints [default: a tenth of the run, at least 100]
+    /// Steps between checkpoints [default: one a minute, fewer where writing takes long; with --keep a tenth of the run,
+    /// at least 100]
     #[arg(long, value_name = "STEPS", help_heading = "Training")]
     pub checkpoint_every: Option<u64>,
     /// Weights of so many earlier checkpoints are kept beside the last [default: 0]

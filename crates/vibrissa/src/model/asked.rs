@@ -28,21 +28,24 @@ pub struct Asked {
 const CHUNK: usize = 16;
 
 impl Asked {
-    /// Asks for the entries that `find(row, scratch)` leaves in the scratch, by ascending index, and answers.
-    ///
-    /// # Shapes
-    /// `input [B, D]`.
-    pub fn fill(
+    /// Asks for the entries of each of so many rows that `find(row, scratch)` leaves in the scratch, by ascending index.
+    pub fn ask(
         &mut self,
-        sae: &Sae,
-        isa: Isa,
-        input: &[f32],
+        rows: usize,
+        latents: usize,
         candidates: &[Mutex<Candidates>],
         find: impl Fn(usize, &mut Candidates) -> usize + Sync,
     ) {
-        let (dim, latents) = (sae.config.d_in, sae.config.latents);
-        select_any(input.len() / dim, &mut self.room, candidates, &mut self.entries, find);
+        select_any(rows, &mut self.room, candidates, &mut self.entries, find);
         self.group(latents);
+    }
+
+    /// Answers.
+    ///
+    /// # Shapes
+    /// `input [B, D]`.
+    pub fn answer(&mut self, sae: &Sae, isa: Isa, input: &[f32]) {
+        let latents = sae.config.latents;
         let (Asked { start, row, exact, .. }, bias) = (self, sae.bias());
         let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
             isa.gather_dots(sae.W_enc.row(h), rows, input, out);

@@ -158,7 +158,28 @@ impl Sae {
         *screened = rule != Rule::All
             && screen.pays(isa, rows, &self.config)
             && screen.fill(self, isa, input, pre_acts, candidates.len());
-        if !*screened {
+        *product = started.elapsed();
+        // Where the sums are approximate: asks for the exact values of what may be selected, if that spares something.
+        if *screened {
+            let (sums, latents, guesses) = (screen.sums(self, pre_acts), self.config.latents, [GUESSES[0] * *guess]);
+            let mut above = |each: &[f32], margin: f32| {
+                let t = Thresholds { each, margin };
+                asked.ask(rows, latents, candidates, |b, own| may_exceed(isa, &t, &sums.row(b), own));
+            };
+            match rule {
+                Rule::TopK { k, .. } => {
+                    asked.ask(rows, latents, candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
+                }
+                Rule::BatchTopK { .. } => above(&guesses, 0.0),
+                Rule::Above { margin } => above(&self.threshold, margin),
+                Rule::All => {}
+            }
+            *screened = screen.spares(asked.count(), rows, &self.config);
+        }
+        if *screened {
+            asked.answer(self, isa, input);
+        } else {
+            let began = Instant::now();
             let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
             pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
                 let first = p * Panels::WIDTH;
@@ -167,26 +188,17 @@ impl Sae {
                 let mut spill = spill[thread()].lock().expect("no panic while held");
                 isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
             });
+            *product += began.elapsed();
         }
-        *product = started.elapsed();
         let pre_acts = &*pre_acts;
         let sums = screened.then(|| screen.sums(self, pre_acts));
         // What exceeds: the exact values of what may, or those that there are.
-        let may = |t: &Thresholds, asked: &mut Asked| {
-            if let Some(sums) = &sums {
-                asked.fill(self, isa, input, candidates, |b, own| may_exceed(isa, t, &sums.row(b), own));
-            }
-        };
         let exceed = |t: &Thresholds, asked: &Asked, b: usize, own: &mut Candidates| {
             if sums.is_some() { above_of(t, asked.row(b), own) } else { above(isa, t, pre_acts.row(b), own) }
         };
         let mut bad = None;
         match rule {
             Rule::TopK { k, relu_after } => {
-                if let Some(sums) = &sums {
-                    let find = |b: usize, own: &mut Candidates| may_be_top(isa, k, &sums.row(b), own);
-                    asked.fill(self, isa, input, candidates, find);
-                }
                 let (screened, asked) = (sums.is_some(), &*asked);
                 bad = activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {
                     if screened {
@@ -197,9 +209,13 @@ impl Sae {
                 });
             }
             Rule::BatchTopK { k } => {
-                for share in GUESSES {
+                for (i, share) in GUESSES.into_iter().enumerate() {
                     let t = Thresholds { each: &[share * *guess], margin: 0.0 };
-                    may(&t, asked);
+                    if let (Some(sums), true) = (&sums, i > 0) {
+                        let latents = self.config.latents;
+                        asked.ask(rows, latents, candidates, |b, own| may_exceed(isa, &t, &sums.row(b), own));
+                        asked.answer(self, isa, input);
+                    }
                     select_any(rows, room, candidates, latents, |b, own| exceed(&t, asked, b, own));
                     if latents.count() >= rows * k || t.each[0] == 0.0 {
                         break;
@@ -209,7 +225,6 @@ impl Sae {
             }
             Rule::Above { margin } => {
                 let t = Thresholds { each: &self.threshold, margin };
-                may(&t, asked);
                 select_any(rows, room, candidates, latents, |b, own| {
                     let n = exceed(&t, asked, b, own);
                     if margin > 0.0 {
@@ -238,7 +253,8 @@ impl Sae {
             }
         }
         if *screened {
-            screen.judge(asked.count(), rows, &self.config);
+            // A lower guess may have asked for more.
+            screen.spares(asked.count(), rows, &self.config);
         }
         bad.map_or(Ok(()), Err)
     }

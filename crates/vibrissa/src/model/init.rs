@@ -5,7 +5,7 @@ mod start;
 
 use super::{Config, Sae, Weights};
 use crate::error::Result;
-use crate::kernels::Isa;
+use crate::kernels::{Isa, large_pages};
 use crate::matrix::{Mat, MatRef};
 use crate::optim::normalise;
 use crate::random::Stream;
@@ -78,9 +78,9 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
             encoder
         }
         Init::Orthogonal => orthogonal(latents, dim, seed, sae),
-        Init::Kaiming => random_rows(latents, dim, |h| {
+        Init::Kaiming => random_rows(latents, dim, |h, row| {
             let (mut s, bound) = (Stream::new(seed, "kaiming", &[sae, h]), 1.0 / (dim as f64).sqrt());
-            move || (2.0 * s.uniform() - 1.0) * bound
+            row.iter_mut().for_each(|v| *v = ((2.0 * s.uniform() - 1.0) * bound) as f32);
         }),
         Init::Pca => principal(latents, seed, sae, sample),
         Init::Data => from_rows(latents, seed, sae, sample),
@@ -101,22 +101,17 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
     Ok((sae, began))
 }
 
-fn random_rows<F: FnMut() -> f64>(rows: usize, dim: usize, stream: impl Fn(u64) -> F + Sync) -> Mat {
+fn random_rows(rows: usize, dim: usize, draw: impl Fn(u64, &mut [f32]) + Sync) -> Mat {
     let mut out = Mat::zeros(rows, dim);
-    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| {
-        let mut next = stream(h as u64);
-        row.iter_mut().for_each(|v| *v = next() as f32);
-    });
+    large_pages(out.data_mut());
+    out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| draw(h as u64, row));
     out
 }
 
 /// Orthonormal rows (`rows ≤ dim`) or columns, drawn uniformly.
 fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
     let (long, short) = (rows.max(dim), rows.min(dim));
-    let mut basis = random_rows(short, long, |h| {
-        let mut s = Stream::new(seed, "orthogonal", &[sae, h]);
-        move || s.normal()
-    });
+    let mut basis = random_rows(short, long, |h, row| Stream::new(seed, "orthogonal", &[sae, h]).fill_normal(row));
     orthonormalise(&mut basis);
     if rows <= dim {
         return basis;
@@ -142,8 +137,7 @@ fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
                 row.iter_mut().for_each(|v| *v = -*v);
             }
         } else {
-            let mut s = Stream::new(seed, "pca fill", &[sae, h as u64]);
-            row.iter_mut().for_each(|v| *v = s.normal() as f32);
+            Stream::new(seed, "pca fill", &[sae, h as u64]).fill_normal(row);
         }
     }
     out
@@ -211,7 +205,7 @@ fn from_rows(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
             row.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = a - b);
         }
         if row.iter().all(|&v| v == 0.0) {
-            row.iter_mut().for_each(|v| *v = s.normal() as f32);
+            s.fill_normal(row);
         }
     });
     out

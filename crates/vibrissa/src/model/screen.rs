@@ -62,12 +62,14 @@ impl Screen {
         may
     }
 
-    /// What a batch has asked for decides about the next ones.
-    pub fn judge(&mut self, (asked, latents): (usize, usize), rows: usize, config: &Config) {
+    /// Whether what a batch asks for costs less than the dense product; if not, the next ones are left to that, too.
+    pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, config: &Config) -> bool {
         let few = rows < FEW_ROWS && MOST_READ * latents > config.latents;
-        if few || asked > rows * (config.k + config.latents / MOST_ASKED) {
+        let spares = !few && asked <= rows * (config.k + config.latents / MOST_ASKED);
+        if !spares {
             self.blunt = PATIENCE;
         }
+        spares
     }
 
     /// Leaves approximate pre-activations of `input [B, D]` in `pre_acts`; false where no bound can be given (weights or
@@ -171,7 +173,9 @@ mod tests {
         let sums = screen.sums(sae, &pre_acts);
         let Config { k, relu_after, .. } = *sae.config();
         let mut asked = Asked::default();
-        asked.fill(sae, isa, x.data(), &candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
+        let find = |b: usize, own: &mut Candidates| may_be_top(isa, k, &sums.row(b), own);
+        asked.ask(x.rows(), sae.config().latents, &candidates, find);
+        asked.answer(sae, isa, x.data());
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
             top_k_of(k, asked.row(b), own, index, value)
         };

@@ -16,12 +16,13 @@ use crate::record::{MetricsLine, Number, Ordered, SaeLine};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is kept on disk, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Steps between full checkpoints; `None`: ten a run, at least 100 steps apart.
+    /// Steps between full checkpoints; `None`: one a minute, fewer where writing takes long; where some
+    /// are kept, ten a run, at least 100 steps apart.
     pub checkpoint_every: Option<u64>,
     /// Weights-only checkpoints kept beside the full one, the newest.
     pub history: usize,
@@ -293,6 +294,9 @@ pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts
     hash.finalize().to_hex().to_string()
 }
 
+/// What a machine that stops may lose of a run.
+pub(crate) const APART: Duration = Duration::from_secs(60);
+
 /// Trains from the beginning or a checkpoint to the end, into `folder`, which exists. `tell` hears of every step and may
 /// break off: a checkpoint is then written.
 ///
@@ -335,7 +339,8 @@ pub fn train(
     // Held-out figures cost a forward pass over the probe: at most about a hundredth of the training.
     let apart = (32 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
-    let checkpoint_every = keep.checkpoint_every.unwrap_or((steps / 10).max(100)).max(1);
+    let checkpoint_every = keep.checkpoint_every.or((keep.history > 0).then_some((steps / 10).max(100)));
+    let mut saving = Saving::every(APART);
     let started = Instant::now();
     let mut interval = Interval::default();
     if trainer.options().early_stop.is_some()
@@ -386,8 +391,9 @@ pub fn train(
                 break;
             }
         }
-        if step % checkpoint_every == 0 && step < steps {
-            trainer.checkpoint(&folder.last(), &hash, wall_s, best)?;
+        let due = checkpoint_every.map_or_else(|| saving.due(), |every| step % every.max(1) == 0);
+        if due && step < steps {
+            saving.time(|| trainer.checkpoint(&folder.last(), &hash, wall_s, best))?;
             if keep.history > 0 {
                 trainer.write_model(&folder.0.join(format!("checkpoints/step-{step}.safetensors")))?;
                 folder.prune_history(keep.history);
@@ -410,6 +416,30 @@ pub fn train(
     let saes = trainer.into_saes();
     folder.clear();
     Ok(Outcome::Finished(saes))
+}
+
+/// When a checkpoint is due: so long after the last one, or later where saving would take over a fiftieth of the time.
+pub(crate) struct Saving {
+    apart: Duration,
+    last: Instant,
+    took: Duration,
+}
+
+impl Saving {
+    pub fn every(apart: Duration) -> Saving {
+        Saving { apart, last: Instant::now(), took: Duration::ZERO }
+    }
+
+    pub fn due(&self) -> bool {
+        self.last.elapsed() >= self.apart.max(50 * self.took)
+    }
+
+    pub fn time(&mut self, save: impl FnOnce() -> Result<()>) -> Result<()> {
+        let began = Instant::now();
+        save()?;
+        (self.last, self.took) = (Instant::now(), began.elapsed());
+        Ok(())
+    }
 }
 
 /// Squared error of the validation rows (of the whole pictures, where rows are patches) against the spread of the training

@@ -200,6 +200,11 @@ pub unsafe fn screen(
             round_rows(w, dim, here.clone(), tiles, squares);
             for block in 0..blocks {
                 let x = &x.lines()[block * group + from * SIDE..][..here.len() * SIDE];
+                if here.end == steps {
+                    for r in block * SIDE..rows.min((block + 1) * SIDE) {
+                        super::prefetch_to_write(&out[r * n + first..][..own]);
+                    }
+                }
                 let products = &mut sums[if steps > CHUNK { block } else { 0 } * GROUPS * SIDE..][..GROUPS * SIDE];
                 // SAFETY: `tiles` holds three groups of tiles (rows beyond the last keep what was there before: numbers that
                 // nobody reads), `x` one; `products` has three tiles.

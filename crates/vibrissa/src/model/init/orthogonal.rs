@@ -9,8 +9,10 @@ use rayon::prelude::*;
 
 /// Rows made orthonormal together.
 const BLOCK: usize = Panels::WIDTH;
-/// Columns of a tile: with `BLOCK` rows of it the L1 cache is full.
-const COLUMNS: usize = 256;
+/// Columns of a tile, a multiple of what the kernels take at once: with `BLOCK` rows of it the L1 cache is full.
+const COLUMNS: usize = 192;
+/// What a row must keep of its square beside those before it for their products to tell it from them.
+const TOLD_APART: f64 = 1e-2;
 
 /// Makes the rows of `x [n, D]`, `n ≤ D`, orthonormal, each keeping what is new in it. Needs memory for a few blocks.
 pub fn orthonormalise(x: &mut Mat) {
@@ -23,11 +25,11 @@ pub fn orthonormalise(x: &mut Mat) {
         let before = squares(block, dim);
         work.remove(done, block, dim);
         let cancelled = before.iter().zip(squares(block, dim)).any(|(b, a)| a < 0.5 * b);
-        within(block, dim);
-        if cancelled {
+        let alike = work.within(block, dim);
+        if cancelled || alike {
             work.remove(done, block, dim);
         }
-        within(block, dim);
+        work.within(block, dim);
     }
 }
 
@@ -35,8 +37,8 @@ fn squares(block: &[f32], dim: usize) -> Vec<f32> {
     block.chunks_exact(dim).map(|row| Isa::current().dot(row, row)).collect()
 }
 
-/// Gram–Schmidt among the rows of one block.
-fn within(block: &mut [f32], dim: usize) {
+/// Gram–Schmidt among the rows of one block, one by one.
+fn one_by_one(block: &mut [f32], dim: usize) {
     let isa = Isa::current();
     let index: Vec<u32> = (0..BLOCK as u32).collect();
     let mut coef = [0.0; BLOCK];
@@ -50,6 +52,32 @@ fn within(block: &mut [f32], dim: usize) {
     }
 }
 
+/// `L⁻¹` of the lower triangular L with `gram = L Lᵀ` `[m, m]`; none where a row is hardly new beside those before it.
+fn inverse_of_root(gram: &[f32], m: usize) -> Option<Vec<f32>> {
+    let (mut root, mut inverse) = (vec![0.0f64; m * m], vec![0.0f64; m * m]);
+    for i in 0..m {
+        for j in 0..=i {
+            let sum: f64 = (0..j).map(|k| root[i * m + k] * root[j * m + k]).sum();
+            let left = f64::from(gram[i * m + j]) - sum;
+            if i > j {
+                root[i * m + j] = left / root[j * m + j];
+            } else if left > TOLD_APART * f64::from(gram[i * m + i]) {
+                root[i * m + i] = left.sqrt();
+            } else {
+                return None;
+            }
+        }
+    }
+    for j in 0..m {
+        inverse[j * m + j] = 1.0 / root[j * m + j];
+        for i in j + 1..m {
+            let sum: f64 = (j..i).map(|k| root[i * m + k] * inverse[k * m + j]).sum();
+            inverse[i * m + j] = -sum / root[i * m + i];
+        }
+    }
+    Some(inverse.into_iter().map(|v| v as f32).collect())
+}
+
 #[derive(Default)]
 struct Work {
     /// Minus the coordinates of the block along the rows before it, a panel of these after the other `[m, width]`.
@@ -61,33 +89,65 @@ struct Work {
 impl Work {
     /// `block -= (block · doneᵀ) done`.
     fn remove(&mut self, done: &[f32], block: &mut [f32], dim: usize) {
-        let isa = Isa::current();
-        let (m, zeros) = (block.len() / dim, [0.0; BLOCK]);
-        self.coords.resize(done.len() / dim * m, 0.0);
-        let x = &*block;
-        self.coords.par_chunks_mut(m * BLOCK).zip(done.par_chunks(BLOCK * dim)).for_each_init(
-            || vec![0.0; spill_len(m, dim)],
-            |spill, (out, w)| {
-                isa.dots(x, w, &zeros[..w.len() / dim], dim, out, spill);
-                out.iter_mut().for_each(|c| *c = -*c);
-            },
-        );
+        let (isa, index) = (Isa::current(), index());
+        let m = block.len() / dim;
+        let mut coords = std::mem::take(&mut self.coords);
+        coords.resize(done.len() / dim * m, 0.0);
+        products(block, done, BLOCK, dim, &mut coords);
+        coords.iter_mut().for_each(|c| *c = -*c);
+        self.by_tiles(block, dim, |from, width, tile| {
+            let mut panel = [0.0; BLOCK * COLUMNS];
+            for (rows, coords) in done.chunks(BLOCK * dim).zip(coords.chunks(m * BLOCK)) {
+                let n = rows.len() / dim;
+                for (own, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
+                    own.copy_from_slice(&row[from..][..width]);
+                }
+                isa.add_combinations(tile, coords, &index[..n], &panel[..n * width], width);
+            }
+        });
+        self.coords = coords;
+    }
+
+    /// Gram–Schmidt among the rows of one block, all at once by the Cholesky root of their products (Stathopoulos & Wu
+    /// 2002); its error is that of the products times the square of the block's condition, so a second pass has none.
+    /// Says whether rows were so much alike that they had to be taken one by one: what is left of them may need another look.
+    fn within(&mut self, block: &mut [f32], dim: usize) -> bool {
+        const TOGETHER: usize = 12;
+        let (isa, index, m) = (Isa::current(), index(), block.len() / dim);
+        let (mut parts, mut gram) = (vec![0.0; m * m], vec![0.0; m * m]);
+        products(block, block, TOGETHER, dim, &mut parts);
+        for (p, part) in parts.chunks(m * TOGETHER).enumerate() {
+            let n = part.len() / m;
+            for (i, row) in part.chunks_exact(n).enumerate() {
+                gram[i * m + p * TOGETHER..][..n].copy_from_slice(row);
+            }
+        }
+        let Some(coef) = inverse_of_root(&gram, m) else {
+            one_by_one(block, dim);
+            return true;
+        };
+        self.by_tiles(block, dim, |_, width, tile| {
+            let mut before = [0.0; BLOCK * COLUMNS];
+            let before = &mut before[..tile.len()];
+            before.copy_from_slice(tile);
+            tile.fill(0.0);
+            isa.add_combinations(tile, &coef, &index[..m], before, width);
+        });
+        false
+    }
+
+    /// Changes the block `[m, D]` by tiles of its columns: `change(first column, columns, tile)`.
+    fn by_tiles(&mut self, block: &mut [f32], dim: usize, change: impl Fn(usize, usize, &mut [f32]) + Sync) {
+        let m = block.len() / dim;
         self.tiles.resize(dim.div_ceil(COLUMNS) * m * COLUMNS, 0.0);
-        let coords = &self.coords;
+        let x = &*block;
         self.tiles.par_chunks_mut(m * COLUMNS).enumerate().for_each(|(t, tile)| {
             let from = t * COLUMNS;
             let width = COLUMNS.min(dim - from);
             for (own, row) in tile.chunks_exact_mut(width).zip(x.chunks_exact(dim)) {
                 own.copy_from_slice(&row[from..][..width]);
             }
-            let (mut panel, index) = ([0.0; BLOCK * COLUMNS], std::array::from_fn::<u32, BLOCK, _>(|i| i as u32));
-            for (rows, coords) in done.chunks(BLOCK * dim).zip(coords.chunks(m * BLOCK)) {
-                let n = rows.len() / dim;
-                for (own, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
-                    own.copy_from_slice(&row[from..][..width]);
-                }
-                isa.add_combinations(&mut tile[..m * width], coords, &index[..n], &panel[..n * width], width);
-            }
+            change(from, width, &mut tile[..m * width]);
         });
         let tiles = &self.tiles;
         block.par_chunks_mut(dim).enumerate().for_each(|(i, row)| {
@@ -99,10 +159,43 @@ impl Work {
     }
 }
 
+fn index() -> [u32; BLOCK] {
+    std::array::from_fn(|i| i as u32)
+}
+
+/// `x wᵀ` of `x [m, D]` and `w [n, D]`, in panels of `width` rows of w `[m, width]`, one after the other.
+fn products(x: &[f32], w: &[f32], width: usize, dim: usize, out: &mut [f32]) {
+    let (isa, m, zeros) = (Isa::current(), x.len() / dim, [0.0; BLOCK]);
+    out.par_chunks_mut(m * width).zip(w.par_chunks(width * dim)).for_each_init(
+        || vec![0.0; spill_len(m, dim)],
+        |spill, (out, w)| isa.dots(x, w, &zeros[..w.len() / dim], dim, out, spill),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Stream;
+
+    /// Rows that are hardly new beside those before them are taken one by one.
+    #[test]
+    fn rows_that_are_nearly_alike_become_orthonormal() {
+        let (n, dim) = (60, 500);
+        let mut s = Stream::new(2, "test", &[]);
+        let mut x = Mat::from_vec(n, dim, (0..n * dim).map(|_| s.normal() as f32).collect());
+        for i in (1..n).step_by(3) {
+            let before = x.row(i - 1).to_vec();
+            x.row_mut(i).iter_mut().zip(before).for_each(|(v, b)| *v = b + 0.003 * *v);
+        }
+        orthonormalise(&mut x);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        for i in 0..n {
+            for j in 0..=i {
+                let want = f64::from(u8::from(i == j));
+                assert!((dot(x.row(i), x.row(j)) - want).abs() < 3e-6, "rows {i}, {j}");
+            }
+        }
+    }
 
     #[test]
     fn rows_become_orthonormal_and_keep_what_is_new_in_them() {
