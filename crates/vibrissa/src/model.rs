@@ -13,7 +13,7 @@ use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
 use asked::Asked;
 use rayon::prelude::*;
-use screen::Screen;
+use screen::{Kept, Screen};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -164,6 +164,8 @@ pub struct Sae {
     r_mag: Vec<f32>,
     /// Tied: 1/‖W_enc[h]‖ (0 for a zero row); untied: empty.
     inv_norm: Vec<f32>,
+    /// Belongs to `W_enc` as it is.
+    kept: Kept,
 }
 
 /// The weights of an [`Sae`] by name.
@@ -290,7 +292,18 @@ impl Sae {
         for w in std::iter::once(&mut W_enc).chain(&mut W_dec) {
             large_pages(w.data_mut());
         }
-        let mut sae = Sae { config, W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, inv_norm: Vec::new() };
+        let mut sae = Sae {
+            config,
+            W_enc,
+            W_dec,
+            b_enc,
+            b_dec,
+            threshold,
+            b_gate,
+            r_mag,
+            inv_norm: Vec::new(),
+            kept: Kept::default(),
+        };
         if config.tied {
             let isa = Isa::current();
             sae.inv_norm = (0..config.latents).map(|h| inverse_norm(isa, sae.W_enc.row(h))).collect();

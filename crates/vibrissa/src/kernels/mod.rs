@@ -8,7 +8,7 @@ pub mod screen;
 mod x86;
 
 pub use scalar::{AdamStep, LANES, Left};
-use screen::{Line, Tiles};
+use screen::{Line, Tiles, Weights};
 use std::sync::OnceLock;
 
 /// An instruction set that this CPU was seen to have.
@@ -109,7 +109,7 @@ macro_rules! dispatch {
 
 /// Asks for large pages under these values, so that walking over them waits less for the table of pages; changes no
 /// value, and a system that refuses is left alone.
-pub fn large_pages(values: &mut [f32]) {
+pub fn large_pages<T>(values: &mut [T]) {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
     {
@@ -162,23 +162,25 @@ impl Isa {
         }
     }
 
+    /// See [`scalar::round`].
+    pub fn round(self, w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            // SAFETY: as above.
+            Kind::Amx => unsafe { x86::amx::round(w, dim, lines, squares) },
+            _ => scalar::round(w, dim, lines, squares),
+        }
+    }
+
     /// See [`scalar::screen`]: products good enough to say which exact ones are needed.
-    pub fn screen(
-        self,
-        x: &Tiles,
-        w: &[f32],
-        bias: &[f32],
-        dim: usize,
-        out: &mut [f32],
-        squares: &mut [[f32; 2]],
-        tiles: &mut Vec<Line>,
-    ) {
+    pub fn screen(self, x: &Tiles, w: Weights, bias: &[f32], dim: usize, out: &mut [f32], tiles: &mut Vec<Line>) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
-            Kind::Amx => unsafe { x86::amx::screen(x, w, bias, dim, out, squares, tiles) },
-            _ => scalar::screen(x, w, bias, dim, out, squares, tiles),
+            Kind::Amx => unsafe { x86::amx::screen(x, w, bias, dim, out, tiles) },
+            _ => scalar::screen(x, w, bias, dim, out, tiles),
         }
     }
 
@@ -476,7 +478,16 @@ mod tests {
                 tiles.fill(isa, &x, dim);
                 let (mut out, mut squares) = (vec![0.0; rows * n], vec![[0.0; 2]; n]);
                 let mut scratch = vec![Line([u32::MAX; 16]); 7];
-                isa.screen(&tiles, &w, &bias, dim, &mut out, &mut squares, &mut scratch);
+                isa.screen(&tiles, Weights::Rows(&w, &mut squares), &bias, dim, &mut out, &mut scratch);
+                let (mut again, rounded) = (vec![0.0; rows * n], screen::Rounded::new(isa, &w, dim));
+                let lines: Vec<Line> = (0..n.div_ceil(48)).flat_map(|p| rounded.panel(p)).copied().collect();
+                isa.screen(&tiles, Weights::Rounded(&lines), &bias, dim, &mut again, &mut scratch);
+                assert_eq!((bits(&out), &squares[..]), (bits(&again), rounded.squares()), "{}", isa.name());
+                let defined = screen::Rounded::new(Isa::SCALAR, &w, dim);
+                assert!(
+                    (0..n.div_ceil(48))
+                        .all(|p| { rounded.panel(p).iter().zip(defined.panel(p)).all(|(a, b)| a.0 == b.0) })
+                );
                 let round = |v: f32| f64::from(screen::from_bf16(screen::to_bf16(v)));
                 let norm = |v: &[f32]| v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>();
                 let lost = |v: &[f32]| v.iter().map(|&a| (f64::from(a) - round(a)).powi(2)).sum::<f64>();

@@ -2,7 +2,7 @@
 //! signatures and give the same bits, because the order of every sum is part of the definition:
 //! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
 
-use super::screen::{Line, Tiles, from_bf16, to_bf16};
+use super::screen::{GROUPS, Line, SIDE, STEP, Tiles, Weights, from_bf16, line_of, panel_lines, to_bf16};
 
 /// Partial sums of a dot product.
 pub const LANES: usize = 16;
@@ -52,24 +52,50 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
+/// Rounds a panel of at most 48 rows of `w` to bf16, as [`line_of`] says where; other lines stay. Leaves
+/// `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`, added in any order.
+pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+    for (j, (row, square)) in w.chunks_exact(dim).zip(squares).enumerate() {
+        let rounded: Vec<u32> = row.iter().map(|&v| to_bf16(v)).collect();
+        for (step, values) in rounded.chunks(STEP).enumerate() {
+            let line = &mut lines[line_of(dim, j, step)];
+            *line = Line::default();
+            for (out, pair) in line.0.iter_mut().zip(values.chunks(2)) {
+                *out = pair.get(1).copied().unwrap_or(0) << 16 | pair[0];
+            }
+        }
+        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(v, &b)| v - from_bf16(b)).collect();
+        *square = [dot(row, row), dot(&lost, &lost)];
+    }
+}
+
 /// Approximately `out[b * n + j] = x[b] · w[j] + bias[j]`: the products are of bf16 numbers, their sums of f32 in any
-/// order. `squares[j] = [‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`, added in any order. `tiles` is scratch of the SIMD twins.
-pub fn screen(
-    x: &Tiles,
-    w: &[f32],
-    bias: &[f32],
-    dim: usize,
-    out: &mut [f32],
-    squares: &mut [[f32; 2]],
-    _tiles: &mut Vec<Line>,
-) {
-    let n = bias.len();
-    for (j, row) in w.chunks_exact(dim).enumerate() {
-        let rounded: Vec<f32> = row.iter().map(|&v| from_bf16(to_bf16(v))).collect();
-        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(a, b)| a - b).collect();
-        squares[j] = [dot(row, row), dot(&lost, &lost)];
+/// order. `tiles` is scratch of the SIMD twins.
+pub fn screen(x: &Tiles, w: Weights, bias: &[f32], dim: usize, out: &mut [f32], _tiles: &mut Vec<Line>) {
+    let (n, panel) = (bias.len(), panel_lines(dim));
+    let own;
+    let lines = match w {
+        Weights::Rounded(lines) => lines,
+        Weights::Rows(w, squares) => {
+            let rows = GROUPS * SIDE;
+            let mut lines = vec![Line::default(); n.div_ceil(rows) * panel];
+            for ((lines, w), squares) in lines.chunks_mut(panel).zip(w.chunks(rows * dim)).zip(squares.chunks_mut(rows))
+            {
+                round(w, dim, lines, squares);
+            }
+            own = lines;
+            &own
+        }
+    };
+    for j in 0..n {
+        let (p, j_own) = (j / (GROUPS * SIDE), j % (GROUPS * SIDE));
+        let value = |d: usize| {
+            let pair = lines[p * panel + line_of(dim, j_own, d / STEP)].0[d % STEP / 2];
+            from_bf16(if d.is_multiple_of(2) { pair & 0xffff } else { pair >> 16 })
+        };
+        let row: Vec<f32> = (0..dim).map(value).collect();
         for b in 0..x.rows() {
-            let sum: f32 = rounded.iter().enumerate().map(|(d, &v)| v * x.get(b, d)).sum();
+            let sum: f32 = row.iter().enumerate().map(|(d, &v)| v * x.get(b, d)).sum();
             out[b * n + j] = sum + bias[j];
         }
     }

@@ -1,7 +1,7 @@
 //! Products in bf16, to find out cheaply which exact ones are needed. Their error is bounded, never corrected: see
 //! `model/screen.rs`.
 
-use super::Isa;
+use super::{Isa, large_pages};
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -26,6 +26,58 @@ pub const CHUNK: usize = 32;
 
 /// Rows of `w` whose products are computed side by side, in tiles.
 pub const GROUPS: usize = 3;
+
+/// Lines of a panel of at most [`GROUPS`] × [`SIDE`] rows of weights that are rounded to bf16.
+pub fn panel_lines(dim: usize) -> usize {
+    GROUPS * SIDE * dim.div_ceil(STEP)
+}
+
+/// Where row j of a panel has its columns of a step: chunk by chunk of columns, then `[row / 16][step][row % 16]`.
+pub fn line_of(dim: usize, j: usize, step: usize) -> usize {
+    let first = step / CHUNK * CHUNK;
+    let here = CHUNK.min(dim.div_ceil(STEP) - first);
+    (first * GROUPS + j / SIDE * here + step - first) * SIDE + j % SIDE
+}
+
+/// The weights of a screen.
+#[derive(Debug)]
+pub enum Weights<'a> {
+    /// As they are `[n, dim]`; leaves `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]` of each.
+    Rows(&'a [f32], &'a mut [[f32; 2]]),
+    /// Rounded before by [`Isa::round`], panel by panel.
+    Rounded(&'a [Line]),
+}
+
+/// All weights `[n, dim]` rounded, and their `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`.
+#[derive(Debug)]
+pub struct Rounded {
+    lines: Vec<Line>,
+    squares: Vec<[f32; 2]>,
+    panel: usize,
+}
+
+impl Rounded {
+    /// Rounds.
+    pub fn new(isa: Isa, w: &[f32], dim: usize) -> Rounded {
+        let (n, panel, rows) = (w.len() / dim, panel_lines(dim), GROUPS * SIDE);
+        let mut lines = vec![Line::default(); n.div_ceil(rows) * panel];
+        large_pages(&mut lines);
+        let mut squares = vec![[0.0; 2]; n];
+        let each = lines.par_chunks_mut(panel).zip(squares.par_chunks_mut(rows)).zip(w.par_chunks(rows * dim));
+        each.for_each(|((lines, squares), w)| isa.round(w, dim, lines, squares));
+        Rounded { lines, squares, panel }
+    }
+
+    /// The panel of latents from `p` × 48 on.
+    pub fn panel(&self, p: usize) -> &[Line] {
+        &self.lines[p * self.panel..][..self.panel]
+    }
+
+    /// `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]` of every row.
+    pub fn squares(&self) -> &[[f32; 2]] {
+        &self.squares
+    }
+}
 
 /// The bits of the nearest bf16, ties to even; zero below the smallest normal number.
 #[inline]

@@ -48,6 +48,7 @@ impl Sae {
             Activation::Sigmoid => Rule::All,
             _ => Rule::Above { margin: 0.0 },
         };
+        self.kept.count(self, isa, x.rows());
         self.encode_by(rule, isa, x, work, latents)?;
         if activation == Activation::Gated {
             self.magnitudes(latents, true);
@@ -123,6 +124,7 @@ impl Sae {
         work: &mut Work,
         latents: &mut Latents,
     ) -> std::result::Result<(), usize> {
+        self.kept.count(self, isa, x.rows());
         self.encode_by(Rule::TopK { k, relu_after: true }, isa, x, work, latents)
     }
 
@@ -156,7 +158,7 @@ impl Sae {
         let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
         let bias = self.bias();
         *screened = rule != Rule::All
-            && screen.pays(isa, rows, &self.config)
+            && screen.pays(isa, rows, self)
             && screen.fill(self, isa, input, pre_acts, candidates.len());
         *product = started.elapsed();
         // Where the sums are approximate: asks for the exact values of what may be selected, if that spares something.
@@ -174,7 +176,7 @@ impl Sae {
                 Rule::Above { margin } => above(&self.threshold, margin),
                 Rule::All => {}
             }
-            *screened = screen.spares(asked.count(), rows, &self.config);
+            *screened = screen.spares(asked.count(), rows, self);
         }
         if *screened {
             asked.answer(self, isa, input);
@@ -254,7 +256,7 @@ impl Sae {
         }
         if *screened {
             // A lower guess may have asked for more.
-            screen.spares(asked.count(), rows, &self.config);
+            screen.spares(asked.count(), rows, self);
         }
         bad.map_or(Ok(()), Err)
     }

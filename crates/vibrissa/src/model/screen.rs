@@ -8,10 +8,54 @@
 use super::{Config, Sae, reserve, thread};
 use crate::activation::Screened;
 use crate::kernels::Isa;
-use crate::kernels::screen::{Line, Tiles, scratch_lines};
+use crate::kernels::screen::{Line, Rounded, SIDE, Tiles, Weights, scratch_lines};
 use crate::matrix::{Panels, Pieces};
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// Weights that several batches were encoded with are rounded once for all that come; whoever changes them makes a new one.
+#[derive(Debug, Default)]
+pub struct Kept {
+    batches: AtomicU32,
+    rounded: OnceLock<Rounded>,
+}
+
+/// It belongs to one model, and is no part of what that is.
+impl Clone for Kept {
+    fn clone(&self) -> Kept {
+        Kept::default()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Kept) -> bool {
+        true
+    }
+}
+
+/// Batches after which weights are rounded to be kept: rounding costs about as much as encoding a small batch.
+const BATCHES: u32 = 3;
+
+impl Kept {
+    /// One more batch will be encoded.
+    pub fn count(&self, sae: &Sae, isa: Isa, rows: usize) {
+        if possible(isa, rows, &sae.config, true) && self.batches.fetch_add(1, Ordering::Relaxed) == BATCHES {
+            // Outside of the lock: a worker that waits for others may come here for another batch.
+            let _ = self.rounded.set(Rounded::new(isa, sae.W_enc.data(), sae.config.d_in));
+        }
+    }
+
+    pub fn get(&self) -> Option<&Rounded> {
+        self.rounded.get()
+    }
+}
+
+/// Whether a screen may pay at all: rounding the weights must, and most exact products must be spared.
+fn possible(isa: Isa, rows: usize, config: &Config, rounded: bool) -> bool {
+    let enough = rows >= if rounded { SIDE } else { FEWEST_ROWS };
+    isa.screens() && enough && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
+}
 
 /// Scratch of a screen.
 #[derive(Debug, Default)]
@@ -51,10 +95,9 @@ fn root(square: f32, dim: usize) -> f32 {
 }
 
 impl Screen {
-    /// Whether a batch of this many rows is encoded faster by a screen: rounding the weights must pay, and most exact
-    /// products must be spared.
-    pub fn pays(&mut self, isa: Isa, rows: usize, config: &Config) -> bool {
-        let may = isa.screens() && rows >= FEWEST_ROWS && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS;
+    /// Whether a batch of this many rows is encoded faster by a screen.
+    pub fn pays(&mut self, isa: Isa, rows: usize, sae: &Sae) -> bool {
+        let may = possible(isa, rows, &sae.config, sae.kept.get().is_some());
         if may && self.blunt > 0 {
             self.blunt -= 1;
             return false;
@@ -63,8 +106,9 @@ impl Screen {
     }
 
     /// Whether what a batch asks for costs less than the dense product; if not, the next ones are left to that, too.
-    pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, config: &Config) -> bool {
-        let few = rows < FEW_ROWS && MOST_READ * latents > config.latents;
+    pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, sae: &Sae) -> bool {
+        let config = &sae.config;
+        let few = rows < FEW_ROWS && MOST_READ * latents > config.latents && sae.kept.get().is_none();
         let spares = !few && asked <= rows * (config.k + config.latents / MOST_ASKED);
         if !spares {
             self.blunt = PATIENCE;
@@ -82,6 +126,10 @@ impl Screen {
             reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows, dim));
         }
         self.lengths.resize(bias.len(), [0.0; 2]);
+        let rounded = sae.kept.get();
+        if let Some(rounded) = rounded {
+            self.lengths.copy_from_slice(rounded.squares());
+        }
         self.tiles.fill(isa, input, dim);
         let (tiles, scratch) = (&self.tiles, &self.scratch);
         let panels = pre_acts.data_mut().par_chunks_mut(rows * Panels::WIDTH);
@@ -89,7 +137,8 @@ impl Screen {
             let own = p * Panels::WIDTH..p * Panels::WIDTH + lengths.len();
             let w = &sae.W_enc.data()[own.start * dim..own.end * dim];
             let mut scratch = scratch[thread()].lock().expect("no panic while held");
-            isa.screen(tiles, w, &bias[own], dim, out, lengths, &mut scratch);
+            let w = rounded.map_or(Weights::Rows(w, lengths), |rounded| Weights::Rounded(rounded.panel(p)));
+            isa.screen(tiles, w, &bias[own], dim, out, &mut scratch);
             lengths.iter_mut().for_each(|l| *l = l.map(|square| root(square, dim)));
         });
         let most = self.lengths.iter().fold([0.0f32; 2], |m, l| [m[0].max(l[0]), m[1].max(l[1])]);
@@ -140,13 +189,14 @@ mod tests {
     use crate::activation::{Candidates, may_be_top, select, top_k_of};
     use crate::matrix::{Latents, Mat};
     use crate::model::asked::Asked;
-    use crate::model::{Weights, Work};
+    use crate::model::{self, Work};
     use crate::random::Stream;
 
     fn sae(d_in: usize, latents: usize, k: usize, weights: Mat, bias: Vec<f32>) -> Sae {
         let config =
             Config { d_in, latents, k, relu_after: false, tied: true, decoder_bias: false, ..Config::default() };
-        Sae::new(config, Weights { W_enc: weights, b_enc: bias, ..Weights::default() }).expect("consistent")
+        Sae::new(config, model::Weights { W_enc: weights, b_enc: bias, ..model::Weights::default() })
+            .expect("consistent")
     }
 
     /// Indices and bits of every row, as the dense product gives them.

@@ -11,6 +11,7 @@ mod state;
 mod update;
 
 use super::encode::Rule;
+use super::screen::Kept;
 use super::{Sae, Work};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
@@ -311,6 +312,7 @@ impl Engine {
         let (weight_step, bias_step) = self.options.adam.at(self.options.optimizer, self.state.steps + 1, lr);
         let input = if config.decoder_bias { &self.work.centred.data()[..rows * dim] } else { x.data() };
         let (sae, state) = (&mut self.sae, &mut self.state);
+        sae.kept = Kept::default();
         let context = Context {
             isa,
             config: &config,

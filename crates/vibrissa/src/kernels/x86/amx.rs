@@ -1,6 +1,6 @@
 //! The screen on AMX (Sapphire Rapids and later): bf16 products of tiles of 16 × 16, 32 columns an instruction.
 
-use super::super::screen::{CHUNK, GROUPS, Line, SIDE, STEP, Tiles, scratch_lines};
+use super::super::screen::{CHUNK, GROUPS, Line, SIDE, STEP, Tiles, Weights, panel_lines, scratch_lines};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -167,22 +167,28 @@ unsafe fn three_tiles(w: *const Line, x: *const Line, steps: usize, out: *mut Li
     }
 }
 
+/// See [`super::super::scalar::round`].
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
+pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+    let steps = dim.div_ceil(STEP);
+    squares.fill([0.0; 2]);
+    for from in (0..steps).step_by(CHUNK) {
+        round_rows(w, dim, from..steps.min(from + CHUNK), &mut lines[from * GROUPS * SIDE..], squares);
+    }
+}
+
 /// See [`super::super::scalar::screen`].
 ///
 /// # Safety
 /// [`available`] said yes.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
-pub unsafe fn screen(
-    x: &Tiles,
-    w: &[f32],
-    bias: &[f32],
-    dim: usize,
-    out: &mut [f32],
-    squares: &mut [[f32; 2]],
-    tiles: &mut Vec<Line>,
-) {
+pub unsafe fn screen(x: &Tiles, mut w: Weights, bias: &[f32], dim: usize, out: &mut [f32], tiles: &mut Vec<Line>) {
     let (rows, steps, n) = (x.rows(), x.steps(), bias.len());
-    assert!(steps == dim.div_ceil(STEP) && w.len() == n * dim && squares.len() == n && out.len() == rows * n);
+    assert!(steps == dim.div_ceil(STEP) && out.len() == rows * n);
+    match &w {
+        Weights::Rows(w, squares) => assert!(w.len() == n * dim && squares.len() == n),
+        Weights::Rounded(lines) => assert!(lines.len() == n.div_ceil(GROUPS * SIDE) * panel_lines(dim)),
+    }
     let (group, blocks, chunk) = (steps * SIDE, rows.div_ceil(SIDE), steps.min(CHUNK));
     let need = scratch_lines(rows, dim);
     if tiles.len() < need {
@@ -190,14 +196,24 @@ pub unsafe fn screen(
     }
     // Sums of every block of x, where one chunk of columns is not all.
     let (tiles, sums) = tiles.split_at_mut(GROUPS * SIDE * chunk);
-    for (p, (w, squares)) in w.chunks(GROUPS * SIDE * dim).zip(squares.chunks_mut(GROUPS * SIDE)).enumerate() {
-        let (first, own) = (p * GROUPS * SIDE, squares.len());
-        squares.fill([0.0; 2]);
+    for first in (0..n).step_by(GROUPS * SIDE) {
+        let own = (n - first).min(GROUPS * SIDE);
+        if let Weights::Rows(_, squares) = &mut w {
+            squares[first..first + own].fill([0.0; 2]);
+        }
         // SAFETY: `SHAPES` describes eight tiles of 16 lines.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly)) };
         for from in (0..steps).step_by(CHUNK) {
             let here = from..steps.min(from + CHUNK);
-            round_rows(w, dim, here.clone(), tiles, squares);
+            let tiles = match &mut w {
+                Weights::Rows(w, squares) => {
+                    let (w, squares) = (&w[first * dim..(first + own) * dim], &mut squares[first..first + own]);
+                    round_rows(w, dim, here.clone(), tiles, squares);
+                    &*tiles
+                }
+                Weights::Rounded(lines) => &lines[(first * steps + from * GROUPS * SIDE)..],
+            };
+            assert!(tiles.len() >= GROUPS * SIDE * here.len());
             for block in 0..blocks {
                 let x = &x.lines()[block * group + from * SIDE..][..here.len() * SIDE];
                 if here.end == steps {

@@ -2,6 +2,7 @@
 
 use super::super::inverse_norm;
 use super::{Engine, Moments, State};
+use crate::model::screen::Kept;
 use crate::optim::normalise;
 use crate::random::Stream;
 
@@ -41,6 +42,7 @@ impl Engine {
         let length = strong.iter().map(|&i| norm(self.sae.W_enc.row(i))).sum::<f64>() / strong.len().max(1) as f64;
         let length = if length > 0.0 { (LENGTH * length) as f32 } else { 1.0 };
         let directions: Vec<Vec<f32>> = drawn.iter().take(n).map(|&(_, b)| residual(b).to_vec()).collect();
+        self.sae.kept = Kept::default();
         for (&i, mut direction) in weak.iter().zip(directions) {
             normalise(isa, &mut direction);
             if let Some(decoder) = &mut self.sae.W_dec {
