@@ -171,11 +171,12 @@ def speed():
 
 def ensemble():
     f = figures("ensemble")
-    step, whole = f["step"], f["folder"]
+    step = f["step"]
     ms, s = (lambda v: f"{v:.2f} ms"), seconds
     rows = [["inside a step of MNIST", ms(step["five_ms"]), ms(5 * step["one_ms"]), text(step["ratio"], 2)]]
-    what = f"photographs, {f['folder_epochs']} epochs, from start to end"
-    rows.append([what, s(whole["together_s"]), s(whole["one_by_one_s"]), text(whole["ratio"], 2)])
+    for whole in f["folders"].values():
+        what = f"photographs, `{whole['options']}`, from start to end"
+        rows.append([what, s(whole["together_s"]), s(whole["one_by_one_s"]), text(whole["ratio"], 2)])
     return table(["", "five SAEs in one run", "five runs", "ratio"], rows) + made("ensemble")
 
 

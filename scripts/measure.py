@@ -390,16 +390,22 @@ def ensemble(b):
         for key, saes in (("one_ms", 1), ("five_ms", 5)):
             each[key].append(inside(b.train("ensemble-step", b.data / "mnist", *mnist, "--saes", saes)[0]))
     step = medians(each)
-    photos = [*SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4 --epochs 5".split()]
-    each = {"together_s": [], "one_by_one_s": []}
-    for _ in range(1 if b.quick else 3):
-        each["together_s"].append(b.train("ensemble-five", b.data / "photos", *photos, "--saes", 5)[1])
-        alone = [b.train("ensemble-one", b.data / "photos", *photos, "--seed", seed)[1] for seed in range(42, 47)]
-        each["one_by_one_s"].append(sum(alone))
-    whole = medians(each)
     step["ratio"] = step["five_ms"] / (5 * step["one_ms"])
-    whole["ratio"] = whole["together_s"] / whole["one_by_one_s"]
-    b.write("ensemble", {"step": step, "folder": whole, "folder_epochs": 5})
+    folders = {}
+    for name, more in FOLDERS.items():
+        photos = [*SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4".split(), *more.split()]
+        each = {"together_s": [], "one_by_one_s": []}
+        for _ in range(1 if b.quick else 3):
+            each["together_s"].append(b.train("ensemble-five", b.data / "photos", *photos, "--saes", 5)[1])
+            alone = [b.train("ensemble-one", b.data / "photos", *photos, "--seed", seed)[1] for seed in range(42, 47)]
+            each["one_by_one_s"].append(sum(alone))
+        whole = medians(each)
+        folders[name] = whole | {"options": more, "ratio": whole["together_s"] / whole["one_by_one_s"]}
+    b.write("ensemble", {"step": step, "folders": folders})
+
+
+# As many rows are trained on in both.
+FOLDERS = {"plain": "--epochs 5", "augmented": "--augment 5 --epochs 1"}
 
 
 def folder(b):
