@@ -231,16 +231,6 @@ impl Isa {
         }
     }
 
-    /// Asks ahead of time for a row that will be written; changes nothing.
-    #[inline]
-    pub fn prefetch_to_write(self, row: &[f32]) {
-        match self.0 {
-            Kind::Scalar => (),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 | Kind::Avx512 | Kind::Amx => x86::prefetch_to_write(row),
-        }
-    }
-
     /// See [`scalar::scale`].
     #[inline]
     pub fn scale(self, w: &mut [f32], c: f32) {
@@ -261,7 +251,8 @@ impl Isa {
         scalar::fold(square)
     }
 
-    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead`, as long at most, in which nothing changes.
+    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead`, as long at most, that will be
+    /// written; nothing changes in them.
     #[inline]
     pub fn adam_piece(
         self,

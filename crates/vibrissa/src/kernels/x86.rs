@@ -9,7 +9,6 @@ mod lanes;
 use super::scalar::{AdamStep, LANES, Left};
 use lanes::{V, V256, V512, fold4};
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
-use std::ptr;
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
@@ -524,11 +523,15 @@ pub fn prefetch(values: &[f32]) {
 /// Asks for a row that will be written: its cache lines come alone, not shared with another core.
 #[inline(always)]
 pub fn prefetch_to_write(row: &[f32]) {
-    for line in row.chunks(LANES) {
-        // SAFETY: a prefetch changes nothing that a program sees; every CPU with AVX2 decodes this one (at worst as a
-        // no-op), and only their `Isa` comes here.
-        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
-    }
+    row.chunks(LANES).for_each(|line| ask_to_write(&line[0]));
+}
+
+/// [`prefetch_to_write`] of the line of one value.
+#[inline(always)]
+fn ask_to_write(value: &f32) {
+    // SAFETY: a prefetch changes nothing that a program sees; every CPU with AVX2 decodes this one (at worst as a no-op),
+    // and only their `Isa` comes here.
+    unsafe { std::arch::asm!("prefetchw [{}]", in(reg) value, options(nostack, preserves_flags)) };
 }
 
 #[inline(always)]
@@ -623,7 +626,7 @@ unsafe fn adam_body<S: V>(
             if asks {
                 for row in ahead {
                     if let Some(line) = row.get(d) {
-                        _mm_prefetch::<_MM_HINT_T1>(ptr::from_ref(line).cast());
+                        ask_to_write(line);
                     }
                 }
             }

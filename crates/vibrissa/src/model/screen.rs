@@ -189,6 +189,7 @@ mod tests {
     use crate::activation::{Candidates, may_be_top, select, top_k_of};
     use crate::matrix::{Latents, Mat};
     use crate::model::asked::Asked;
+    use crate::model::step::{Engine, State, StepOptions};
     use crate::model::{self, Work};
     use crate::random::Stream;
 
@@ -274,6 +275,28 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Weights that were rounded to be kept select the same, and are forgotten when a step moves the weights.
+    #[test]
+    fn kept_weights_select_the_same_and_do_not_outlive_a_step() {
+        let mut s = Stream::new(8, "screen", &[]);
+        let (b, d, h, k) = (64, 1100, 500, 6);
+        let mut noise =
+            |rows: usize, cols: usize| Mat::from_vec(rows, cols, (0..rows * cols).map(|_| s.normal() as f32).collect());
+        let (x, w) = (noise(b, d), noise(h, d));
+        let isa = *Isa::available().last().expect("scalar");
+        let state = State::new(sae(d, h, k, w.clone(), vec![0.0; h]).config());
+        let mut engine = Engine::new(isa, sae(d, h, k, w, vec![0.0; h]), state, StepOptions::default());
+        for _ in 0..2 {
+            let (mut work, mut latents) = (Work::default(), Latents::default());
+            for _ in 0..BATCHES + 3 {
+                engine.sae().encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+                assert_eq!(rows(&latents), dense(engine.sae(), &x));
+            }
+            assert_eq!((engine.sae().kept.get().is_some(), work.screened), (isa.screens(), isa.screens()));
+            engine.step(x.view(), 0.1, None).expect("finite");
         }
     }
 

@@ -219,25 +219,16 @@ impl<'a> Rows<'a> {
             self.through_input[..dim].fill(0.0);
         }
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
-        // Rows that fit the first cache are asked for all at once, longer ones while the latent before is updated.
-        let long = dim >= LONG;
         let mut group = context.dead.map(|dead| (dead, dead.groups()[thread()].lock().expect("no panic while held")));
         let mut coming = self.awake(context, 0);
         while let Some(i) = coming {
             coming = self.awake(context, i + 1);
-            if let (false, Some(next)) = (long, coming) {
-                for all in [&self.enc, &self.dec] {
-                    let row = all[0].get(next * dim..(next + 1) * dim);
-                    row.iter().for_each(|row| context.isa.prefetch_to_write(row));
-                }
-            }
             let begun = group.as_mut().and_then(|(dead, group)| group.begin(dead, &self, context, self.first + i));
-            let next = coming.filter(|_| long);
-            let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, next, dim)));
+            let (enc, next_enc) = apart(self.enc.each_mut().map(|a| row_and_next(a, i, coming, dim)));
             let (dec, next_dec) = if context.config.tied {
                 Default::default()
             } else {
-                apart(self.dec.each_mut().map(|a| row_and_next(a, i, next, dim)))
+                apart(self.dec.each_mut().map(|a| row_and_next(a, i, coming, dim)))
             };
             let bias = self.bias.each_mut().map(|a| one(a, i));
             let second = self.second.each_mut().map(|a| one(a, i));
@@ -261,7 +252,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows of at least so many values are asked for, and updated, piece by piece.
+/// Rows of at least so many values are updated piece by piece.
 const LONG: usize = 2048;
 
 /// Values a piece: its weights, moments and gradient, of four bytes each, stay in the first cache.
