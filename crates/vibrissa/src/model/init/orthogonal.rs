@@ -177,6 +177,19 @@ mod tests {
     use super::*;
     use crate::random::Stream;
 
+    fn dot(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    }
+
+    fn assert_orthonormal(x: &Mat) {
+        for i in 0..x.rows() {
+            for j in 0..=i {
+                let want = f64::from(u8::from(i == j));
+                assert!((dot(x.row(i), x.row(j)) - want).abs() < 3e-6, "{}×{}: rows {i}, {j}", x.rows(), x.cols());
+            }
+        }
+    }
+
     /// Rows that are hardly new beside those before them are taken one by one.
     #[test]
     fn rows_that_are_nearly_alike_become_orthonormal() {
@@ -188,13 +201,7 @@ mod tests {
             x.row_mut(i).iter_mut().zip(before).for_each(|(v, b)| *v = b + 0.003 * *v);
         }
         orthonormalise(&mut x);
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        for i in 0..n {
-            for j in 0..=i {
-                let want = f64::from(u8::from(i == j));
-                assert!((dot(x.row(i), x.row(j)) - want).abs() < 3e-6, "rows {i}, {j}");
-            }
-        }
+        assert_orthonormal(&x);
     }
 
     #[test]
@@ -204,11 +211,9 @@ mod tests {
             let before = Mat::from_vec(n, dim, (0..n * dim).map(|_| s.normal() as f32).collect());
             let mut x = before.clone();
             orthonormalise(&mut x);
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+            assert_orthonormal(&x);
             for i in 0..n {
                 for j in 0..=i {
-                    let want = f64::from(u8::from(i == j));
-                    assert!((dot(x.row(i), x.row(j)) - want).abs() < 3e-6, "{n}×{dim}: rows {i}, {j}");
                     // R = X Qᵀ is lower triangular here, with a positive diagonal: later rows have no part in a row.
                     assert!(i == j || dot(before.row(j), x.row(i)).abs() < 1e-3, "{n}×{dim}: row {j} needs row {i}");
                 }
