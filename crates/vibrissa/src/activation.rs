@@ -6,6 +6,7 @@
 
 pub mod above;
 
+use crate::kernels::screen::Found;
 use crate::kernels::{Isa, LANES};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
@@ -67,6 +68,7 @@ pub struct Candidates {
     value: Vec<f32>,
     keys: Vec<u64>,
     sorted: Vec<f32>,
+    bounds: Vec<f32>,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -79,6 +81,7 @@ impl Default for Candidates {
             value: Vec::new(),
             keys: Vec::new(),
             sorted: Vec::new(),
+            bounds: Vec::new(),
             guess: f32::NEG_INFINITY,
         }
     }
@@ -93,6 +96,7 @@ impl Candidates {
             self.value.resize(room, 0.0);
             self.keys.reserve(room.saturating_sub(self.keys.len()));
             self.sorted.reserve(room.saturating_sub(self.sorted.len()));
+            self.bounds.reserve(room.saturating_sub(self.bounds.len()));
         }
     }
 
@@ -130,27 +134,16 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     index: &mut [u32],
     value: &mut [f32],
 ) -> usize {
-    let (len, _) = guessed(isa, k, &pieces, scratch);
+    scratch.prepare(full(k));
+    let guess = scratch.guess;
+    let mut len = candidates(isa, k, pieces(), guess, scratch);
+    if len < k && guess > f32::NEG_INFINITY {
+        len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
+    }
     let len = hand_out(k, scratch, len, index, value);
     let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
     scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
     len
-}
-
-/// [`candidates`] above the guess, or all where that left fewer than `k`.
-fn guessed<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    k: usize,
-    pieces: &impl Fn() -> P,
-    scratch: &mut Candidates,
-) -> (usize, f32) {
-    scratch.prepare(full(k));
-    let guess = scratch.guess;
-    let found = candidates(isa, k, pieces(), guess, scratch);
-    if found.0 < k && guess > f32::NEG_INFINITY {
-        return candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
-    }
-    found
 }
 
 /// The `k` best of the first `len` candidates.
@@ -164,48 +157,62 @@ fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32
     len
 }
 
-/// A row whose values are known up to an error.
-#[derive(Debug)]
-pub struct Screened<P, E> {
-    /// The approximate values, as for [`top_k`].
-    pub pieces: P,
-    /// How far the value of an index may be off at most.
-    pub error: E,
-    /// The largest of these.
-    pub most: f32,
+/// A row of which a screen found what may reach a limit, in parts, and how far each value may be off.
+#[derive(Clone, Copy, Debug)]
+pub struct Screened<'a> {
+    /// By range of latents.
+    pub found: &'a [Found],
+    /// The row.
+    pub row: usize,
+    /// What was looked for, and the errors for each unit of ‖w‖ and of ‖w - ŵ‖.
+    pub limit: [f32; 3],
 }
 
-/// Leaves in the scratch, by ascending index, what can be among the `k` largest by exact values: what may lie above `t`, the
-/// k-th largest of (approximate value - its error), since k exact values are at least `t`. Returns how many, fewer than `k`
-/// only where the row has NaN or -∞.
-pub fn may_be_top<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    k: usize,
-    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,
-    scratch: &mut Candidates,
-) -> usize {
-    let (mut len, passed) = guessed(isa, k, &row.pieces, scratch);
-    if len < k {
-        return len;
+impl Screened<'_> {
+    /// Leaves in the scratch, by ascending index, all entries that may reach a limit; returns how many, none where the screen had no room
+    /// for them.
+    pub fn all(&self, scratch: &mut Candidates) -> Option<usize> {
+        let mut len = 0;
+        for found in self.found {
+            let entries = found.row(self.row)?;
+            scratch.prepare(len + entries.len());
+            for (e, (i, v)) in entries.iter().zip(scratch.index[len..].iter_mut().zip(&mut scratch.value[len..])) {
+                (*i, *v) = (e.h, e.p);
+            }
+            len += entries.len();
+        }
+        Some(len)
     }
-    let Candidates { index: i, value: v, sorted, .. } = &mut *scratch;
-    sorted.clear();
-    sorted.extend(i[..len].iter().zip(&v[..len]).map(|(&i, &v)| v - (row.error)(i)));
-    let t = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
-    // Rounded down twice: a value on the border stays.
-    let border = (t - row.most).next_down().next_down();
-    if passed > border {
-        len = above(isa, border, &row.pieces, scratch);
+
+    /// Leaves in the scratch, by ascending index, what can be among the `k` largest by exact values: what may reach `t`, the k-th largest
+    /// of (approximate value - its error), since k exact values reach it for sure. Returns how many, and `t`; none where that cannot
+    /// be said, since fewer than `k` reach the limit for sure.
+    pub fn may_be_top(&self, k: usize, scratch: &mut Candidates) -> Option<(usize, f32)> {
+        let len = self.all(scratch)?;
+        let Candidates { index, value, sorted, bounds, .. } = scratch;
+        let [limit, by_norm, by_lost] = self.limit;
+        bounds.clear();
+        sorted.clear();
+        let mut values = value[..len].iter();
+        for found in self.found {
+            for (e, p) in found.row(self.row)?.iter().zip(values.by_ref()) {
+                let error = found.error(e.h, by_norm, by_lost);
+                bounds.push(p + error);
+                sorted.push(p - error);
+            }
+        }
+        sorted.retain(|&low| low >= limit);
+        if sorted.len() < k {
+            return None;
+        }
+        let t = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        let mut kept = 0;
+        for j in 0..len {
+            index[kept] = index[j];
+            kept += usize::from(bounds[j] >= t);
+        }
+        Some((kept, t))
     }
-    scratch.guess = if border > 0.0 { 0.9 * border } else { f32::NEG_INFINITY };
-    let Candidates { index: i, value: v, .. } = &mut *scratch;
-    let mut kept = 0;
-    for j in 0..len {
-        let (h, a) = (i[j], v[j]);
-        (i[kept], v[kept]) = (h, a);
-        kept += usize::from(a + (row.error)(h) >= t);
-    }
-    kept
 }
 
 /// The `k` largest of entries that come by ascending index, as [`top_k`] gives those of a row.
@@ -237,38 +244,19 @@ fn ahead<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(isa: Isa, pieces: P
     })
 }
 
-/// Leaves all above the threshold in the scratch, however many; returns their number.
-fn above<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    threshold: f32,
-    pieces: &impl Fn() -> P,
-    scratch: &mut Candidates,
-) -> usize {
-    let mut len = 0;
-    for (first, values) in ahead(isa, pieces()) {
-        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            scratch.prepare(len);
-            let base = (first + i * Panels::WIDTH) as u32;
-            len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
-        }
-    }
-    len
-}
-
 /// Candidates that are kept before they are cut back to k.
 pub(crate) fn full(k: usize) -> usize {
     4 * k + 256
 }
 
-/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many, and the
-/// threshold that all others failed: higher than at first where candidates were cut back.
+/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many.
 fn candidates<'a>(
     isa: Isa,
     k: usize,
     pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
     mut threshold: f32,
     scratch: &mut Candidates,
-) -> (usize, f32) {
+) -> usize {
     let full = full(k);
     let mut len = 0;
     for (first, values) in ahead(isa, pieces) {
@@ -282,7 +270,7 @@ fn candidates<'a>(
             }
         }
     }
-    (len, threshold)
+    len
 }
 
 /// Keeps the `k` best of the first `len` candidates, in their order; gives the least value that stays.

@@ -193,8 +193,10 @@ pub struct Weights {
 pub struct Work {
     centred: Mat,
     pre_acts: Panels,
-    /// Whether `pre_acts` are those of a screen: good enough to select by, no more.
+    /// Whether a screen looked at the batch: `pre_acts` has the rows that it left.
     screened: bool,
+    /// The input of these.
+    some: Aligned,
     screen: Screen,
     asked: Asked,
     candidates: Vec<Mutex<Candidates>>,
@@ -232,7 +234,6 @@ impl Work {
         for s in &mut self.spill {
             s.get_mut().expect("no panic while held").resize(need);
         }
-        self.pre_acts.resize(rows, config.latents);
         if config.decoder_bias && (self.centred.rows() < rows || self.centred.cols() != config.d_in) {
             self.centred = Mat::zeros(rows, config.d_in);
         }

@@ -1,6 +1,6 @@
 //! Latents by threshold: all pre-activations above one, and the B·k largest of a batch. No weights here.
 
-use super::{Candidates, Screened, ahead};
+use super::{Candidates, ahead};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
@@ -35,13 +35,11 @@ impl Thresholds<'_> {
     }
 }
 
-/// Leaves what exceeds its threshold (by less than `slack` below it, too) in the scratch, by ascending index; returns how
-/// many.
-fn pass<'a>(
+/// Leaves the values of a row `(first index, values)` that exceed their thresholds in the scratch, by ascending index;
+/// returns how many.
+pub fn above<'a>(
     isa: Isa,
     thresholds: &Thresholds,
-    slack: f32,
-    keep: impl Fn(u32, f32) -> bool,
     pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
     scratch: &mut Candidates,
 ) -> usize {
@@ -51,14 +49,13 @@ fn pass<'a>(
             scratch.prepare(len);
             let base = first + i * Panels::WIDTH;
             let least = thresholds.least(base, part.len());
-            let least = if slack > 0.0 { (least - slack).next_down().next_down() } else { least };
             let end = isa.append_above(part, base as u32, least, &mut scratch.index, &mut scratch.value, len);
-            if thresholds.each.len() > 1 || slack > 0.0 {
+            if thresholds.each.len() > 1 {
                 let mut kept = len;
                 for j in len..end {
                     let (h, p) = (scratch.index[j], scratch.value[j]);
                     (scratch.index[kept], scratch.value[kept]) = (h, p);
-                    kept += usize::from(keep(h, p));
+                    kept += usize::from(p > thresholds.at(h as usize));
                 }
                 len = kept;
             } else {
@@ -67,30 +64,6 @@ fn pass<'a>(
         }
     }
     len
-}
-
-/// Leaves the values of a row `(first index, values)` that exceed their thresholds in the scratch, by ascending index;
-/// returns how many.
-pub fn above<'a>(
-    isa: Isa,
-    thresholds: &Thresholds,
-    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
-    scratch: &mut Candidates,
-) -> usize {
-    pass(isa, thresholds, 0.0, |h, p| p > thresholds.at(h as usize), pieces, scratch)
-}
-
-/// Leaves in the scratch, by ascending index, what may exceed its threshold by its exact value; returns how many.
-pub fn may_exceed<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    thresholds: &Thresholds,
-    row: &Screened<impl Fn() -> P, impl Fn(u32) -> f32>,
-    scratch: &mut Candidates,
-) -> usize {
-    // Rounded up twice: a value on the border stays.
-    let may = |h: u32, a: f32| (a + (row.error)(h)).next_up().next_up() > thresholds.at(h as usize);
-    let most = row.most.max(f32::MIN_POSITIVE);
-    pass(isa, thresholds, most, may, (row.pieces)(), scratch)
 }
 
 /// [`above`] of entries that come by ascending index.
@@ -205,31 +178,6 @@ mod tests {
                         (0..n).filter(|&h| values[h] > limit(h) - margin).map(|h| (h as u32, values[h])).collect();
                     assert_eq!(got, want, "{} n {n}", isa.name());
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn a_screen_finds_the_same() {
-        let (n, mut s) = (300, Stream::new(3, "above", &[]));
-        let (values, each) = (row(n, 4), row(n, 5));
-        let errors: Vec<f32> = (0..n).map(|_| s.uniform() as f32 * 0.5).collect();
-        let rough: Vec<f32> =
-            values.iter().zip(&errors).map(|(v, e)| v + e * (2.0 * s.uniform() as f32 - 1.0)).collect();
-        for isa in Isa::available() {
-            for each in [&each[..], &each[..1], &[]] {
-                let t = Thresholds { each, margin: 0.0 };
-                let (mut a, mut b) = (Candidates::default(), Candidates::default());
-                let want = above(isa, &t, [(0, &values[..])].into_iter(), &mut a);
-                let screened = Screened {
-                    pieces: || [(0, &rough[..])].into_iter(),
-                    error: |h: u32| errors[h as usize],
-                    most: 0.5,
-                };
-                let asked = may_exceed(isa, &t, &screened, &mut b);
-                let exact: Vec<_> = b.index[..asked].iter().map(|&h| (h, values[h as usize])).collect();
-                let got = above_of(&t, exact.into_iter(), &mut b);
-                assert_eq!((&a.index[..want], &a.value[..want]), (&b.index[..got], &b.value[..got]));
             }
         }
     }

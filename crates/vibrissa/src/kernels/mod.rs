@@ -8,7 +8,7 @@ pub mod screen;
 mod x86;
 
 pub use scalar::{AdamStep, LANES, Left};
-use screen::{Line, Tiles, Weights};
+use screen::{Found, Line, Search, Weights};
 use std::sync::OnceLock;
 
 /// An instruction set that this CPU was seen to have.
@@ -173,14 +173,14 @@ impl Isa {
         }
     }
 
-    /// See [`scalar::screen`]: products good enough to say which exact ones are needed.
-    pub fn screen(self, x: &Tiles, w: Weights, bias: &[f32], dim: usize, out: &mut [f32], tiles: &mut Vec<Line>) {
+    /// See [`scalar::screen`]: products good enough to say which exact ones are needed. `scratch` serves the SIMD twins.
+    pub fn screen(self, search: &Search, w: Weights, found: &mut Found, scratch: &mut Vec<Line>) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
-            Kind::Amx => unsafe { x86::amx::screen(x, w, bias, dim, out, tiles) },
-            _ => scalar::screen(x, w, bias, dim, out, tiles),
+            Kind::Amx => unsafe { x86::amx::screen(search, w, found, scratch) },
+            _ => scalar::screen(search, w, found, scratch),
         }
     }
 
@@ -283,6 +283,7 @@ impl Isa {
 
 #[cfg(test)]
 mod tests {
+    use super::screen::Tiles;
     use super::*;
 
     fn noise(n: usize, seed: u32) -> Vec<f32> {
@@ -458,6 +459,24 @@ mod tests {
         }
     }
 
+    /// Everything that a screen of `[rows, n]` finds, `[value, error]` by row and latent; none where it did not.
+    fn found(isa: Isa, search: &Search, w: screen::Weights) -> Vec<Option<[f32; 2]>> {
+        let (n, rows) = (search.bias.len(), search.rows.len());
+        let (mut found, mut scratch) = (Found::default(), vec![Line([u32::MAX; 16]); 7]);
+        found.begin((search.first as usize, n), rows, n);
+        isa.screen(search, w, &mut found, &mut scratch);
+        let mut all = vec![None; rows * n];
+        for b in 0..rows {
+            let row = found.row(b).expect("room for all");
+            assert!(row.is_sorted_by_key(|e| e.h));
+            for e in row {
+                let error = found.error(e.h, search.rows[b][1], search.rows[b][2]);
+                all[b * n + (e.h - search.first) as usize] = Some([e.p, error]);
+            }
+        }
+        all
+    }
+
     #[test]
     fn screened_products_lie_within_the_error_of_bf16() {
         for isa in Isa::available() {
@@ -467,18 +486,15 @@ mod tests {
                 let mut tiles = Tiles::default();
                 tiles.fill(isa, &noise(50 * dim, 24), dim); // what was there before does not show
                 tiles.fill(isa, &x, dim);
-                let (mut out, mut squares) = (vec![0.0; rows * n], vec![[0.0; 2]; n]);
-                let mut scratch = vec![Line([u32::MAX; 16]); 7];
-                isa.screen(&tiles, Weights::Rows(&w, &mut squares), &bias, dim, &mut out, &mut scratch);
-                let (mut again, rounded) = (vec![0.0; rows * n], screen::Rounded::new(isa, &w, dim));
-                let lines: Vec<Line> = (0..n.div_ceil(48)).flat_map(|p| rounded.panel(p)).copied().collect();
-                isa.screen(&tiles, Weights::Rounded(&lines), &bias, dim, &mut again, &mut scratch);
-                assert_eq!((bits(&out), &squares[..]), (bits(&again), rounded.squares()), "{}", isa.name());
+                let (all, each) = (vec![[f32::NEG_INFINITY, 0.0, 0.0]; rows], vec![f32::NEG_INFINITY; n]);
+                let search = Search { x: &tiles, dim, rows: &all, bias: &bias, limits: &each, first: 32 };
+                let got = found(isa, &search, screen::Weights::Rows(&w));
+                let rounded = screen::Rounded::new(isa, &w, dim);
+                assert_eq!(got, found(isa, &search, rounded.some(0..n)), "{}", isa.name());
+                let screen::Weights::Rounded(lines, squares) = rounded.some(0..n) else { panic!("they are") };
                 let defined = screen::Rounded::new(Isa::SCALAR, &w, dim);
-                assert!(
-                    (0..n.div_ceil(48))
-                        .all(|p| { rounded.panel(p).iter().zip(defined.panel(p)).all(|(a, b)| a.0 == b.0) })
-                );
+                let screen::Weights::Rounded(want, _) = defined.some(0..n) else { panic!("they are") };
+                assert!(lines.iter().zip(want).all(|(a, b)| a.0 == b.0));
                 let round = |v: f32| f64::from(screen::from_bf16(screen::to_bf16(v)));
                 let norm = |v: &[f32]| v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>();
                 let lost = |v: &[f32]| v.iter().map(|&a| (f64::from(a) - round(a)).powi(2)).sum::<f64>();
@@ -489,10 +505,54 @@ mod tests {
                     for b in 0..rows {
                         let row = &x[b * dim..][..dim];
                         let exact: f64 = row.iter().zip(own).map(|(&p, &q)| round(p) * round(q)).sum();
-                        let error = (f64::from(out[b * n + j]) - exact - f64::from(bias[j])).abs();
+                        let [p, _] = got[b * n + j].expect("all are found").map(f64::from);
+                        let error = (p - exact - f64::from(bias[j])).abs();
                         assert!(error <= 1e-5 * dim as f64, "{} {rows}×{n}×{dim} {error}", isa.name());
                         assert!(near(tiles.squares()[b][0], norm(row)) && near(tiles.squares()[b][1], lost(row)));
                     }
+                }
+                // Errors of a row and of a latent add up, and both limits count.
+                let some: Vec<[f32; 3]> = (0..rows).map(|b| [0.1 * b as f32 - 1.0, 0.01 * b as f32, 0.3]).collect();
+                let each = noise(n, 25);
+                let search = Search { rows: &some, limits: &each, ..search };
+                for ((place, got), all) in found(isa, &search, screen::Weights::Rows(&w)).iter().enumerate().zip(&got) {
+                    let (b, j) = (place / n, place % n);
+                    let ([p, _], [limit, by_norm, by_lost]) = (all.expect("found before"), some[b]);
+                    let error = by_norm * squares[j][0].sqrt() + by_lost * squares[j][1].sqrt();
+                    let limit = limit.max(each[j]);
+                    let close = 1e-5 * (1.0 + p.abs()) + 1e-3 * error;
+                    match got {
+                        Some(got) => assert!(got[0] == p && (got[1] - error).abs() < close && p + got[1] >= limit),
+                        None => assert!(p + error < limit + close, "{} {b} {j}", isa.name()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A row with more than there is room for says so, and its neighbours keep what they have.
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let (rows, n, dim) = (20, 70, 40);
+        let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), vec![0.0; n]);
+        for isa in Isa::available() {
+            let (mut tiles, mut found) = (Tiles::default(), Found::default());
+            tiles.fill(isa, &x, dim);
+            let limit = |b: usize| if b % 3 == 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+            let limits: Vec<[f32; 3]> = (0..rows).map(|b| [limit(b), 0.0, 0.0]).collect();
+            let each = vec![f32::NEG_INFINITY; n];
+            for room in [5, 69, 70, 71] {
+                found.begin((0, n), rows, room);
+                let search = Search { x: &tiles, dim, rows: &limits, bias: &bias, limits: &each, first: 0 };
+                isa.screen(&search, screen::Weights::Rows(&w), &mut found, &mut Vec::new());
+                assert_eq!(found.fullest(), n);
+                for b in 0..rows {
+                    let got = found.row(b).map(|row| row.iter().map(|e| e.h).collect::<Vec<u32>>());
+                    let want: Option<Vec<u32>> = match b % 3 {
+                        0 => (room >= n).then(|| (0..n as u32).collect()),
+                        _ => Some(Vec::new()),
+                    };
+                    assert_eq!(got, want, "{} room {room}", isa.name());
                 }
             }
         }

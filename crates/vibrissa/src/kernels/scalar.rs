@@ -2,7 +2,9 @@
 //! signatures and give the same bits, because the order of every sum is part of the definition:
 //! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
 
-use super::screen::{GROUPS, Line, SIDE, STEP, Tiles, Weights, from_bf16, line_of, panel_lines, to_bf16};
+use super::screen::{
+    CHUNK, Columns, Entry, Found, Line, PANEL, SIDE, STEP, Search, Weights, from_bf16, line_of, panel_lines, to_bf16,
+};
 
 /// Partial sums of a dot product.
 pub const LANES: usize = 16;
@@ -52,7 +54,7 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
-/// Rounds a panel of at most 48 rows of `w` to bf16, as [`line_of`] says where; other lines stay. Leaves
+/// Rounds a panel of at most 32 rows of `w` to bf16, as [`line_of`] says where; other lines stay. Leaves
 /// `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`, added in any order.
 pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
     for (j, (row, square)) in w.chunks_exact(dim).zip(squares).enumerate() {
@@ -69,34 +71,44 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
     }
 }
 
-/// Approximately `out[b * n + j] = x[b] · w[j] + bias[j]`: the products are of bf16 numbers, their sums of f32 in any
-/// order. `tiles` is scratch of the SIMD twins.
-pub fn screen(x: &Tiles, w: Weights, bias: &[f32], dim: usize, out: &mut [f32], _tiles: &mut Vec<Line>) {
-    let (n, panel) = (bias.len(), panel_lines(dim));
-    let own;
-    let lines = match w {
-        Weights::Rounded(lines) => lines,
-        Weights::Rows(w, squares) => {
-            let rows = GROUPS * SIDE;
-            let mut lines = vec![Line::default(); n.div_ceil(rows) * panel];
-            for ((lines, w), squares) in lines.chunks_mut(panel).zip(w.chunks(rows * dim)).zip(squares.chunks_mut(rows))
-            {
-                round(w, dim, lines, squares);
+/// Finds the entries of `p[b, j] = x[b] · w[j] + bias[j]` that may reach their limits. Products are of bf16 numbers, summed in any
+/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum ([`Found::error`]), `p + e` reaches the
+/// limits of what is found.
+pub fn screen(s: &Search, w: Weights, found: &mut Found, _scratch: &mut Vec<Line>) {
+    let (dim, n, panel) = (s.dim, s.bias.len(), panel_lines(s.dim));
+    for first in (0..n).step_by(PANEL) {
+        let own = (n - first).min(PANEL);
+        let (mut lines, mut squares) = (vec![Line::default(); panel], vec![[0.0; 2]; own]);
+        match w {
+            Weights::Rows(w) => round(&w[first * dim..(first + own) * dim], dim, &mut lines, &mut squares),
+            Weights::Rounded(all, of) => {
+                lines.copy_from_slice(&all[first / PANEL * panel..][..panel]);
+                squares.copy_from_slice(&of[first..first + own]);
             }
-            own = lines;
-            &own
         }
-    };
-    for j in 0..n {
-        let (p, j_own) = (j / (GROUPS * SIDE), j % (GROUPS * SIDE));
-        let value = |d: usize| {
-            let pair = lines[p * panel + line_of(dim, j_own, d / STEP)].0[d % STEP / 2];
-            from_bf16(if d.is_multiple_of(2) { pair & 0xffff } else { pair >> 16 })
-        };
-        let row: Vec<f32> = (0..dim).map(value).collect();
-        for b in 0..x.rows() {
-            let sum: f32 = row.iter().enumerate().map(|(d, &v)| v * x.get(b, d)).sum();
-            out[b * n + j] = sum + bias[j];
+        let columns = Columns::new(s, first, &squares, found);
+        for j in 0..own {
+            let value = |d: usize| {
+                let pair = lines[line_of(dim, j, d / STEP)].0[d % STEP / 2];
+                from_bf16(if d.is_multiple_of(2) { pair & 0xffff } else { pair >> 16 })
+            };
+            let row: Vec<f32> = (0..dim).map(value).collect();
+            for (b, &[limit, by_norm, by_lost]) in s.rows.iter().enumerate() {
+                let of = |(c, part): (usize, &[f32])| -> f32 {
+                    part.iter().enumerate().map(|(d, &v)| v * s.x.get(b, c * CHUNK * STEP + d)).sum()
+                };
+                let sum: f32 = row.chunks(CHUNK * STEP).enumerate().map(of).sum();
+                let rest = by_lost.mul_add(columns.lost[j], columns.rest[j]);
+                let (p, e) = (sum + columns.bias[j], by_norm.mul_add(columns.norm[j], rest));
+                let (len, entries, room) = found.parts_mut();
+                if p + e >= limit.max(columns.limit[j]) {
+                    let at = len[b] as usize;
+                    if at + SIDE <= room {
+                        entries[b * room + at] = Entry { h: s.first + (first + j) as u32, p };
+                    }
+                    len[b] += 1;
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Isa, large_pages};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows of a tile.
 pub const SIDE: usize = 16;
@@ -17,35 +18,36 @@ pub struct Line(pub [u32; SIDE]);
 /// Lines of scratch that [`super::Isa::screen`] needs for `rows` rows of `dim` values.
 pub fn scratch_lines(rows: usize, dim: usize) -> usize {
     let steps = dim.div_ceil(STEP);
-    let sums = if steps > CHUNK { rows.div_ceil(SIDE) } else { 1 };
-    GROUPS * SIDE * (steps.min(CHUNK) + sums)
+    let sums = if steps > CHUNK { rows.div_ceil(SIDE) + 1 } else { 0 };
+    PANEL * (steps.min(CHUNK) + 2 + sums)
 }
 
-/// Tiles of columns that are rounded and multiplied before the next: with those of x they stay in the second cache.
+/// Tiles of columns that are rounded and multiplied before the next: with those of x they stay in the second cache. Sums of so many
+/// columns are added one to the other, which bounds their error.
 pub const CHUNK: usize = 32;
 
-/// Rows of `w` whose products are computed side by side, in tiles.
-pub const GROUPS: usize = 3;
+/// Rows of `w` whose products are computed side by side: two tiles.
+pub const PANEL: usize = 2 * SIDE;
 
-/// Lines of a panel of at most [`GROUPS`] × [`SIDE`] rows of weights that are rounded to bf16.
+/// Lines of a panel of at most [`PANEL`] rows of weights that are rounded to bf16.
 pub fn panel_lines(dim: usize) -> usize {
-    GROUPS * SIDE * dim.div_ceil(STEP)
+    PANEL * dim.div_ceil(STEP)
 }
 
 /// Where row j of a panel has its columns of a step: chunk by chunk of columns, then `[row / 16][step][row % 16]`.
 pub fn line_of(dim: usize, j: usize, step: usize) -> usize {
     let first = step / CHUNK * CHUNK;
     let here = CHUNK.min(dim.div_ceil(STEP) - first);
-    (first * GROUPS + j / SIDE * here + step - first) * SIDE + j % SIDE
+    first * PANEL + (j / SIDE * here + step - first) * SIDE + j % SIDE
 }
 
 /// The weights of a screen.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Weights<'a> {
-    /// As they are `[n, dim]`; leaves `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]` of each.
-    Rows(&'a [f32], &'a mut [[f32; 2]]),
-    /// Rounded before by [`Isa::round`], panel by panel.
-    Rounded(&'a [Line]),
+    /// As they are `[n, dim]`.
+    Rows(&'a [f32]),
+    /// Rounded before by [`Isa::round`], panel by panel, and `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]` of each.
+    Rounded(&'a [Line], &'a [[f32; 2]]),
 }
 
 /// All weights `[n, dim]` rounded, and their `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`.
@@ -59,23 +61,142 @@ pub struct Rounded {
 impl Rounded {
     /// Rounds.
     pub fn new(isa: Isa, w: &[f32], dim: usize) -> Rounded {
-        let (n, panel, rows) = (w.len() / dim, panel_lines(dim), GROUPS * SIDE);
-        let mut lines = vec![Line::default(); n.div_ceil(rows) * panel];
+        let (n, panel) = (w.len() / dim, panel_lines(dim));
+        let mut lines = vec![Line::default(); n.div_ceil(PANEL) * panel];
         large_pages(&mut lines);
         let mut squares = vec![[0.0; 2]; n];
-        let each = lines.par_chunks_mut(panel).zip(squares.par_chunks_mut(rows)).zip(w.par_chunks(rows * dim));
+        let each = lines.par_chunks_mut(panel).zip(squares.par_chunks_mut(PANEL)).zip(w.par_chunks(PANEL * dim));
         each.for_each(|((lines, squares), w)| isa.round(w, dim, lines, squares));
         Rounded { lines, squares, panel }
     }
 
-    /// The panel of latents from `p` × 48 on.
-    pub fn panel(&self, p: usize) -> &[Line] {
-        &self.lines[p * self.panel..][..self.panel]
+    /// Some latents, from the first of a panel on.
+    pub fn some(&self, latents: Range<usize>) -> Weights<'_> {
+        let panels = latents.start / PANEL..latents.end.div_ceil(PANEL);
+        Weights::Rounded(&self.lines[panels.start * self.panel..panels.end * self.panel], &self.squares[latents])
+    }
+}
+
+/// A root from above, of a sum of `dim` squares that may have lost some to rounding and underflow.
+pub fn root(square: f32, dim: usize) -> f32 {
+    let dim = dim as f64;
+    ((f64::from(square) + dim * f64::from(f32::MIN_POSITIVE)) * (1.0 + dim * 2f64.powi(-23))).sqrt() as f32 * 1.000_001
+}
+
+/// What a screen looks for: entries that may reach both the limit of their row and that of their latent.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Rows.
+    pub x: &'a Tiles,
+    /// Values of a row.
+    pub dim: usize,
+    /// Of each row its limit, and the error of its sums for each unit of ‖w‖ and of ‖w - ŵ‖.
+    pub rows: &'a [[f32; 3]],
+    /// Of each latent.
+    pub bias: &'a [f32],
+    /// Of each latent.
+    pub limits: &'a [f32],
+    /// The index of the first latent.
+    pub first: u32,
+}
+
+/// Latents of a panel side by side; those beyond the last are never found.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Columns {
+    /// Of each latent.
+    pub bias: [f32; PANEL],
+    /// ‖w‖, from above.
+    pub norm: [f32; PANEL],
+    /// ‖w - ŵ‖, from above.
+    pub lost: [f32; PANEL],
+    /// What the error has besides.
+    pub rest: [f32; PANEL],
+    /// Of each latent.
+    pub limit: [f32; PANEL],
+}
+
+impl Columns {
+    /// Latents from `first` of the search on, whose squares these are.
+    pub fn new(s: &Search, first: usize, squares: &[[f32; 2]], found: &mut Found) -> Columns {
+        let zero = [0.0; PANEL];
+        let mut all = Columns { bias: zero, norm: zero, lost: zero, rest: zero, limit: [f32::INFINITY; PANEL] };
+        for (j, &square) in squares.iter().enumerate() {
+            let bias = s.bias[first + j];
+            let [norm, lost] = square.map(|square| root(square, s.dim));
+            // What the sums that underflow lose, and the rounding of the bias, twice.
+            let rest = 1.001 * (4.0 * f32::EPSILON * bias.abs() + 4.0 * s.dim as f32 * f32::MIN_POSITIVE);
+            (all.bias[j], all.norm[j], all.lost[j], all.rest[j]) = (bias, norm, lost, rest);
+            all.limit[j] = s.limits[first + j];
+            found.lengths[first + j] = [norm, lost, rest];
+            found.bias_most = found.bias_most.max(bias.abs());
+        }
+        all
+    }
+}
+
+/// An entry that a screen found: its latent and its approximate value.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, align(8))]
+pub struct Entry {
+    /// The latent.
+    pub h: u32,
+    /// `p` of [`super::scalar::screen`].
+    pub p: f32,
+}
+
+/// What a screen found in a range of latents.
+#[derive(Debug, Default)]
+pub struct Found {
+    first: u32,
+    room: usize,
+    len: Vec<u32>,
+    entries: Vec<Entry>,
+    /// Of each latent ‖w‖ and ‖w - ŵ‖, from above, and what the error has besides.
+    lengths: Vec<[f32; 3]>,
+    bias_most: f32,
+}
+
+impl Found {
+    /// Nothing yet in so many latents from `first` on, room for so many entries of each row; allocates only when it grows.
+    pub fn begin(&mut self, (first, latents): (usize, usize), rows: usize, room: usize) {
+        // A vector of entries may be written behind the last one.
+        (self.first, self.room, self.bias_most) = (first as u32, room + SIDE, 0.0);
+        self.lengths.resize(latents, [0.0; 3]);
+        self.len.clear();
+        self.len.resize(rows, 0);
+        if self.entries.len() < rows * self.room {
+            self.entries.resize(rows * self.room, Entry::default());
+        }
     }
 
-    /// `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]` of every row.
-    pub fn squares(&self) -> &[[f32; 2]] {
-        &self.squares
+    /// What was found in a row, by ascending latent; none where there was more than there is room for.
+    pub fn row(&self, b: usize) -> Option<&[Entry]> {
+        let len = self.len[b] as usize;
+        (len + SIDE <= self.room).then(|| &self.entries[b * self.room..][..len])
+    }
+
+    /// How far the value of a latent may be off in a row of which these are the errors for each unit of ‖w‖ and ‖w - ŵ‖.
+    #[inline]
+    pub fn error(&self, h: u32, by_norm: f32, by_lost: f32) -> f32 {
+        let [norm, lost, rest] = self.lengths[(h - self.first) as usize];
+        by_norm.mul_add(norm, by_lost.mul_add(lost, rest))
+    }
+
+    /// The largest ‖w‖, ‖w - ŵ‖ and |bias| of all that was looked at.
+    pub fn most(&self) -> [f32; 3] {
+        let most = self.lengths.iter().fold([0.0f32; 2], |m, l| [m[0].max(l[0]), m[1].max(l[1])]);
+        [most[0], most[1], self.bias_most]
+    }
+
+    /// Entries of the fullest row, those included for which there was no room.
+    pub fn fullest(&self) -> usize {
+        self.len.iter().max().map_or(0, |&n| n as usize)
+    }
+
+    /// Lengths, entries, and how many of these a row has room for: a vector more than are kept.
+    pub fn parts_mut(&mut self) -> (&mut [u32], &mut [Entry], usize) {
+        (&mut self.len, &mut self.entries, self.room)
     }
 }
 

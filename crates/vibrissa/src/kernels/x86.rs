@@ -246,10 +246,10 @@ macro_rules! by_groups {
     };
 }
 
+#[inline(always)]
 fn check_rows(index: &[u32], dim: usize, rows: &[f32]) {
-    for &i in index {
-        assert!((i as usize + 1) * dim <= rows.len(), "row {i} of {}", rows.len() / dim.max(1));
-    }
+    let last = index.iter().fold(0, |m, &i| m.max(i)) as usize;
+    assert!(index.is_empty() || (last + 1) * dim <= rows.len(), "row {last} of {}", rows.len() / dim.max(1));
 }
 
 /// `N` dot products at once: a single one waits for its own chain of additions.
@@ -325,6 +325,36 @@ unsafe fn add_group<S: V, const N: usize>(
     }
 }
 
+/// Adds all rows to `N` vectors of `out`, the last of `tail` values: so few sums stay in registers.
+#[inline(always)]
+unsafe fn add_all<S: V, const N: usize>(
+    out: *mut f32,
+    tail: usize,
+    coef: &[f32],
+    index: &[u32],
+    rows: *const f32,
+    dim: usize,
+) {
+    // SAFETY: `rows` has those of `index`, `dim` values apart, and they as `out` all values of the vectors, which the caller checked.
+    unsafe {
+        let whole = tail == LANES;
+        let load = |p: *const f32, j: usize| {
+            if whole || j + 1 < N { S::load(p.add(j * LANES)) } else { S::load_n(p.add(j * LANES), tail) }
+        };
+        let mut s: [S; N] = std::array::from_fn(|j| load(out, j));
+        for (&c, &i) in coef.iter().zip(index) {
+            let (c, p) = (S::splat(c), rows.add(i as usize * dim));
+            for j in 0..N {
+                s[j] = c.fma(load(p, j), s[j]);
+            }
+        }
+        for j in 0..N {
+            let o = out.add(j * LANES);
+            if whole || j + 1 < N { s[j].store(o) } else { s[j].store_n(o, tail) }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     const MOST: usize = 8;
@@ -332,6 +362,21 @@ unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], in
     assert!(coef.len() == index.len() && first + n <= dim);
     check_rows(index, dim, rows);
     let (o, r) = (out.as_mut_ptr(), rows.as_ptr().wrapping_add(first));
+    let tail = match n % LANES {
+        0 => LANES,
+        rest => rest,
+    };
+    // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+    unsafe {
+        match n.div_ceil(LANES) {
+            0 => return,
+            1 => return add_all::<S, 1>(o, tail, coef, index, r, dim),
+            2 => return add_all::<S, 2>(o, tail, coef, index, r, dim),
+            3 => return add_all::<S, 3>(o, tail, coef, index, r, dim),
+            4 => return add_all::<S, 4>(o, tail, coef, index, r, dim),
+            _ => {}
+        }
+    }
     let mut from = 0;
     while from < n {
         // A block of `out` that stays in L1 while the rows go by.
@@ -520,13 +565,7 @@ pub fn prefetch(values: &[f32]) {
     }
 }
 
-/// Asks for a row that will be written: its cache lines come alone, not shared with another core.
-#[inline(always)]
-pub fn prefetch_to_write(row: &[f32]) {
-    row.chunks(LANES).for_each(|line| ask_to_write(&line[0]));
-}
-
-/// [`prefetch_to_write`] of the line of one value.
+/// Asks for the line of a value that will be written: it comes alone, not shared with another core.
 #[inline(always)]
 fn ask_to_write(value: &f32) {
     // SAFETY: a prefetch changes nothing that a program sees; every CPU with AVX2 decodes this one (at worst as a no-op),

@@ -1,14 +1,15 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
 use super::asked::Asked;
+use super::screen::Wanted;
 use super::{Config, Sae, Work, reserve, sigmoid, thread};
-use crate::activation::above::{Thresholds, above, above_of, cut_batch, may_exceed, select_any};
-use crate::activation::{self, Activation, Candidates, may_be_top, top_k, top_k_of};
+use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
+use crate::activation::{self, Activation, top_k, top_k_of};
 use crate::kernels::Isa;
-use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels};
+use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
 use rayon::prelude::*;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which pre-activations become latents. Training differs from inference in some activations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,41 @@ pub(super) enum Rule {
 
 /// Shares of the last batch's smallest kept value above which this batch's are looked for, one after the other.
 const GUESSES: [f32; 3] = [0.9, 0.6, 0.0];
+
+/// The exact pre-activations that [`Sae::values`] left.
+struct Exact<'a> {
+    asked: Option<&'a Asked>,
+    left: &'a [u32],
+    pre_acts: &'a Panels,
+}
+
+/// Those of a row: some by ascending index, or all.
+enum Entries<S, A> {
+    Some(S),
+    All(A),
+}
+
+impl Exact<'_> {
+    fn of(work: &Work) -> Exact<'_> {
+        Exact { asked: work.screened.then_some(&work.asked), left: work.screen.left(), pre_acts: &work.pre_acts }
+    }
+
+    fn row(&self, b: usize) -> Entries<impl ExactSizeIterator<Item = (u32, f32)> + '_, Pieces<'_>> {
+        match self.asked {
+            None => Entries::All(self.pre_acts.row(b)),
+            Some(asked) => match self.left.binary_search(&(b as u32)) {
+                Ok(at) => Entries::All(self.pre_acts.row(at)),
+                Err(_) => Entries::Some(asked.row(b)),
+            },
+        }
+    }
+}
+
+/// The k-th largest value of a row of which these are the k largest; 0 where those not above 0 were dropped.
+fn least(latents: &Latents, b: usize, k: usize) -> f32 {
+    let values = latents.row(b).1;
+    if values.len() < k { 0.0 } else { values.iter().fold(f32::INFINITY, |m, &v| m.min(v)) }
+}
 
 #[allow(non_snake_case)]
 impl Sae {
@@ -142,111 +178,94 @@ impl Sae {
         work: &mut Work,
         latents: &mut Latents,
     ) -> std::result::Result<(), usize> {
-        let started = Instant::now();
         let (rows, dim) = (x.rows(), self.config.d_in);
         assert_eq!(x.cols(), dim, "rows of another width than the model");
         work.prepare(rows, &self.config);
-        if let Some(b_dec) = &self.b_dec {
-            let centred = &mut work.centred.data_mut()[..rows * dim];
-            centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-                out.copy_from_slice(b_dec);
-                isa.residual(x.row(b), out);
-            });
-        }
-        let Work { centred, pre_acts, candidates, screen, spill, screened, asked, room, guess, bits, product, .. } =
-            work;
-        let input = if self.config.decoder_bias { &centred.data()[..rows * dim] } else { x.data() };
-        let bias = self.bias();
-        *screened = rule != Rule::All
-            && screen.pays(isa, rows, self)
-            && screen.fill(self, isa, input, pre_acts, candidates.len());
-        *product = started.elapsed();
-        // Where the sums are approximate: asks for the exact values of what may be selected, if that spares something.
-        if *screened {
-            let (sums, latents, guesses) = (screen.sums(self, pre_acts), self.config.latents, [GUESSES[0] * *guess]);
-            let mut above = |each: &[f32], margin: f32| {
-                let t = Thresholds { each, margin };
-                asked.ask(rows, latents, candidates, |b, own| may_exceed(isa, &t, &sums.row(b), own));
-            };
-            match rule {
-                Rule::TopK { k, .. } => {
-                    asked.ask(rows, latents, candidates, |b, own| may_be_top(isa, k, &sums.row(b), own));
-                }
-                Rule::BatchTopK { .. } => above(&guesses, 0.0),
-                Rule::Above { margin } => above(&self.threshold, margin),
-                Rule::All => {}
+        work.product = Duration::ZERO;
+        let mut centred = std::mem::take(&mut work.centred);
+        let input = match &self.b_dec {
+            Some(b_dec) => {
+                let centred = &mut centred.data_mut()[..rows * dim];
+                centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
+                    out.copy_from_slice(b_dec);
+                    isa.residual(x.row(b), out);
+                });
+                &*centred
             }
-            *screened = screen.spares(asked.count(), rows, self);
-        }
-        if *screened {
-            asked.answer(self, isa, input);
-        } else {
-            let began = Instant::now();
-            let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
-            pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
-                let first = p * Panels::WIDTH;
-                let n = out.len() / rows;
-                let w = &self.W_enc.data()[first * dim..(first + n) * dim];
-                let mut spill = spill[thread()].lock().expect("no panic while held");
-                isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
-            });
-            *product += began.elapsed();
-        }
-        let pre_acts = &*pre_acts;
-        let sums = screened.then(|| screen.sums(self, pre_acts));
-        // What exceeds: the exact values of what may, or those that there are.
-        let exceed = |t: &Thresholds, asked: &Asked, b: usize, own: &mut Candidates| {
-            if sums.is_some() { above_of(t, asked.row(b), own) } else { above(isa, t, pre_acts.row(b), own) }
+            None => x.data(),
         };
-        let mut bad = None;
+        let done = self.encode_input(rule, isa, input, work, latents);
+        work.centred = centred;
+        done
+    }
+
+    /// [`Sae::encode_by`] of rows that are centred already.
+    fn encode_input(
+        &self,
+        rule: Rule,
+        isa: Isa,
+        input: &[f32],
+        work: &mut Work,
+        latents: &mut Latents,
+    ) -> std::result::Result<(), usize> {
+        let rows = input.len() / self.config.d_in;
+        work.screened = rule != Rule::All && work.screen.pays(isa, rows, self);
         match rule {
             Rule::TopK { k, relu_after } => {
-                let (screened, asked) = (sums.is_some(), &*asked);
-                bad = activation::select(k, relu_after, rows, candidates, latents, |b, own, index, value| {
-                    if screened {
-                        top_k_of(k, asked.row(b), own, index, value)
-                    } else {
-                        top_k(isa, k, || pre_acts.row(b), own, index, value)
+                if work.screened && !work.screen.has_guess() {
+                    self.probe(isa, k, input, work, latents);
+                }
+                let looked = self.values(Wanted::Top(k), isa, input, work);
+                let exact = Exact::of(work);
+                let bad = activation::select(k, relu_after, rows, &work.candidates, latents, |b, own, index, value| {
+                    match exact.row(b) {
+                        Entries::Some(entries) => top_k_of(k, entries, own, index, value),
+                        Entries::All(row) => top_k(isa, k, || row.clone(), own, index, value),
                     }
                 });
+                if looked {
+                    work.screen.learn_from(|b| least(latents, b, k));
+                }
+                return bad.map_or(Ok(()), Err);
             }
             Rule::BatchTopK { k } => {
-                for (i, share) in GUESSES.into_iter().enumerate() {
-                    let t = Thresholds { each: &[share * *guess], margin: 0.0 };
-                    if let (Some(sums), true) = (&sums, i > 0) {
-                        let latents = self.config.latents;
-                        asked.ask(rows, latents, candidates, |b, own| may_exceed(isa, &t, &sums.row(b), own));
-                        asked.answer(self, isa, input);
+                let mut all = false;
+                for share in GUESSES {
+                    let t = Thresholds { each: &[share * work.guess], margin: 0.0 };
+                    // A screen for all that is positive would find half of all.
+                    work.screened &= t.each[0] > 0.0;
+                    if !all {
+                        self.values(Wanted::Above(t), isa, input, work);
+                        all = !work.screened;
                     }
-                    select_any(rows, room, candidates, latents, |b, own| exceed(&t, asked, b, own));
+                    Sae::exceed(&t, isa, rows, work, latents, |_, _| {});
                     if latents.count() >= rows * k || t.each[0] == 0.0 {
                         break;
                     }
                 }
-                *guess = cut_batch(rows * k, latents, bits);
+                work.guess = cut_batch(rows * k, latents, &mut work.bits);
             }
             Rule::Above { margin } => {
                 let t = Thresholds { each: &self.threshold, margin };
-                select_any(rows, room, candidates, latents, |b, own| {
-                    let n = exceed(&t, asked, b, own);
+                self.values(Wanted::Above(t), isa, input, work);
+                Sae::exceed(&t, isa, rows, work, latents, |index, value| {
                     if margin > 0.0 {
-                        let (index, value) = own.found(n);
                         for (&h, v) in index.iter().zip(value) {
                             if *v <= t.at(h as usize) + margin {
                                 *v = 0.0;
                             }
                         }
                     }
-                    n
                 });
             }
             Rule::All => {
+                self.dense(isa, input, work);
                 latents.resize(rows, self.config.latents);
                 let (len, index, value, capacity) = latents.parts_mut();
                 len.fill(capacity as u32);
                 let each = index.par_chunks_mut(capacity).zip(value.par_chunks_mut(capacity));
                 each.enumerate().for_each(|(b, (index, value))| {
-                    for (first, p) in pre_acts.row(b) {
+                    for (first, p) in work.pre_acts.row(b) {
                         for (j, &p) in p.iter().enumerate() {
                             (index[first + j], value[first + j]) = ((first + j) as u32, sigmoid(p));
                         }
@@ -254,11 +273,92 @@ impl Sae {
                 });
             }
         }
-        if *screened {
-            // A lower guess may have asked for more.
-            screen.spares(asked.count(), rows, self);
+        Ok(())
+    }
+
+    /// Leaves in `latents` what exceeds these thresholds, of the values that [`Sae::values`] left, changed by `mark(index, value)`.
+    fn exceed(
+        t: &Thresholds,
+        isa: Isa,
+        rows: usize,
+        work: &mut Work,
+        latents: &mut Latents,
+        mark: impl Fn(&[u32], &mut [f32]) + Sync,
+    ) {
+        let mut room = work.room;
+        let exact = Exact::of(work);
+        select_any(rows, &mut room, &work.candidates, latents, |b, own| {
+            let n = match exact.row(b) {
+                Entries::Some(entries) => above_of(t, entries, own),
+                Entries::All(row) => above(isa, t, row, own),
+            };
+            let (index, value) = own.found(n);
+            mark(index, value);
+            n
+        });
+        work.room = room;
+    }
+
+    /// Exact pre-activations of all that may be wanted: by a screen where `work.screened` says so and that spares something, or else,
+    /// after which it says no, of all. Whether a screen looked at them.
+    fn values(&self, wanted: Wanted, isa: Isa, input: &[f32], work: &mut Work) -> bool {
+        let dim = self.config.d_in;
+        let mut looked = work.screened;
+        if looked {
+            let Work { screen, asked, candidates, .. } = work;
+            looked = screen.ask((self, isa), input, wanted, asked, candidates);
+            work.product += screen.took();
+            work.screened = looked && screen.spares(asked.count(), input.len() / dim, self);
         }
-        bad.map_or(Ok(()), Err)
+        if !work.screened {
+            self.dense(isa, input, work);
+            return looked;
+        }
+        work.asked.answer(self, isa, input);
+        let left = work.screen.left();
+        if !left.is_empty() {
+            let mut some = std::mem::take(&mut work.some);
+            some.resize(left.len() * dim);
+            for (row, &b) in some.chunks_exact_mut(dim).zip(left) {
+                row.copy_from_slice(&input[b as usize * dim..][..dim]);
+            }
+            self.dense(isa, &some, work);
+            work.some = some;
+        }
+        looked
+    }
+
+    /// Exact pre-activations of all.
+    fn dense(&self, isa: Isa, input: &[f32], work: &mut Work) {
+        let began = Instant::now();
+        let (dim, bias) = (self.config.d_in, self.bias());
+        let rows = input.len() / dim;
+        let Work { pre_acts, spill, product, .. } = work;
+        pre_acts.resize(rows, self.config.latents);
+        let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
+        pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
+            let first = p * Panels::WIDTH;
+            let n = out.len() / rows;
+            let w = &self.W_enc.data()[first * dim..(first + n) * dim];
+            let mut spill = spill[thread()].lock().expect("no panic while held");
+            isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
+        });
+        *product += began.elapsed();
+    }
+
+    /// Tells the screen where the k-th largest values of some rows lie.
+    fn probe(&self, isa: Isa, k: usize, input: &[f32], work: &mut Work, latents: &mut Latents) {
+        const ROWS: usize = 16;
+        let dim = self.config.d_in;
+        let rows = input.len() / dim;
+        let input = &input[..rows.min(ROWS) * dim];
+        self.dense(isa, input, work);
+        let Work { pre_acts, candidates, screen, .. } = work;
+        let pre_acts = &*pre_acts;
+        activation::select(k, false, rows.min(ROWS), candidates, latents, |b, own, index, value| {
+            top_k(isa, k, || pre_acts.row(b), own, index, value)
+        });
+        screen.learn(input.chunks_exact(dim).enumerate().map(|(b, x)| (least(latents, b, k), isa.dot(x, x).sqrt())));
     }
 
     /// Turns `π > 0` of a gated model into its latents, `max((π - b_gate) exp(r_mag) + b_enc, 0)`; zeros are dropped or

@@ -1,18 +1,26 @@
 //! Encoding by a screen: products in bf16 say which latents can be among the k largest, and only these are computed in
 //! f32. What is selected, and every value, is that of the dense product, to the bit.
 //!
-//! With `x̂, ŵ` the rounded rows, `|x·w - x̂·ŵ| ≤ ‖x‖ ‖w - ŵ‖ + ‖x - x̂‖ ‖ŵ‖` (Cauchy–Schwarz). Sums of D products in f32 add
-//! at most `c ‖x̂‖ ‖ŵ‖`, `c = 1.2 D 2⁻²⁴`, whatever their order (Higham, Accuracy and Stability of Numerical Algorithms,
-//! §3.1), those of the exact kernel included. The norms are computed, not guessed.
+//! With `x̂, ŵ` the rounded rows, `|x·w - x̂·ŵ| ≤ ‖x‖ ‖w - ŵ‖ + ‖x - x̂‖ ‖ŵ‖` (Cauchy–Schwarz). Sums in f32 add at most
+//! `c ‖x̂‖ ‖ŵ‖`, `c = 1.2 n 2⁻²⁴`, n the roundings that one product may go through (Higham, Accuracy and Stability of Numerical
+//! Algorithms, §3.1 and §4.2): of approximate sums those of 1,024 columns and of the sums of these, of exact ones D/16 and a few.
+//! The norms are computed, not guessed.
+//!
+//! A guess of the k-th largest value decides which sums leave the kernel at all. Where it was too high for a row, or let more through
+//! than there is room for, that row is left to the dense product.
 
+use super::asked::Asked;
 use super::{Config, Sae, reserve, thread};
-use crate::activation::Screened;
+use crate::activation::above::Thresholds;
+use crate::activation::{Candidates, Screened};
 use crate::kernels::Isa;
-use crate::kernels::screen::{Line, Rounded, SIDE, Tiles, Weights, scratch_lines};
-use crate::matrix::{Panels, Pieces};
+use crate::kernels::screen::{
+    CHUNK, Found, Line, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
+};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Weights that several batches were encoded with are rounded once for all that come; whoever changes them makes a new one.
 #[derive(Debug, Default)]
@@ -57,22 +65,47 @@ fn possible(isa: Isa, rows: usize, config: &Config, rounded: bool) -> bool {
     isa.screens() && enough && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
 }
 
-/// Scratch of a screen.
+/// What may be selected.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// The k largest of a row.
+    Top(usize),
+    /// All that exceed these.
+    Above(Thresholds<'a>),
+}
+
+/// A screen, and what it found last.
 #[derive(Debug, Default)]
 pub struct Screen {
     tiles: Tiles,
     scratch: Vec<Mutex<Vec<Line>>>,
-    /// `[‖w‖², ‖w - ŵ‖²]` of every latent, then their roots from above.
-    lengths: Vec<[f32; 2]>,
-    /// The largest of these, and of the biases.
-    most: [f32; 2],
-    bias_most: f32,
-    /// The bound told too little on a batch before: so many more are left to the dense product.
+    rows: Vec<[f32; 3]>,
+    limits: Vec<f32>,
+    /// By range of latents.
+    found: Vec<Found>,
+    /// Entries of a row that each of these has room for.
+    room: usize,
+    /// A guess below which share of ‖x‖ the k-th largest value of no row lies. It decides how much is looked at, never what is found.
+    guess: Option<f32>,
+    /// Of each row a value that its k-th largest reaches; NaN where that is not known.
+    reached: Vec<AtomicU32>,
+    /// Scratch of [`Screen::learn`].
+    shares: Vec<f32>,
+    /// Rows of which the screen could not say what may be selected.
+    left: Vec<u32>,
+    /// The screen told too little on a batch before: so many more are left to the dense product.
     blunt: u32,
+    /// Too many rows were left, so many times one after the other.
+    missed: u32,
+    /// What the products of the last batch took.
+    took: Duration,
 }
 
 /// Batches that are left to the dense product where a screen did not pay: latents may become sparse while training.
 const PATIENCE: u32 = 64;
+
+/// Batches one after the other of which a screen leaves too many rows, after which it did not pay.
+const MOST_MISSED: u32 = 3;
 
 /// A screen that asks for more exact products than one latent in so many (and the k largest) costs more than it spares.
 const MOST_ASKED: usize = 8;
@@ -88,11 +121,8 @@ const MOST_READ: usize = 3;
 /// Beyond this many columns the sums of f32 are no longer small beside the rounding to bf16.
 const MOST_COLUMNS: usize = 1 << 17;
 
-/// A root from above, of a sum of `dim` squares that may have lost some to rounding and underflow.
-fn root(square: f32, dim: usize) -> f32 {
-    let dim = dim as f64;
-    ((f64::from(square) + dim * f64::from(f32::MIN_POSITIVE)) * (1.0 + dim * 2f64.powi(-23))).sqrt() as f32 * 1.000_001
-}
+/// Ranges of latents for each worker.
+const RANGES: usize = 4;
 
 impl Screen {
     /// Whether a batch of this many rows is encoded faster by a screen.
@@ -105,90 +135,176 @@ impl Screen {
         may
     }
 
+    /// Rows of a batch that may be left to the dense product.
+    pub fn most_left(rows: usize) -> usize {
+        rows / 16 + 1
+    }
+
     /// Whether what a batch asks for costs less than the dense product; if not, the next ones are left to that, too.
     pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, sae: &Sae) -> bool {
         let config = &sae.config;
         let few = rows < FEW_ROWS && MOST_READ * latents > config.latents && sae.kept.get().is_none();
-        let spares = !few && asked <= rows * (config.k + config.latents / MOST_ASKED);
-        if !spares {
-            self.blunt = PATIENCE;
+        let enough = self.left.len() <= Screen::most_left(rows);
+        self.missed = if enough { 0 } else { self.missed + 1 };
+        let much = asked > rows * (config.k + config.latents / MOST_ASKED);
+        if few || much || self.missed >= MOST_MISSED {
+            (self.blunt, self.missed) = (PATIENCE, 0);
         }
-        spares
+        enough && !few && !much
     }
 
-    /// Leaves approximate pre-activations of `input [B, D]` in `pre_acts`; false where no bound can be given (weights or
-    /// rows are near the end of f32).
-    pub fn fill(&mut self, sae: &Sae, isa: Isa, input: &[f32], pre_acts: &mut Panels, threads: usize) -> bool {
-        let (dim, bias) = (sae.config.d_in, sae.bias());
-        let rows = input.len() / dim;
-        self.scratch.resize_with(threads, Mutex::default);
-        for own in &mut self.scratch {
-            reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows, dim));
+    /// Whether there is a guess to begin with.
+    pub fn has_guess(&self) -> bool {
+        self.guess.is_some()
+    }
+
+    /// What the products of the last batch took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Rows that were left, ascending.
+    pub fn left(&self) -> &[u32] {
+        &self.left
+    }
+
+    /// Asks for the exact values of what may be selected of `input [B, D]`; false where no bound can be given (weights or rows are near the
+    /// end of f32).
+    pub fn ask(
+        &mut self,
+        (sae, isa): (&Sae, Isa),
+        input: &[f32],
+        wanted: Wanted,
+        asked: &mut Asked,
+        candidates: &[Mutex<Candidates>],
+    ) -> bool {
+        let Config { d_in, latents, k, .. } = sae.config;
+        let (rows, started) = (input.len() / d_in, Instant::now());
+        self.tiles.fill(isa, input, d_in);
+        self.aim(wanted, d_in, latents);
+        let bounded = self.find(sae, isa, candidates.len(), k);
+        self.took = started.elapsed();
+        if !bounded {
+            return false;
         }
-        self.lengths.resize(bias.len(), [0.0; 2]);
-        let rounded = sae.kept.get();
-        if let Some(rounded) = rounded {
-            self.lengths.copy_from_slice(rounded.squares());
-        }
-        self.tiles.fill(isa, input, dim);
-        let (tiles, scratch) = (&self.tiles, &self.scratch);
-        let panels = pre_acts.data_mut().par_chunks_mut(rows * Panels::WIDTH);
-        panels.zip(self.lengths.par_chunks_mut(Panels::WIDTH)).enumerate().for_each(|(p, (out, lengths))| {
-            let own = p * Panels::WIDTH..p * Panels::WIDTH + lengths.len();
-            let w = &sae.W_enc.data()[own.start * dim..own.end * dim];
-            let mut scratch = scratch[thread()].lock().expect("no panic while held");
-            let w = rounded.map_or(Weights::Rows(w, lengths), |rounded| Weights::Rounded(rounded.panel(p)));
-            isa.screen(tiles, w, &bias[own], dim, out, &mut scratch);
-            lengths.iter_mut().for_each(|l| *l = l.map(|square| root(square, dim)));
+        let Screen { found, rows: limits, reached, left, room, .. } = self;
+        reached.resize_with(rows, AtomicU32::default);
+        let (found, reached) = (&*found, &*reached);
+        asked.ask(rows, latents, candidates, |b, own| {
+            let row = Screened { found, row: b, limit: limits[b] };
+            let kept = match wanted {
+                Wanted::Top(k) => row.may_be_top(k, own),
+                Wanted::Above(_) => row.all(own).map(|n| (n, 0.0)),
+            };
+            let (n, t) = kept.unwrap_or((0, f32::NAN));
+            reached[b].store(t.to_bits(), Ordering::Relaxed);
+            n
         });
-        let most = self.lengths.iter().fold([0.0f32; 2], |m, l| [m[0].max(l[0]), m[1].max(l[1])]);
-        let bias_most = bias.iter().fold(0.0f32, |m, b| m.max(b.abs()));
+        left.clear();
+        left.extend((0..rows as u32).filter(|&b| f32::from_bits(reached[b as usize].load(Ordering::Relaxed)).is_nan()));
+        // Kept where there is some to spare, so that memory is asked for now and then, not with every fuller batch.
+        let fullest = found.iter().map(Found::fullest).max().unwrap_or(0);
+        if fullest + fullest / 8 > *room {
+            *room = fullest + fullest / 2 + SIDE;
+        }
+        true
+    }
+
+    /// Sets the limits of the rows that were laid out, their errors, and the limits of the latents.
+    fn aim(&mut self, wanted: Wanted, dim: usize, latents: usize) {
+        let steps = dim.div_ceil(STEP);
+        // Roundings one after the other: of approximate sums, of their sums, and of the lanes of exact ones.
+        let chain = dim.min(CHUNK * STEP) + steps.div_ceil(CHUNK) + dim.div_ceil(16) + 80;
+        let rounding = 1.2 * chain as f32 * (f32::EPSILON / 2.0);
+        let guess = match wanted {
+            Wanted::Top(_) => self.guess.unwrap_or(0.0),
+            Wanted::Above(_) => f32::NEG_INFINITY,
+        };
+        self.rows.clear();
+        self.rows.extend(self.tiles.squares().iter().map(|&squares| {
+            let [x, lost] = squares.map(|square| root(square, dim));
+            let limit = if guess == f32::NEG_INFINITY { guess } else { guess * x };
+            [limit, 1.001 * (lost + rounding * (x + lost)), 1.001 * (x + lost) * (1.0 + rounding)]
+        }));
+        self.limits.clear();
+        match wanted {
+            Wanted::Top(_) => self.limits.resize(latents, f32::NEG_INFINITY),
+            Wanted::Above(t) => self.limits.extend((0..latents).map(|h| t.at(h))),
+        }
+    }
+
+    /// Finds what may reach the limits; false where no bound can be given.
+    fn find(&mut self, sae: &Sae, isa: Isa, threads: usize, k: usize) -> bool {
+        let Screen { tiles, scratch, rows, limits, found, room, .. } = self;
+        let Config { d_in: dim, latents, .. } = sae.config;
+        scratch.resize_with(threads, Mutex::default);
+        for own in &mut *scratch {
+            reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows.len(), dim));
+        }
+        let range = latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL;
+        *room = (*room).max(range.min(4 * k * range / latents + 3 * SIDE));
+        found.resize_with(latents.div_ceil(range), Found::default);
+        let own = |r: usize| r * range..latents.min((r + 1) * range);
+        found.iter_mut().enumerate().for_each(|(r, f)| f.begin((r * range, own(r).len()), rows.len(), *room));
+        let (rounded, scratch) = (sae.kept.get(), &*scratch);
+        found.par_iter_mut().enumerate().for_each(|(r, found)| {
+            let own = own(r);
+            let w = Weights::Rows(&sae.W_enc.data()[own.start * dim..own.end * dim]);
+            let w = rounded.map_or(w, |rounded| rounded.some(own.clone()));
+            let (bias, limits, first) = (&sae.bias()[own.clone()], &limits[own.clone()], own.start as u32);
+            let search = Search { x: tiles, dim, rows, bias, limits, first };
+            let mut scratch = scratch[thread()].lock().expect("no panic while held");
+            isa.screen(&search, w, found, &mut scratch);
+        });
+        let larger = |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|i| a[i].max(b[i]));
+        let most = found.iter().map(Found::most).fold([0.0f32; 3], larger);
         let finite = |row: &[f32; 2]| {
             let [x, lost] = row.map(|square| root(square, dim));
-            (x + lost) * (most[0] + most[1]) + bias_most < 1e37
+            (x + lost) * (most[0] + most[1]) + most[2] < 1e37
         };
-        (self.most, self.bias_most) = (most, bias_most);
-        self.tiles.squares().iter().all(finite)
+        tiles.squares().iter().all(finite)
     }
 
-    /// What was filled last, and how far each value may be off.
-    pub fn sums<'a>(&'a self, sae: &'a Sae, pre_acts: &'a Panels) -> Sums<'a> {
-        Sums { sae, pre_acts, screen: self }
-    }
-}
-
-/// The pre-activations of a batch, each up to an error.
-pub struct Sums<'a> {
-    sae: &'a Sae,
-    pre_acts: &'a Panels,
-    screen: &'a Screen,
-}
-
-impl Sums<'_> {
-    /// One row: its approximate values, and their errors.
-    pub fn row<'s>(&'s self, b: usize) -> Screened<impl Fn() -> Pieces<'s>, impl Fn(u32) -> f32 + 's> {
-        let (dim, bias) = (self.sae.config.d_in, self.sae.bias());
-        let Screen { tiles, lengths, most, bias_most, .. } = self.screen;
-        let rounding = (1.2 * dim as f32 + 80.0) * (f32::EPSILON / 2.0);
-        // What the sums that underflow lose, and the rounding of the bias, twice.
-        let rest = move |bias: f32| 4.0 * f32::EPSILON * bias + 4.0 * dim as f32 * f32::MIN_POSITIVE;
-        let [x, lost] = tiles.squares()[b].map(|square| root(square, dim));
-        let [by_norm, by_lost] = [lost + rounding * (x + lost), (x + lost) * (1.0 + rounding)];
-        let error = move |[norm, lost]: [f32; 2], bias: f32| 1.001 * (by_norm * norm + by_lost * lost + rest(bias));
-        Screened {
-            pieces: move || self.pre_acts.row(b),
-            error: move |h: u32| error(lengths[h as usize], bias[h as usize].abs()),
-            most: error(*most, *bias_most),
+    /// Guesses where the next rows' k-th largest values are, from these: a value that each row's reaches, and ‖x‖. The guess follows downwards
+    /// at once, upwards slowly; single rows far below the others are left to the dense product.
+    pub fn learn(&mut self, rows: impl Iterator<Item = (f32, f32)>) {
+        let shares = &mut self.shares;
+        shares.clear();
+        shares.extend(rows.map(|(reached, norm)| reached / norm).filter(|share| share.is_finite()));
+        let n = shares.len();
+        if n == 0 {
+            return;
         }
+        let (below, &mut middle, _) = shares.select_nth_unstable_by(n / 2, f32::total_cmp);
+        let quarter = match below.len() {
+            0 => middle,
+            half => *below.select_nth_unstable_by(half / 2, f32::total_cmp).1,
+        };
+        let spread = (middle - quarter).max(0.02 * middle.abs());
+        let least = shares[..=n / 4].iter().fold(f32::INFINITY, |m, &s| m.min(s)).max(middle - 6.0 * spread);
+        let safe = least - 0.05 * least.abs();
+        self.guess = Some(match self.guess {
+            Some(guess) if guess < safe => guess + 0.125 * (safe - guess),
+            _ => safe,
+        });
+    }
+
+    /// Learns from the batch that was asked for last, whose k largest these are by row, where that is known.
+    pub fn learn_from(&mut self, least: impl Fn(usize) -> f32) {
+        let (reached, tiles) = (std::mem::take(&mut self.reached), std::mem::take(&mut self.tiles));
+        self.learn(tiles.squares().iter().enumerate().map(|(b, square)| {
+            let t = f32::from_bits(reached[b].load(Ordering::Relaxed));
+            (if t.is_nan() { least(b) } else { t }, square[0].sqrt())
+        }));
+        (self.reached, self.tiles) = (reached, tiles);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::{Candidates, may_be_top, select, top_k_of};
+    use crate::activation::{select, top_k_of};
     use crate::matrix::{Latents, Mat};
-    use crate::model::asked::Asked;
     use crate::model::step::{Engine, State, StepOptions};
     use crate::model::{self, Work};
     use crate::random::Stream;
@@ -216,27 +332,44 @@ mod tests {
         (0..latents.rows()).map(row).collect()
     }
 
-    fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<Vec<Vec<(u32, u32)>>> {
-        let (mut screen, mut pre_acts, mut latents) = (Screen::default(), Panels::default(), Latents::default());
+    /// As [`dense`], by a screen that has no guess, and by one that has; none for rows that it left.
+    fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Vec<(u32, u32)>>>; 2]> {
+        let k = sae.config.k;
         let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
-        pre_acts.resize(x.rows(), sae.config().latents);
-        screen.fill(sae, isa, x.data(), &mut pre_acts, candidates.len()).then_some(())?;
-        let sums = screen.sums(sae, &pre_acts);
-        let Config { k, relu_after, .. } = *sae.config();
-        let mut asked = Asked::default();
-        let find = |b: usize, own: &mut Candidates| may_be_top(isa, k, &sums.row(b), own);
-        asked.ask(x.rows(), sae.config().latents, &candidates, find);
-        asked.answer(sae, isa, x.data());
-        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            top_k_of(k, asked.row(b), own, index, value)
-        };
-        assert_eq!(select(k, relu_after, x.rows(), &candidates, &mut latents, find), None);
-        Some(rows(&latents))
+        let (mut asked, mut latents) = (Asked::default(), Latents::default());
+        let mut screen = Screen { guess: Some(-1e30), room: sae.config.latents, ..Screen::default() };
+        let mut bounded = true;
+        let all = [(); 2].map(|()| {
+            bounded &= screen.ask((sae, isa), x.data(), Wanted::Top(k), &mut asked, &candidates);
+            if !bounded {
+                return Vec::new();
+            }
+            asked.answer(sae, isa, x.data());
+            let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+                top_k_of(k, asked.row(b), own, index, value)
+            };
+            select(k, false, x.rows(), &candidates, &mut latents, find);
+            screen.learn_from(|b| latents.row(b).1.iter().fold(0.0, |m, &v| m.min(v)));
+            let row = |(b, row)| (!screen.left.contains(&(b as u32))).then_some(row);
+            rows(&latents).into_iter().enumerate().map(row).collect()
+        });
+        bounded.then_some(all)
+    }
+
+    /// Checks that a screen finds what the dense product finds; says how many of the rows it left where it had a guess.
+    fn same(isa: Isa, sae: &Sae, x: &Mat, case: &str) -> usize {
+        let want: Vec<Option<Vec<(u32, u32)>>> = dense(sae, x).into_iter().map(Some).collect();
+        let [first, second] = screened(isa, sae, x).expect("a bound");
+        assert_eq!(first, want, "{} {case}", isa.name());
+        for (got, want) in second.iter().zip(&want).filter(|(got, _)| got.is_some()) {
+            assert_eq!(got, want, "{} {case} with a guess", isa.name());
+        }
+        second.iter().filter(|row| row.is_none()).count()
     }
 
     #[test]
     fn a_screen_selects_what_the_dense_product_selects() {
-        let mut s = Stream::new(5, "screen", &[]);
+        let (mut s, mut left, mut all) = (Stream::new(5, "screen", &[]), 0, 0);
         for (b, d, h, k) in [(20, 33, 100, 5), (17, 784, 256, 20), (64, 8, 500, 3), (3, 2000, 64, 64), (1, 1, 60, 7)] {
             let mut noise = |rows: usize, cols: usize, size: f64| {
                 Mat::from_vec(rows, cols, (0..rows * cols).map(|_| (size * s.normal()) as f32).collect())
@@ -269,13 +402,15 @@ mod tests {
             ] {
                 for bias in [vec![0.0; h], noise(1, h, 1.0).data().to_vec(), noise(1, h, 1e5).data().to_vec()] {
                     let sae = sae(d, h, k, w.clone(), bias);
-                    let want = dense(&sae, x);
                     for isa in Isa::available() {
-                        assert_eq!(screened(isa, &sae, x).as_ref(), Some(&want), "{} {case} {d}→{h}", isa.name());
+                        left += same(isa, &sae, x, &format!("{case} {d}→{h}"));
+                        all += b;
                     }
                 }
             }
         }
+        // Ties and rows of zeros say little; elsewhere a guess from the same rows serves nearly all.
+        assert!(4 * left < all, "{left} of {all} rows left");
     }
 
     /// Weights that were rounded to be kept select the same, and are forgotten when a step moves the weights.
@@ -322,9 +457,55 @@ mod tests {
             let x = Mat::from_vec(3, d, x.repeat(3));
             let sae = sae(d, h, 1, w, bias);
             assert!(dense(&sae, &x).iter().all(|row: &Vec<(u32, u32)>| row[0].0 == h as u32 - 1), "as it was meant");
-            for isa in Isa::available() {
-                assert_eq!(screened(isa, &sae, &x), Some(dense(&sae, &x)), "{}", isa.name());
+            Isa::available().into_iter().for_each(|isa| _ = same(isa, &sae, &x, "misled"));
+        }
+    }
+
+    /// All that may exceed thresholds is found, those of single latents and one of all.
+    #[test]
+    fn what_may_exceed_a_threshold_is_asked_for() {
+        let mut s = Stream::new(9, "screen", &[]);
+        let (b, d, h) = (40, 1100, 300);
+        let mut noise = |n: usize, size: f64| (0..n).map(|_| (size * s.normal()) as f32).collect::<Vec<_>>();
+        let (x, w) = (Mat::from_vec(b, d, noise(b * d, 1.0)), Mat::from_vec(h, d, noise(h * d, 0.03)));
+        let (bias, mut each) = (noise(h, 0.1), noise(h, 1.0));
+        let sae = sae(d, h, h, w, bias);
+        let all = dense(&sae, &x);
+        // Some are exactly what a row has: not above it.
+        (0..h).step_by(7).for_each(|i| each[i] = f32::from_bits(all[i % b][i].1));
+        let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+        for isa in Isa::available() {
+            for each in [&each[..], &each[..1]] {
+                let (mut screen, mut asked) = (Screen { room: h, ..Screen::default() }, Asked::default());
+                let wanted = Wanted::Above(Thresholds { each, margin: 0.0 });
+                assert!(screen.ask((&sae, isa), x.data(), wanted, &mut asked, &candidates) && screen.left.is_empty());
+                asked.answer(&sae, isa, x.data());
+                assert!(asked.count().0 < b * h * 4 / 5);
+                for (b, row) in all.iter().enumerate() {
+                    let exceeds = |h: u32, v: u32| f32::from_bits(v) > each[h as usize % each.len()];
+                    let got: Vec<(u32, u32)> =
+                        asked.row(b).map(|(h, v)| (h, v.to_bits())).filter(|e| exceeds(e.0, e.1)).collect();
+                    let want: Vec<(u32, u32)> = row.iter().copied().filter(|e| exceeds(e.0, e.1)).collect();
+                    assert_eq!(got, want, "{} row {b}", isa.name());
+                }
             }
+        }
+    }
+
+    /// A guess that does not fit the next batch costs time only.
+    #[test]
+    fn rows_that_differ_from_those_before_are_encoded_as_ever() {
+        let mut s = Stream::new(10, "screen", &[]);
+        let (b, d, h, k) = (64, 100, 400, 9);
+        let mut noise = |n: usize, size: f64| (0..n).map(|_| (size * s.normal()) as f32).collect::<Vec<_>>();
+        let sae = sae(d, h, k, Mat::from_vec(h, d, noise(h * d, 0.1)), noise(h, 0.5));
+        let (mut work, mut latents) = (Work::default(), Latents::default());
+        let isa = *Isa::available().last().expect("scalar");
+        for round in 0..60 {
+            let mut x = Mat::from_vec(b, d, noise(b * d, [1.0, 30.0, 0.01][round / 4 % 3]));
+            (0..b).filter(|r| r % 7 == round % 7).for_each(|r| x.row_mut(r).iter_mut().for_each(|v| *v *= 0.001));
+            sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+            assert_eq!(rows(&latents), dense(&sae, &x), "round {round}");
         }
     }
 
@@ -336,9 +517,7 @@ mod tests {
         let mut noise = |n: usize, size: f64| (0..n).map(|_| (size * s.normal()) as f32).collect::<Vec<_>>();
         let (x, w) = (Mat::from_vec(50, d, noise(50 * d, 0.1)), Mat::from_vec(h, d, noise(h * d, 0.1)));
         let sae = sae(d, h, 20, w, vec![1e5; h]);
-        for isa in Isa::available() {
-            assert_eq!(screened(isa, &sae, &x), Some(dense(&sae, &x)), "{}", isa.name());
-        }
+        Isa::available().into_iter().for_each(|isa| _ = same(isa, &sae, &x, "large bias"));
     }
 
     #[test]

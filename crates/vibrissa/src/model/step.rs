@@ -17,7 +17,7 @@ use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, Left, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
-use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef};
+use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
 use crate::optim::{AdamOptions, Optimizer, normalise};
 use dead::Dead;
 use rayon::prelude::*;
@@ -117,6 +117,9 @@ pub struct Engine {
     by_latent: ByLatent,
     /// For each row of the batch the residual of every prefix and of the gate, D values each; then, for each, `e - ê`.
     residual: Mat,
+    /// Reconstructions, where they are summed panel by panel, and what the directions count in these.
+    recon: Panels,
+    coefs: Vec<f32>,
     segments: Segments,
     /// In which segment a latent finds its residual; empty: the first.
     segment_of: Vec<u32>,
@@ -168,6 +171,8 @@ impl Engine {
             gate: Latents::default(),
             by_latent: ByLatent::default(),
             residual: Mat::default(),
+            recon: Panels::default(),
+            coefs: Vec::new(),
             segments: Segments::default(),
             segment_of: Vec::new(),
             norms: Vec::new(),

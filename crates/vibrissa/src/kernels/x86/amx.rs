@@ -1,6 +1,8 @@
 //! The screen on AMX (Sapphire Rapids and later): bf16 products of tiles of 16 × 16, 32 columns an instruction.
 
-use super::super::screen::{CHUNK, GROUPS, Line, SIDE, STEP, Tiles, Weights, panel_lines, scratch_lines};
+use super::super::screen::{
+    CHUNK, Columns, Found, Line, PANEL, SIDE, STEP, Search, Weights, panel_lines, scratch_lines,
+};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -117,47 +119,82 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
-/// Products of three groups of 16 rows of `w` with 16 rows of `x` over some steps, into `out [48, 16]`, added to what is there
-/// where `more`.
+/// Products of two groups of 16 rows of `w` with two blocks of 16 rows of `x`, `apart` lines apart, over some steps, into
+/// `out [block][group][16, 16]`.
 ///
 /// # Safety
-/// The tiles are set as [`SHAPES`]; `x` is valid for `steps` tiles, 1 or more, `w` for three times as many, `out` for three tiles.
+/// The tiles are set as [`SHAPES`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as many, `out` for four
+/// tiles.
 #[target_feature(enable = "avx512f")]
-unsafe fn three_tiles(w: *const Line, x: *const Line, steps: usize, out: *mut Line, more: bool) {
+unsafe fn two_by_two(w: *const Line, x: *const Line, apart: usize, steps: usize, out: *mut Line) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
-            "test {more}, {more}",
-            "jz 2f",
-            "tileloadd tmm0, [{out} + {row}]",
-            "tileloadd tmm1, [{out} + {row} + 1024]",
-            "tileloadd tmm2, [{out} + {row} + 2048]",
+            "tilezero tmm3",
             "2:",
+            "tileloadd tmm4, [{a} + {row}]",
             "tileloadd tmm6, [{x} + {row}]",
-            "tileloadd tmm3, [{a} + {row}]",
-            "tdpbf16ps tmm0, tmm3, tmm6",
-            "tileloadd tmm4, [{b} + {row}]",
-            "tdpbf16ps tmm1, tmm4, tmm6",
-            "tileloadd tmm5, [{c} + {row}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "add {x}, 1024",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{b} + {row}]",
+            "tdpbf16ps tmm1, tmm5, tmm6",
+            "tileloadd tmm7, [{y} + {row}]",
+            "tdpbf16ps tmm2, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
             "add {a}, 1024",
             "add {b}, 1024",
-            "add {c}, 1024",
+            "add {x}, 1024",
+            "add {y}, 1024",
             "dec {steps}",
             "jnz 2b",
             "tilestored [{out} + {row}], tmm0",
             "tilestored [{out} + {row} + 1024], tmm1",
             "tilestored [{out} + {row} + 2048], tmm2",
-            x = inout(reg) x => _,
+            "tilestored [{out} + {row} + 3072], tmm3",
             a = inout(reg) w => _,
             b = inout(reg) w.add(steps * SIDE) => _,
-            c = inout(reg) w.add(2 * steps * SIDE) => _,
+            x = inout(reg) x => _,
+            y = inout(reg) x.add(apart) => _,
             steps = inout(reg) steps => _,
-            more = in(reg) usize::from(more),
+            row = in(reg) 64usize,
+            out = in(reg) out,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// [`two_by_two`] with a single block of `x`.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f")]
+unsafe fn two_by_one(w: *const Line, x: *const Line, steps: usize, out: *mut Line) {
+    // SAFETY: the caller's; only tiles and the registers named are changed.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "2:",
+            "tileloadd tmm6, [{x} + {row}]",
+            "tileloadd tmm4, [{a} + {row}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{b} + {row}]",
+            "tdpbf16ps tmm1, tmm5, tmm6",
+            "add {a}, 1024",
+            "add {b}, 1024",
+            "add {x}, 1024",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{out} + {row}], tmm0",
+            "tilestored [{out} + {row} + 1024], tmm1",
+            a = inout(reg) w => _,
+            b = inout(reg) w.add(steps * SIDE) => _,
+            x = inout(reg) x => _,
+            steps = inout(reg) steps => _,
             row = in(reg) 64usize,
             out = in(reg) out,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -173,7 +210,7 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
     let steps = dim.div_ceil(STEP);
     squares.fill([0.0; 2]);
     for from in (0..steps).step_by(CHUNK) {
-        round_rows(w, dim, from..steps.min(from + CHUNK), &mut lines[from * GROUPS * SIDE..], squares);
+        round_rows(w, dim, from..steps.min(from + CHUNK), &mut lines[from * PANEL..], squares);
     }
 }
 
@@ -182,51 +219,64 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
 /// # Safety
 /// [`available`] said yes.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
-pub unsafe fn screen(x: &Tiles, mut w: Weights, bias: &[f32], dim: usize, out: &mut [f32], tiles: &mut Vec<Line>) {
-    let (rows, steps, n) = (x.rows(), x.steps(), bias.len());
-    assert!(steps == dim.div_ceil(STEP) && out.len() == rows * n);
-    match &w {
-        Weights::Rows(w, squares) => assert!(w.len() == n * dim && squares.len() == n),
-        Weights::Rounded(lines) => assert!(lines.len() == n.div_ceil(GROUPS * SIDE) * panel_lines(dim)),
-    }
-    let (group, blocks, chunk) = (steps * SIDE, rows.div_ceil(SIDE), steps.min(CHUNK));
-    let need = scratch_lines(rows, dim);
-    if tiles.len() < need {
-        tiles.resize(need, Line::default());
-    }
-    // Sums of every block of x, where one chunk of columns is not all.
-    let (tiles, sums) = tiles.split_at_mut(GROUPS * SIDE * chunk);
-    for first in (0..n).step_by(GROUPS * SIDE) {
-        let own = (n - first).min(GROUPS * SIDE);
-        if let Weights::Rows(_, squares) = &mut w {
-            squares[first..first + own].fill([0.0; 2]);
+pub unsafe fn screen(s: &Search, w: Weights, found: &mut Found, scratch: &mut Vec<Line>) {
+    let (dim, rows, steps, n) = (s.dim, s.x.rows(), s.x.steps(), s.bias.len());
+    assert!(steps == dim.div_ceil(STEP) && s.rows.len() == rows && s.limits.len() == n);
+    match w {
+        Weights::Rows(w) => assert_eq!(w.len(), n * dim),
+        Weights::Rounded(lines, squares) => {
+            assert!(lines.len() == n.div_ceil(PANEL) * panel_lines(dim) && squares.len() == n);
         }
+    }
+    let (group, blocks) = (steps * SIDE, rows.div_ceil(SIDE));
+    let need = scratch_lines(rows, dim);
+    if scratch.len() < need {
+        scratch.resize(need, Line::default());
+    }
+    let (tiles, rest) = scratch.split_at_mut(PANEL * steps.min(CHUNK));
+    let (products, sums) = rest.split_at_mut(2 * PANEL);
+    for first in (0..n).step_by(PANEL) {
+        let own = (n - first).min(PANEL);
+        let mut squares = [[0.0; 2]; PANEL];
         // SAFETY: `SHAPES` describes eight tiles of 16 lines.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly)) };
         for from in (0..steps).step_by(CHUNK) {
             let here = from..steps.min(from + CHUNK);
-            let tiles = match &mut w {
-                Weights::Rows(w, squares) => {
-                    let (w, squares) = (&w[first * dim..(first + own) * dim], &mut squares[first..first + own]);
-                    round_rows(w, dim, here.clone(), tiles, squares);
+            let tiles = match w {
+                Weights::Rows(w) => {
+                    let w = &w[first * dim..(first + own) * dim];
+                    round_rows(w, dim, here.clone(), tiles, &mut squares[..own]);
                     &*tiles
                 }
-                Weights::Rounded(lines) => &lines[(first * steps + from * GROUPS * SIDE)..],
+                Weights::Rounded(lines, of) => {
+                    squares[..own].copy_from_slice(&of[first..first + own]);
+                    &lines[first * steps + from * PANEL..]
+                }
             };
-            assert!(tiles.len() >= GROUPS * SIDE * here.len());
-            for block in 0..blocks {
-                let x = &x.lines()[block * group + from * SIDE..][..here.len() * SIDE];
-                if here.end == steps {
-                    for r in block * SIDE..rows.min((block + 1) * SIDE) {
-                        super::prefetch_to_write(&out[r * n + first..][..own]);
+            assert!(tiles.len() >= PANEL * here.len());
+            let last = here.end == steps;
+            let columns = last.then(|| Columns::new(s, first, &squares[..own], found));
+            for block in (0..blocks).step_by(2) {
+                let pair = block + 1 < blocks;
+                let x = &s.x.lines()[block * group + from * SIDE..];
+                assert!(x.len() >= if pair { group } else { 0 } + here.len() * SIDE);
+                // SAFETY: `tiles` holds two groups of tiles (rows beyond the last keep what was there before: numbers that
+                // nobody reads), `x` one or two blocks, `group` lines apart; `products` has four tiles.
+                unsafe {
+                    if pair {
+                        two_by_two(tiles.as_ptr(), x.as_ptr(), group, here.len(), products.as_mut_ptr());
+                    } else {
+                        two_by_one(tiles.as_ptr(), x.as_ptr(), here.len(), products.as_mut_ptr());
                     }
                 }
-                let products = &mut sums[if steps > CHUNK { block } else { 0 } * GROUPS * SIDE..][..GROUPS * SIDE];
-                // SAFETY: `tiles` holds three groups of tiles (rows beyond the last keep what was there before: numbers that
-                // nobody reads), `x` one; `products` has three tiles.
-                unsafe { three_tiles(tiles.as_ptr(), x.as_ptr(), here.len(), products.as_mut_ptr(), from > 0) };
-                if here.end == steps {
-                    hand_out(products, bias, out, block, rows, first, own);
+                if steps > CHUNK {
+                    let sums = &mut sums[block * PANEL..][..2 * PANEL];
+                    add(sums, products, from > 0, last);
+                }
+                if let Some(columns) = &columns {
+                    for (i, tile) in products.chunks_exact(SIDE).enumerate().take(if pair { 4 } else { 2 }) {
+                        pick(s, tile, columns, first, i % 2 * SIDE, block + i / 2, found);
+                    }
                 }
             }
         }
@@ -235,29 +285,66 @@ pub unsafe fn screen(x: &Tiles, mut w: Weights, bias: &[f32], dim: usize, out: &
     }
 }
 
-/// Writes the products of 48 rows of `w` from `first` on, `own` of which there are, with a block of rows of `x`.
-#[target_feature(enable = "avx512f,avx512dq")]
-fn hand_out(products: &[Line], bias: &[f32], out: &mut [f32], block: usize, rows: usize, first: usize, own: usize) {
-    let n = bias.len();
-    let here = SIDE.min(rows - block * SIDE);
-    for (g, tile) in products.chunks_exact(SIDE).enumerate() {
-        let from = g * SIDE;
-        if here == SIDE && from + SIDE <= own {
-            let bias = &bias[first + from..][..SIDE];
-            let to = &mut out[block * SIDE * n + first + from..][..(SIDE - 1) * n + SIDE];
-            // SAFETY: 16 values of the bias, and 16 of each of 16 rows of `out`, as their slices say.
-            unsafe {
-                let (bias, to) = (_mm512_loadu_ps(bias.as_ptr()), to.as_mut_ptr());
-                transpose(tile, |r, v| _mm512_storeu_ps(to.add(r * n), _mm512_add_ps(v, bias)));
-            }
-        } else {
-            for (j, line) in tile.iter().enumerate().take(own.saturating_sub(from)) {
-                for (r, &bits) in line.0.iter().enumerate().take(here) {
-                    let column = first + from + j;
-                    out[(block * SIDE + r) * n + column] = f32::from_bits(bits) + bias[column];
-                }
-            }
+/// Adds products to the sums, or begins them; the last ones are left in the products.
+#[target_feature(enable = "avx512f")]
+fn add(sums: &mut [Line], products: &mut [Line], more: bool, last: bool) {
+    for (sum, product) in sums.iter_mut().zip(products) {
+        // SAFETY: a line is as long and as aligned as a vector.
+        unsafe {
+            let (s, p) = (sum.0.as_mut_ptr().cast::<f32>(), product.0.as_mut_ptr().cast::<f32>());
+            let v = _mm512_load_ps(p);
+            let v = if more { _mm512_add_ps(_mm512_load_ps(s), v) } else { v };
+            _mm512_store_ps(if last { p } else { s }, v);
         }
+    }
+}
+
+/// What a tile of products, of 16 latents from `from` of these columns on with a block of rows, has to be found.
+#[target_feature(enable = "avx512f,avx512dq")]
+fn pick(s: &Search, tile: &[Line], columns: &Columns, first: usize, from: usize, block: usize, found: &mut Found) {
+    let here = SIDE.min(s.rows.len() - block * SIDE);
+    let rows = &s.rows[block * SIDE..][..here];
+    let (len, entries, room) = found.parts_mut();
+    assert!(from + SIDE <= PANEL && len.len() == s.rows.len() && room >= SIDE && entries.len() >= len.len() * room);
+    let (len, entries) = (&mut len[block * SIDE..][..here], &mut entries[block * SIDE * room..]);
+    // SAFETY: 16 latents of each of the columns; 16 entries or fewer from one that lies 16 before the end of its row's room, or earlier.
+    unsafe {
+        let load = |of: &[f32; PANEL]| _mm512_load_ps(of.as_ptr().add(from));
+        let (bias, norm, lost) = (load(&columns.bias), load(&columns.norm), load(&columns.lost));
+        let (rest, limits) = (load(&columns.rest), load(&columns.limit));
+        let ids = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        let ids = _mm512_add_epi32(ids, _mm512_set1_epi32((s.first as usize + first + from) as i32));
+        // Latents and values in turns: the first eight entries, and the others.
+        let front = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+        let back = _mm512_add_epi32(front, _mm512_set1_epi32(8));
+        transpose(tile, |r, v| {
+            if r >= here {
+                return;
+            }
+            let [limit, by_norm, by_lost] = rows[r];
+            let (limit, by_norm, by_lost) = (_mm512_set1_ps(limit), _mm512_set1_ps(by_norm), _mm512_set1_ps(by_lost));
+            let p = _mm512_add_ps(v, bias);
+            let e = _mm512_fmadd_ps(by_norm, norm, _mm512_fmadd_ps(by_lost, lost, rest));
+            let found = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(_mm512_add_ps(p, e), _mm512_max_ps(limit, limits));
+            if found != 0 {
+                let (n, count) = (len[r] as usize, found.count_ones());
+                if n + SIDE <= room {
+                    let to = entries.as_mut_ptr().add(r * room + n);
+                    let h = _mm512_maskz_compress_epi32(found, ids);
+                    let p = _mm512_castps_si512(_mm512_maskz_compress_ps(found, p));
+                    let both = _mm512_permutex2var_epi32(h, front, p);
+                    if count <= 4 {
+                        _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(both));
+                    } else {
+                        _mm512_storeu_si512(to.cast(), both);
+                        if count > 8 {
+                            _mm512_storeu_si512(to.add(8).cast(), _mm512_permutex2var_epi32(h, back, p));
+                        }
+                    }
+                }
+                len[r] += count;
+            }
+        });
     }
 }
 

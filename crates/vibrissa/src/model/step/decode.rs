@@ -1,13 +1,17 @@
 //! Phase 2 of a step: residuals and losses of each row.
 
-use super::super::{Output, sigmoid, thread};
+use super::super::{Config, Output, sigmoid, thread};
 use super::update::{Scratch, Segments};
 use super::{Engine, RowLoss, RowTerm, Step};
 use crate::activation::Activation;
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
-use crate::matrix::Mat;
+use crate::matrix::{Mat, Panels};
 use rayon::prelude::*;
 use std::sync::Mutex;
+
+/// Weights that do not fit the second cache beside what else is there, and those of a panel that do.
+const MANY: usize = 1 << 18;
+const MOST: usize = 3 << 17;
 
 impl Engine {
     /// Phase 2: residuals and losses, also those of the gate and of the dead latents; regroups all by latent.
@@ -34,10 +38,12 @@ impl Engine {
             let decoder = self.sae.decoder_rows();
             decoder.data().par_chunks(dim).map(|row| isa.dot(row, row).sqrt()).collect_into_vec(&mut self.norms);
         }
+        let by_columns = prefixes == 1 && !gated && !jump && self.sums_by_columns(rows, dim);
         let (sae, work, latents, gate, norms) = (&self.sae, &self.work, &self.latents, &self.gate, &self.norms);
         let scratch = &self.scratch;
         let decoder = sae.decoder_rows().data();
         let share = 1.0 / prefixes as f32;
+        let recon = by_columns.then_some(&self.recon);
         let residual = &mut self.residual.data_mut()[..segments * rows * dim];
         residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
             let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
@@ -64,6 +70,10 @@ impl Engine {
                 let to = step.prefixes.get(j).map_or(index.len(), |&m| index.partition_point(|&h| (h as usize) < m));
                 let (done, out) = all.split_at_mut(j * dim);
                 let out = &mut out[..dim];
+                if let Some(recon) = recon {
+                    recon.row(b).for_each(|(first, part)| out[first..first + part.len()].copy_from_slice(part));
+                    break;
+                }
                 match done.len().checked_sub(dim) {
                     Some(last) => out.copy_from_slice(&done[last..]),
                     None => sae.begin_sum(out),
@@ -141,6 +151,43 @@ impl Engine {
             self.d_kl.extend(self.kl.iter().map(|e| (beta * e.1 / rows as f64) as f32));
         }
         losses
+    }
+
+    /// Where the weights do not fit the second cache, but a panel of their columns does: reconstructs all rows panel by panel, the same
+    /// sums in the same order.
+    fn sums_by_columns(&mut self, rows: usize, dim: usize) -> bool {
+        let Engine { sae, isa, latents, recon, coefs, .. } = self;
+        let Config { latents: n, tied, .. } = sae.config;
+        let (all, panel) = (n * dim, n * Panels::WIDTH);
+        if all < MANY || panel > MOST || latents.count() < n {
+            return false;
+        }
+        let capacity = latents.capacity();
+        if tied {
+            coefs.resize(rows * capacity, 0.0);
+            coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
+                let (index, value) = latents.row(b);
+                for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
+                    *c = v * sae.inv_norm[h as usize];
+                }
+            });
+        }
+        recon.resize(rows, dim);
+        let (weights, coefs) = (sae.decoder_rows().data(), &*coefs);
+        let panel_len = recon.panel_len();
+        recon.data_mut().par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
+            let (first, width) = (p * Panels::WIDTH, out.len() / rows);
+            for (b, out) in out.chunks_exact_mut(width).enumerate() {
+                let (index, value) = latents.row(b);
+                let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
+                match &sae.b_dec {
+                    Some(b_dec) => out.copy_from_slice(&b_dec[first..first + width]),
+                    None => out.fill(0.0),
+                }
+                isa.add_columns(out, first, coef, index, weights, dim);
+            }
+        });
+        true
     }
 
     /// Adds a perceptual term to the residuals of all prefixes: every latent serves the whole reconstruction.
