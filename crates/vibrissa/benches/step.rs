@@ -1,4 +1,4 @@
-//! Milliseconds a training step, beside the physical floor of this machine measured in the same run.
+//! Milliseconds a training step, beside the physical floor of this machine measured in turns with it: medians of seven rounds.
 //!
 //! ```text
 //! floor = max( 2·B·D·H / GEMM rate,  read(W_enc) / read rate + (parameters + moments, in and out) / update rate )
@@ -44,10 +44,12 @@ const SHAPES: [Shape; 5] = [
     Shape { name: "wide",        dim: 768,   latents: 24576, k: 32,  batch: 2048, tied: false, auxk: false },
 ];
 
-/// How long and how often things are repeated.
+/// How long and how often things are repeated. The machine and the step are timed in turns: a machine that others use, too, is now
+/// faster, now slower, so only figures of one round belong together.
 #[derive(Clone, Copy)]
 struct Effort {
     smoke: bool,
+    rounds: usize,
     /// Floats in the buffer whose traffic is timed: far more than any cache.
     buffer: usize,
     least: usize,
@@ -58,27 +60,27 @@ struct Effort {
 impl Effort {
     fn new(smoke: bool) -> Effort {
         if smoke {
-            Effort { smoke, buffer: 1 << 20, least: 1, most: 2, seconds: 0.0 }
+            Effort { smoke, rounds: 1, buffer: 1 << 20, least: 1, most: 2, seconds: 0.0 }
         } else {
-            Effort { smoke, buffer: 1 << 26, least: 7, most: 400, seconds: 3.0 }
+            Effort { smoke, rounds: 7, buffer: 1 << 26, least: 7, most: 400, seconds: 0.5 }
         }
     }
 
-    /// Milliseconds of each repetition, sorted.
-    fn time(self, mut run: impl FnMut()) -> Vec<f64> {
+    /// Milliseconds of a repetition: the median.
+    fn time(self, mut run: impl FnMut()) -> f64 {
         let (started, mut all) = (Instant::now(), Vec::new());
         while all.len() < self.least || (all.len() < self.most && started.elapsed().as_secs_f64() < self.seconds) {
             let one = Instant::now();
             run();
             all.push(one.elapsed().as_secs_f64() * 1e3);
         }
-        all.sort_by(f64::total_cmp);
-        all
+        median(all)
     }
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    (all[(all.len() - 1) / 2] + all[all.len() / 2]) / 2.0
 }
 
 fn noise(rows: usize, cols: usize, key: u64) -> Mat {
@@ -90,7 +92,7 @@ fn noise(rows: usize, cols: usize, key: u64) -> Mat {
     out
 }
 
-/// What this machine can do at most.
+/// What this machine can do at most, now.
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     gemm_gflops: f64,
@@ -99,27 +101,40 @@ struct Machine {
     update_gb_per_s: f64,
 }
 
-impl Machine {
-    fn measure(isa: Isa, effort: Effort) -> Machine {
-        let short = Effort { seconds: effort.seconds / 3.0, ..effort };
+/// What it takes to see that.
+struct Meter {
+    isa: Isa,
+    effort: Effort,
+    products: Vec<Product>,
+    buffer: Vec<f32>,
+}
+
+impl Meter {
+    fn new(isa: Isa, effort: Effort) -> Meter {
         let problems: &[[usize; 3]] = if effort.smoke {
             &[[16, 64, 192]]
         } else {
             &[[128, 784, 3072], [256, 1024, 3072], [512, 768, 6144], [1024, 384, 6144], [64, 4096, 3072]]
         };
-        let gemm_gflops = problems.iter().map(|&[rows, dim, n]| gemm(isa, short, rows, dim, n)).fold(0.0, f64::max);
-        let mut buffer = vec![1.0f32; effort.buffer];
-        let bytes = 4.0 * buffer.len() as f64;
-        let piece = 1 << 16;
-        let read = short.time(|| {
+        let products = problems.iter().map(|&p| Product::new(p)).collect();
+        Meter { isa, effort: Effort { seconds: 0.0, ..effort }, products, buffer: vec![1.0f32; effort.buffer] }
+    }
+
+    fn measure(&mut self) -> Machine {
+        let Meter { isa, effort, products, buffer } = self;
+        let (isa, bytes, piece) = (*isa, 4.0 * buffer.len() as f64, 1 << 16);
+        let gemm_gflops = products.iter_mut().map(|p| p.gflops(isa, *effort)).fold(0.0, f64::max);
+        let read = effort.time(|| {
             let sum: f32 = buffer.par_chunks(piece).map(|p| isa.dot(p, p)).sum();
             black_box(sum);
         });
-        let update = short.time(|| buffer.par_chunks_mut(piece).for_each(|p| isa.scale(p, 1.000_000_1)));
+        let update = effort.time(|| buffer.par_chunks_mut(piece).for_each(|p| isa.scale(p, 1.000_000_1)));
         black_box(&buffer);
-        Machine { gemm_gflops, read_gb_per_s: bytes / read[0] / 1e6, update_gb_per_s: 2.0 * bytes / update[0] / 1e6 }
+        Machine { gemm_gflops, read_gb_per_s: bytes / read / 1e6, update_gb_per_s: 2.0 * bytes / update / 1e6 }
     }
+}
 
+impl Machine {
     /// Milliseconds below which no step can be, and what sets them.
     fn floor(&self, s: &Shape, moved: usize) -> (f64, &'static str) {
         let weights = (s.dim * s.latents) as f64;
@@ -131,33 +146,50 @@ impl Machine {
     }
 }
 
-/// Best GFLOP/s of one dense product, in the panels that the encoder works in.
-fn gemm(isa: Isa, effort: Effort, rows: usize, dim: usize, n: usize) -> f64 {
-    let (x, w, bias) = (noise(rows, dim, 100), noise(n, dim, 101), vec![0.0; n]);
-    let mut out = vec![0.0; rows * n];
-    let ms = effort.time(|| {
-        out.par_chunks_mut(rows * Panels::WIDTH).enumerate().for_each_init(
-            || vec![0.0; spill_len(rows, dim)],
-            |spill, (p, out)| {
-                let (first, count) = (p * Panels::WIDTH, out.len() / rows);
-                let part = &w.data()[first * dim..(first + count) * dim];
-                isa.dots(x.data(), part, &bias[first..first + count], dim, out, spill);
-            },
-        );
-    });
-    black_box(&out);
-    2.0 * (rows * dim * n) as f64 / ms[0] / 1e6
+/// One dense product, in the panels that the encoder works in.
+struct Product {
+    x: Mat,
+    w: Mat,
+    out: Vec<f32>,
+}
+
+impl Product {
+    fn new([rows, dim, n]: [usize; 3]) -> Product {
+        Product { x: noise(rows, dim, 100), w: noise(n, dim, 101), out: vec![0.0; rows * n] }
+    }
+
+    fn gflops(&mut self, isa: Isa, effort: Effort) -> f64 {
+        let Product { x, w, out } = self;
+        let (rows, dim, n) = (x.rows(), x.cols(), w.rows());
+        let bias = [0.0; Panels::WIDTH];
+        let once = || {
+            out.par_chunks_mut(rows * Panels::WIDTH).enumerate().for_each_init(
+                || vec![0.0; spill_len(rows, dim)],
+                |spill, (p, out)| {
+                    let (first, count) = (p * Panels::WIDTH, out.len() / rows);
+                    let part = &w.data()[first * dim..(first + count) * dim];
+                    isa.dots(x.data(), part, &bias[..count], dim, out, spill);
+                },
+            );
+        };
+        let ms = effort.time(once);
+        black_box(&out);
+        2.0 * (rows * dim * n) as f64 / ms / 1e6
+    }
 }
 
 /// What was seen of one shape.
 struct Timing {
     step_ms: f64,
-    step_ms_best: f64,
     encode_ms: f64,
     /// Means over the steps: encode, select, decode, update.
     parts: [f64; 4],
-    repeats: usize,
     moved: usize,
+    /// Medians of the rounds.
+    machine: Machine,
+    floor_ms: f64,
+    floor_set_by: &'static str,
+    step_over_floor: f64,
 }
 
 fn config(s: &Shape) -> Config {
@@ -172,7 +204,8 @@ fn config(s: &Shape) -> Config {
     }
 }
 
-fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
+fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
+    let isa = meter.isa;
     let config = config(s);
     let batches: Vec<Mat> = (0..4).map(|b| noise(s.batch, s.dim, b)).collect();
     let mean = vec![0.0; s.dim];
@@ -195,7 +228,7 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
         sae.encode(isa, batches[next % batches.len()].view(), &mut work, &mut latents).expect("finite rows");
     };
     encode();
-    let encode_ms = median(&effort.time(encode));
+    let encode_ms = median((0..effort.rounds).map(|_| effort.time(&mut encode)).collect());
 
     let options = StepOptions { auxk, ..StepOptions::default() };
     let (mut engine, mut next) = (Engine::new(isa, sae, state, options), 0);
@@ -207,12 +240,31 @@ fn measure(isa: Isa, effort: Effort, s: &Shape) -> Timing {
     for _ in 0..if effort.smoke { 1 } else { batches.len() } {
         step();
     }
-    let all = effort.time(&mut step);
+    let mut rounds = Vec::new();
+    for _ in 0..effort.rounds {
+        let before = meter.measure();
+        rounds.push((before, effort.time(&mut step)));
+    }
     let times = engine.take_times();
     let each = |t: Duration| t.as_secs_f64() * 1e3 / f64::from(times.steps);
     let parts = [times.encode, times.select, times.decode, times.update].map(each);
     let moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
-    Timing { step_ms: median(&all), step_ms_best: all[0], encode_ms, parts, repeats: all.len(), moved }
+    let over = |of: &dyn Fn(&(Machine, f64)) -> f64| median(rounds.iter().map(of).collect());
+    let machine = Machine {
+        gemm_gflops: over(&|r| r.0.gemm_gflops),
+        read_gb_per_s: over(&|r| r.0.read_gb_per_s),
+        update_gb_per_s: over(&|r| r.0.update_gb_per_s),
+    };
+    Timing {
+        step_ms: over(&|r| r.1),
+        encode_ms,
+        parts,
+        moved,
+        machine,
+        floor_ms: over(&|r| r.0.floor(s, moved).0),
+        floor_set_by: machine.floor(s, moved).1,
+        step_over_floor: over(&|r| r.1 / r.0.floor(s, moved).0),
+    }
 }
 
 fn shrunk(s: &Shape) -> Shape {
@@ -239,7 +291,8 @@ fn main() {
     // Without --bench, cargo runs this as a test (`cargo test --benches`).
     let effort = Effort::new(smoke || !as_bench);
     let (isa, threads) = (Isa::current(), rayon::current_num_threads());
-    let machine = Machine::measure(isa, effort);
+    let mut meter = Meter::new(isa, effort);
+    let machine = meter.measure();
     println!(
         "{} · {threads} threads · GEMM {:.0} GFLOP/s · memory {:.1} GB/s read, {:.1} GB/s updated{}\n",
         isa.name(),
@@ -254,8 +307,7 @@ fn main() {
     let mut records = Vec::new();
     for s in SHAPES.iter().filter(|s| only.as_deref().is_none_or(|o| o == s.name)) {
         let s = if effort.smoke { shrunk(s) } else { Shape { ..*s } };
-        let t = rayon::scope(|_| measure(isa, effort, &s));
-        let (floor_ms, set_by) = machine.floor(&s, t.moved);
+        let t = rayon::scope(|_| measure(&mut meter, effort, &s));
         let rows_per_s = s.batch as f64 / t.step_ms * 1e3;
         println!(
             "{:<12} {:>7} {:>6} {:>4} {:>5}  {:<7} {:>9.2} {:>10.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>10.2}  {:<10} {:>11.2} {:>13.2}",
@@ -271,17 +323,19 @@ fn main() {
             t.parts[1],
             t.parts[2],
             t.parts[3],
-            floor_ms,
-            set_by,
-            t.step_ms / floor_ms,
+            t.floor_ms,
+            t.floor_set_by,
+            t.step_over_floor,
             t.encode_ms,
         );
         records.push(serde_json::json!({
             "name": s.name, "d_in": s.dim, "latents": s.latents, "k": s.k, "batch": s.batch, "tied": s.tied, "auxk": s.auxk,
-            "step_ms": t.step_ms, "step_ms_best": t.step_ms_best, "repeats": t.repeats, "rows_per_s": rows_per_s,
+            "step_ms": t.step_ms, "rounds": effort.rounds, "rows_per_s": rows_per_s,
             "encode_ms": t.encode_ms, "encode_part_ms": t.parts[0], "select_part_ms": t.parts[1],
-            "decode_part_ms": t.parts[2], "update_part_ms": t.parts[3], "moved_latents": t.moved, "floor_ms": floor_ms, "floor_set_by": set_by,
-            "step_over_floor": t.step_ms / floor_ms,
+            "decode_part_ms": t.parts[2], "update_part_ms": t.parts[3], "moved_latents": t.moved, "floor_ms": t.floor_ms, "floor_set_by": t.floor_set_by,
+            "step_over_floor": t.step_over_floor,
+            "gemm_gflops": t.machine.gemm_gflops, "read_gb_per_s": t.machine.read_gb_per_s,
+            "update_gb_per_s": t.machine.update_gb_per_s,
         }));
     }
     assert!(!records.is_empty(), "no shape of that name");

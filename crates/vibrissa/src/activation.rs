@@ -9,9 +9,9 @@ pub mod above;
 use crate::kernels::screen::Found;
 use crate::kernels::{Isa, LANES};
 use crate::matrix::{Latents, Panels};
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
 
 /// Which pre-activations p become latents, and what of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,6 @@ pub struct Candidates {
     value: Vec<f32>,
     keys: Vec<u64>,
     sorted: Vec<f32>,
-    bounds: Vec<f32>,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -81,7 +80,6 @@ impl Default for Candidates {
             value: Vec::new(),
             keys: Vec::new(),
             sorted: Vec::new(),
-            bounds: Vec::new(),
             guess: f32::NEG_INFINITY,
         }
     }
@@ -96,7 +94,6 @@ impl Candidates {
             self.value.resize(room, 0.0);
             self.keys.reserve(room.saturating_sub(self.keys.len()));
             self.sorted.reserve(room.saturating_sub(self.sorted.len()));
-            self.bounds.reserve(room.saturating_sub(self.bounds.len()));
         }
     }
 
@@ -188,28 +185,35 @@ impl Screened<'_> {
     /// of (approximate value - its error), since k exact values reach it for sure. Returns how many, and `t`; none where that cannot
     /// be said, since fewer than `k` reach the limit for sure.
     pub fn may_be_top(&self, k: usize, scratch: &mut Candidates) -> Option<(usize, f32)> {
-        let len = self.all(scratch)?;
-        let Candidates { index, value, sorted, bounds, .. } = scratch;
+        let all = self.all(scratch)?;
+        let Candidates { index, value, sorted, .. } = scratch;
+        let (index, value) = (&mut index[..all], &mut value[..all]);
         let [limit, by_norm, by_lost] = self.limit;
-        bounds.clear();
-        sorted.clear();
-        let mut values = value[..len].iter();
-        for found in self.found {
-            for (e, p) in found.row(self.row)?.iter().zip(values.by_ref()) {
-                let error = found.error(e.h, by_norm, by_lost);
-                bounds.push(p + error);
-                sorted.push(p - error);
-            }
+        if sorted.len() < all {
+            sorted.resize(all, 0.0);
         }
-        sorted.retain(|&low| low >= limit);
-        if sorted.len() < k {
+        // Lower values that reach the limit into `sorted`, upper ones in place of the values.
+        let (mut from, mut n) = (0, 0);
+        for found in self.found {
+            let to = from + found.row(self.row)?.len();
+            for (&h, p) in index[from..to].iter().zip(&mut value[from..to]) {
+                let error = found.error(h, by_norm, by_lost);
+                let low = *p - error;
+                *p += error;
+                sorted[n] = low;
+                n += usize::from(low >= limit);
+            }
+            from = to;
+        }
+        if n < k {
             return None;
         }
+        let sorted = &mut sorted[..n];
         let t = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
         let mut kept = 0;
-        for j in 0..len {
+        for j in 0..all {
             index[kept] = index[j];
-            kept += usize::from(bounds[j] >= t);
+            kept += usize::from(value[j] >= t);
         }
         Some((kept, t))
     }
@@ -298,7 +302,7 @@ pub fn select(
     k: usize,
     relu_after: bool,
     rows: usize,
-    scratch: &[Mutex<Candidates>],
+    scratch: &[Own<Candidates>],
     latents: &mut Latents,
     top_k: impl Fn(usize, &mut Candidates, &mut [u32], &mut [f32]) -> usize + Sync,
 ) -> Option<usize> {
@@ -309,7 +313,7 @@ pub fn select(
         .zip(value.par_chunks_mut(capacity))
         .enumerate()
         .map(|(b, ((len, index), value))| {
-            let mut own = scratch[rayon::current_thread_index().unwrap_or(0)].lock().expect("no panic while held");
+            let mut own = scratch[thread()].lock().expect("no panic while held");
             let n = top_k(b, &mut own, index, value);
             let mut kept = n;
             if relu_after {

@@ -25,5 +25,6 @@ pub mod record;
 pub mod report;
 pub mod sweep;
 pub mod train;
+pub mod workers;
 
 pub use error::{Error, Result};

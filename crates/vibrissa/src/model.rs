@@ -11,11 +11,11 @@ use crate::activation::{self, Activation, Candidates};
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
+use crate::workers::{Own, thread};
 use asked::Asked;
 use rayon::prelude::*;
 use screen::{Kept, Screen};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// Most weights a matrix may have: an encoder of 2⁴⁰ values would be four terabytes.
@@ -199,11 +199,11 @@ pub struct Work {
     some: Aligned,
     screen: Screen,
     asked: Asked,
-    candidates: Vec<Mutex<Candidates>>,
-    spill: Vec<Mutex<Aligned>>,
+    candidates: Vec<Own<Candidates>>,
+    spill: Vec<Own<Aligned>>,
     /// Rows of the encoder beside each other, and their biases.
-    gathered: Vec<Mutex<(Aligned, Vec<f32>)>>,
-    coefs: Vec<Mutex<Vec<f32>>>,
+    gathered: Vec<Own<(Aligned, Vec<f32>)>>,
+    coefs: Vec<Own<Vec<f32>>>,
     /// Latents of the fullest row of the batch before, and some more.
     room: usize,
     /// The smallest value that the batch before kept: a guess for this one.
@@ -221,9 +221,9 @@ impl Work {
 
     fn prepare(&mut self, rows: usize, config: &Config) {
         let threads = rayon::current_num_threads().max(1);
-        self.candidates.resize_with(threads.max(self.candidates.len()), Mutex::default);
-        self.spill.resize_with(threads.max(self.spill.len()), Mutex::default);
-        self.coefs.resize_with(threads.max(self.coefs.len()), Mutex::default);
+        self.candidates.resize_with(threads.max(self.candidates.len()), Own::default);
+        self.spill.resize_with(threads.max(self.spill.len()), Own::default);
+        self.coefs.resize_with(threads.max(self.coefs.len()), Own::default);
         let most = config.latents.max(activation::full(config.k));
         for (candidates, coefs) in self.candidates.iter_mut().zip(&mut self.coefs) {
             candidates.get_mut().expect("no panic while held").prepare(most);
@@ -243,10 +243,6 @@ impl Work {
 /// Room for `n` values in all; allocates only when it grows.
 pub(crate) fn reserve<T>(v: &mut Vec<T>, n: usize) {
     v.reserve(n.saturating_sub(v.len()));
-}
-
-fn thread() -> usize {
-    rayon::current_thread_index().unwrap_or(0)
 }
 
 #[allow(non_snake_case)]

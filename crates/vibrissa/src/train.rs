@@ -22,12 +22,12 @@ use crate::metrics::perceptual::{Bank, Scratch};
 use crate::model::Sae;
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
 use crate::random::Stream;
+use crate::workers::{Own, thread};
 pub use begin::{begin, beginning, check};
 pub use facts::DataFacts;
 pub use options::TrainOptions;
 use rayon::prelude::*;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Instant;
 
 /// What one step did.
@@ -60,7 +60,7 @@ pub struct Trainer<'a> {
     batch: Mat,
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch of each thread.
-    bank: Option<(Bank, Vec<Mutex<Scratch>>)>,
+    bank: Option<(Bank, Vec<Own<Scratch>>)>,
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
     began: Option<&'static str>,
@@ -136,7 +136,7 @@ impl<'a> Trainer<'a> {
         let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
             let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
             let threads = rayon::current_num_threads().max(1);
-            (Bank::new(shape, facts.scale), (0..threads).map(|_| Mutex::default()).collect())
+            (Bank::new(shape, facts.scale), (0..threads).map(|_| Own::default()).collect())
         });
         let gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
@@ -285,7 +285,7 @@ impl<'a> Trainer<'a> {
         let bank = self.bank.as_ref();
         let see = bank.map(|(bank, scratch)| {
             move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
-                let own = &scratch[rayon::current_thread_index().unwrap_or(0)];
+                let own = &scratch[thread()];
                 bank.distance_and_gradient(x, recon, gradient, &mut own.lock().expect("no panic while held"))
             }
         });

@@ -3,8 +3,8 @@
 use super::{Candidates, ahead};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Panels};
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
-use std::sync::Mutex;
 
 /// What a pre-activation must exceed: `each[h] - margin`; one value serves all latents, none is 0.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ pub fn above_of(
 pub fn select_any(
     rows: usize,
     room: &mut usize,
-    scratch: &[Mutex<Candidates>],
+    scratch: &[Own<Candidates>],
     latents: &mut Latents,
     find: impl Fn(usize, &mut Candidates) -> usize + Sync,
 ) {
@@ -102,7 +102,7 @@ pub fn select_any(
             .zip(value.par_chunks_mut(capacity))
             .enumerate()
             .map(|(b, ((len, index), value))| {
-                let mut own = scratch[rayon::current_thread_index().unwrap_or(0)].lock().expect("no panic while held");
+                let mut own = scratch[thread()].lock().expect("no panic while held");
                 let n = find(b, &mut own);
                 let fits = n.min(capacity);
                 index[..fits].copy_from_slice(&own.index[..fits]);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_largest_of_a_batch_stay() {
-        let scratch: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+        let scratch: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
         let rows: Vec<Vec<f32>> = (0..9).map(|b| row(200, 10 + b)).collect();
         let find = |b: usize, own: &mut Candidates| {
             above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), own)

@@ -180,7 +180,8 @@ impl Found {
     #[inline]
     pub fn error(&self, h: u32, by_norm: f32, by_lost: f32) -> f32 {
         let [norm, lost, rest] = self.lengths[(h - self.first) as usize];
-        by_norm.mul_add(norm, by_lost.mul_add(lost, rest))
+        // Plain products: a fused one is a call where the program is compiled for every CPU.
+        by_norm * norm + (by_lost * lost + rest)
     }
 
     /// The largest ‖w‖, ‖w - ŵ‖ and |bias| of all that was looked at.

@@ -486,6 +486,7 @@ unsafe fn both_of<S: V, const N: usize>(
     rows: *const f32,
     dots: &mut [f32],
     out: *mut f32,
+    fresh: bool,
 ) {
     let n = a.len();
     // SAFETY: `index` has `N` rows of `n` values each, which the caller checked, and `out` has `n` values.
@@ -495,7 +496,7 @@ unsafe fn both_of<S: V, const N: usize>(
         let mut s = [S::splat(0.0); N];
         let mut d = 0;
         while d + LANES <= n {
-            let (y, mut o) = (S::load(a.as_ptr().add(d)), S::load(out.add(d)));
+            let (y, mut o) = (S::load(a.as_ptr().add(d)), if fresh { S::splat(0.0) } else { S::load(out.add(d)) });
             for t in 0..N {
                 let row = S::load(p[t].add(d));
                 s[t] = row.fma(y, s[t]);
@@ -505,7 +506,8 @@ unsafe fn both_of<S: V, const N: usize>(
             d += LANES;
         }
         if d < n {
-            let (y, mut o) = (S::load_n(a.as_ptr().add(d), n - d), S::load_n(out.add(d), n - d));
+            let mut o = if fresh { S::splat(0.0) } else { S::load_n(out.add(d), n - d) };
+            let y = S::load_n(a.as_ptr().add(d), n - d);
             for t in 0..N {
                 let row = S::load_n(p[t].add(d), n - d);
                 s[t] = row.fma(y, s[t]);
@@ -527,14 +529,18 @@ unsafe fn dots_and_add_body<S: V, const MOST: usize>(
     rows: &[f32],
     dots: &mut [f32],
     out: &mut [f32],
+    fresh: bool,
 ) {
+    if fresh && index.is_empty() {
+        out.fill(0.0);
+    }
     assert!(out.len() == a.len() && dots.len() == index.len() && coef.len() == index.len());
     check_rows(index, a.len(), rows);
     let (r, o) = (rows.as_ptr(), out.as_mut_ptr());
     let mut j = 0;
     // SAFETY: every index was checked against `rows`.
     unsafe {
-        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o));
+        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o, fresh && j == 0));
     }
 }
 
@@ -764,9 +770,10 @@ macro_rules! twins {
                 rows: &[f32],
                 dots: &mut [f32],
                 out: &mut [f32],
+                fresh: bool,
             ) {
                 // SAFETY: as above.
-                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out) }
+                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out, fresh) }
             }
             #[target_feature(enable = $features)]
             pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {

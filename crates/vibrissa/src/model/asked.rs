@@ -5,8 +5,10 @@ use super::{Sae, reserve};
 use crate::activation::{Candidates, above::select_any};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, begin_by_latent};
+use crate::workers::Own;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What was asked for, and the answers.
 #[derive(Debug, Default)]
@@ -21,7 +23,7 @@ pub struct Asked {
     row: Vec<u32>,
     exact: Vec<f32>,
     /// For each of `entries` its place in `exact`.
-    place: Vec<u32>,
+    place: Vec<AtomicU32>,
 }
 
 /// Latents that one worker answers for in one go.
@@ -33,7 +35,7 @@ impl Asked {
         &mut self,
         rows: usize,
         latents: usize,
-        candidates: &[Mutex<Candidates>],
+        candidates: &[Own<Candidates>],
         find: impl Fn(usize, &mut Candidates) -> usize + Sync,
     ) {
         select_any(rows, &mut self.room, candidates, &mut self.entries, find);
@@ -54,7 +56,7 @@ impl Asked {
         each_latent(0..latents, start, row, exact, &answer);
     }
 
-    /// A counting sort by latent.
+    /// A counting sort by latent, by several workers where there are many, each of some latents.
     fn group(&mut self, latents: usize) {
         let Asked { entries, start, row, exact, place, .. } = self;
         let (total, capacity) = (entries.count(), entries.capacity());
@@ -63,26 +65,46 @@ impl Asked {
         reserve(exact, entries.rows() * capacity);
         row.resize(total, 0);
         exact.resize(total, 0.0);
-        place.resize(entries.rows() * capacity, 0);
-        for (b, place) in place.chunks_exact_mut(capacity).enumerate() {
-            for (&h, place) in entries.row(b).0.iter().zip(place) {
-                let at = &mut start[h as usize + 1];
-                row[*at as usize] = b as u32;
-                *place = *at;
-                *at += 1;
-            }
-        }
+        place.resize_with(entries.rows() * capacity, AtomicU32::default);
+        let most = latents.div_ceil((total / 4096).clamp(1, 16));
+        put(0, &mut start[1..=latents], row, entries, place, most);
     }
 
     /// The entries of a row of the batch, by ascending index, with their exact values.
     pub fn row(&self, b: usize) -> impl ExactSizeIterator<Item = (u32, f32)> + '_ {
         let place = &self.place[b * self.entries.capacity()..];
-        self.entries.row(b).0.iter().zip(place).map(|(&h, &at)| (h, self.exact[at as usize]))
+        self.entries.row(b).0.iter().zip(place).map(|(&h, at)| (h, self.exact[at.load(Relaxed) as usize]))
     }
 
     /// How many entries there are, and latents that have any.
     pub fn count(&self) -> (usize, usize) {
         (self.row.len(), self.start.windows(2).filter(|w| w[0] < w[1]).count())
+    }
+}
+
+/// Puts the entries of latents from `first` on, which begin at `start`, in their places among `row`; at most `most` latents a worker.
+fn put(first: usize, start: &mut [u32], row: &mut [u32], entries: &Latents, place: &[AtomicU32], most: usize) {
+    let Some(&begin) = start.first() else { return };
+    if start.len() > most {
+        let half = start.len() / 2;
+        let (low, high) = start.split_at_mut(half);
+        let (row0, row1) = row.split_at_mut((high[0] - begin) as usize);
+        rayon::join(
+            || put(first, low, row0, entries, place, most),
+            || put(first + half, high, row1, entries, place, most),
+        );
+        return;
+    }
+    for b in 0..entries.rows() {
+        let index = entries.row(b).0;
+        // Indices ascend.
+        let from = if first == 0 { 0 } else { index.partition_point(|&h| (h as usize) < first) };
+        for (&h, place) in index[from..].iter().zip(&place[b * entries.capacity() + from..]) {
+            let Some(next) = start.get_mut(h as usize - first) else { break };
+            row[(*next - begin) as usize] = b as u32;
+            place.store(*next, Relaxed);
+            *next += 1;
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::asked::Asked;
 use super::screen::Wanted;
-use super::{Config, Sae, Work, reserve, sigmoid, thread};
+use super::{Config, Sae, Work, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
 use crate::activation::{self, Activation, top_k, top_k_of};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Which pre-activations become latents. Training differs from inference in some activations.
@@ -386,7 +386,7 @@ impl Sae {
         let (rows, dim) = (x.rows(), self.config.d_in);
         out.resize(rows, which.len());
         let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
-        gathered.resize_with(spill.len(), Mutex::default);
+        gathered.resize_with(spill.len(), Own::default);
         for own in gathered.iter_mut() {
             let (w, bias) = own.get_mut().expect("no panic while held");
             w.resize(Panels::WIDTH * dim);

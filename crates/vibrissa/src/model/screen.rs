@@ -10,16 +10,17 @@
 //! than there is room for, that row is left to the dense product.
 
 use super::asked::Asked;
-use super::{Config, Sae, reserve, thread};
+use super::{Config, Sae, reserve};
 use crate::activation::above::Thresholds;
 use crate::activation::{Candidates, Screened};
 use crate::kernels::Isa;
 use crate::kernels::screen::{
     CHUNK, Found, Line, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
 };
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Weights that several batches were encoded with are rounded once for all that come; whoever changes them makes a new one.
@@ -78,7 +79,7 @@ pub enum Wanted<'a> {
 #[derive(Debug, Default)]
 pub struct Screen {
     tiles: Tiles,
-    scratch: Vec<Mutex<Vec<Line>>>,
+    scratch: Vec<Own<Vec<Line>>>,
     rows: Vec<[f32; 3]>,
     limits: Vec<f32>,
     /// By range of latents.
@@ -176,7 +177,7 @@ impl Screen {
         input: &[f32],
         wanted: Wanted,
         asked: &mut Asked,
-        candidates: &[Mutex<Candidates>],
+        candidates: &[Own<Candidates>],
     ) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
         let (rows, started) = (input.len() / d_in, Instant::now());
@@ -237,7 +238,7 @@ impl Screen {
     fn find(&mut self, sae: &Sae, isa: Isa, threads: usize, k: usize) -> bool {
         let Screen { tiles, scratch, rows, limits, found, room, .. } = self;
         let Config { d_in: dim, latents, .. } = sae.config;
-        scratch.resize_with(threads, Mutex::default);
+        scratch.resize_with(threads, Own::default);
         for own in &mut *scratch {
             reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows.len(), dim));
         }
@@ -258,11 +259,8 @@ impl Screen {
         });
         let larger = |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|i| a[i].max(b[i]));
         let most = found.iter().map(Found::most).fold([0.0f32; 3], larger);
-        let finite = |row: &[f32; 2]| {
-            let [x, lost] = row.map(|square| root(square, dim));
-            (x + lost) * (most[0] + most[1]) + most[2] < 1e37
-        };
-        tiles.squares().iter().all(finite)
+        // The last is more than ‖x‖ + ‖x - x̂‖.
+        rows.iter().all(|row| row[2] * (most[0] + most[1]) + most[2] < 1e37)
     }
 
     /// Guesses where the next rows' k-th largest values are, from these: a value that each row's reaches, and ‖x‖. The guess follows downwards
@@ -335,7 +333,7 @@ mod tests {
     /// As [`dense`], by a screen that has no guess, and by one that has; none for rows that it left.
     fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Vec<(u32, u32)>>>; 2]> {
         let k = sae.config.k;
-        let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+        let candidates: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
         let (mut asked, mut latents) = (Asked::default(), Latents::default());
         let mut screen = Screen { guess: Some(-1e30), room: sae.config.latents, ..Screen::default() };
         let mut bounded = true;
@@ -473,7 +471,7 @@ mod tests {
         let all = dense(&sae, &x);
         // Some are exactly what a row has: not above it.
         (0..h).step_by(7).for_each(|i| each[i] = f32::from_bits(all[i % b][i].1));
-        let candidates: Vec<Mutex<Candidates>> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+        let candidates: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
         for isa in Isa::available() {
             for each in [&each[..], &each[..1]] {
                 let (mut screen, mut asked) = (Screen { room: h, ..Screen::default() }, Asked::default());

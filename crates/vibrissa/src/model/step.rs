@@ -17,12 +17,13 @@ use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, Left, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
-use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef, Panels};
+use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef};
 use crate::optim::{AdamOptions, Optimizer, normalise};
+use crate::workers::Own;
 use dead::Dead;
+use decode::Sums;
 use rayon::prelude::*;
 pub use state::{Activity, Moments, State, Times};
-use std::sync::Mutex;
 use std::time::Instant;
 use update::{Context, Rows, Scratch, Segments};
 
@@ -117,9 +118,7 @@ pub struct Engine {
     by_latent: ByLatent,
     /// For each row of the batch the residual of every prefix and of the gate, D values each; then, for each, `e - ê`.
     residual: Mat,
-    /// Reconstructions, where they are summed panel by panel, and what the directions count in these.
-    recon: Panels,
-    coefs: Vec<f32>,
+    sums: Sums,
     segments: Segments,
     /// In which segment a latent finds its residual; empty: the first.
     segment_of: Vec<u32>,
@@ -136,7 +135,7 @@ pub struct Engine {
     row_loss: Vec<RowLoss>,
     column_sums: Vec<f64>,
     dead: Dead,
-    scratch: Vec<Mutex<Scratch>>,
+    scratch: Vec<Own<Scratch>>,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
     d_b_dec: Vec<f32>,
@@ -171,8 +170,7 @@ impl Engine {
             gate: Latents::default(),
             by_latent: ByLatent::default(),
             residual: Mat::default(),
-            recon: Panels::default(),
-            coefs: Vec::new(),
+            sums: Sums::default(),
             segments: Segments::default(),
             segment_of: Vec::new(),
             norms: Vec::new(),

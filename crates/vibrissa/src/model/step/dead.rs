@@ -2,16 +2,16 @@
 //! begin together: by blocks of rows that stay in cache, or, where rows take most of the dead, by dense products, which
 //! take zeros along.
 
-use super::super::{Sae, reserve, thread};
+use super::super::{Sae, reserve};
 use super::update::{Context, Rows};
 use super::{Engine, Step};
 use crate::activation::{self, Candidates};
 use crate::kernels::{Isa, spill_len};
 use crate::loss::{AuxK, spread};
 use crate::matrix::{Aligned, ByLatent, Latents, Panels};
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// Zeros cost a dense product as much as other numbers; it is faster by so much.
 const ONE_IN: usize = 2;
@@ -51,7 +51,7 @@ pub struct Dead {
     adds: Aligned,
     /// All rows of the batch.
     rows: Vec<u32>,
-    groups: Vec<Mutex<Group>>,
+    groups: Vec<Own<Group>>,
 }
 
 /// Some neighbours in the list, and what their gradients begin with.
@@ -94,7 +94,7 @@ impl Dead {
         self.place.resize(latents, 0);
         self.rows.clear();
         self.rows.extend(0..rows as u32);
-        self.groups.resize_with(rayon::current_num_threads().max(self.groups.len()), Mutex::default);
+        self.groups.resize_with(rayon::current_num_threads().max(self.groups.len()), Own::default);
         self.adds.resize(rows * latents.min(self.one_in * k));
         let n = group_size(dim);
         for group in &mut self.groups {
@@ -122,7 +122,7 @@ impl Dead {
     }
 
     /// Every row takes its `k` largest.
-    fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &[Mutex<Candidates>]) {
+    fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &[Own<Candidates>]) {
         let Dead { list, acts, taken, by_latent, dense, adds, .. } = self;
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
             activation::top_k(isa, k, || acts.row(b), own, index, value)
@@ -147,7 +147,7 @@ impl Dead {
     }
 
     /// One for each worker.
-    pub fn groups(&self) -> &[Mutex<Group>] {
+    pub fn groups(&self) -> &[Own<Group>] {
         &self.groups
     }
 
@@ -196,7 +196,7 @@ impl Group {
                 coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
                 let to_direction =
                     if context.config.tied { &mut enc[columns.clone()] } else { &mut dec[columns.clone()] };
-                isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction);
+                isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction, false);
                 for (d, &a) in d_pre.iter_mut().zip(values) {
                     *d *= scale * inv;
                     sums[i][0] += *d;

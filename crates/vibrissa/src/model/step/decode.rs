@@ -1,17 +1,14 @@
 //! Phase 2 of a step: residuals and losses of each row.
 
-use super::super::{Config, Output, sigmoid, thread};
+use super::super::{Config, Output, Sae, sigmoid};
 use super::update::{Scratch, Segments};
 use super::{Engine, RowLoss, RowTerm, Step};
 use crate::activation::Activation;
+use crate::kernels::Isa;
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
-use crate::matrix::{Mat, Panels};
+use crate::matrix::{ByLatent, Latents, Mat, Panels};
+use crate::workers::{Own, thread};
 use rayon::prelude::*;
-use std::sync::Mutex;
-
-/// Weights that do not fit the second cache beside what else is there, and those of a panel that do.
-const MANY: usize = 1 << 18;
-const MOST: usize = 3 << 17;
 
 impl Engine {
     /// Phase 2: residuals and losses, also those of the gate and of the dead latents; regroups all by latent.
@@ -28,7 +25,7 @@ impl Engine {
         }
         self.row_loss.resize(rows, RowLoss::default());
         // Every worker has room for all that a row or a latent may need, whoever gets which.
-        self.scratch.resize_with(rayon::current_num_threads().max(1), Mutex::default);
+        self.scratch.resize_with(rayon::current_num_threads().max(1), Own::default);
         for own in &mut self.scratch {
             own.get_mut().expect("no panic while held").prepare(dim, config.latents.max(segments * rows));
         }
@@ -38,86 +35,93 @@ impl Engine {
             let decoder = self.sae.decoder_rows();
             decoder.data().par_chunks(dim).map(|row| isa.dot(row, row).sqrt()).collect_into_vec(&mut self.norms);
         }
-        let by_columns = prefixes == 1 && !gated && !jump && self.sums_by_columns(rows, dim);
         let (sae, work, latents, gate, norms) = (&self.sae, &self.work, &self.latents, &self.gate, &self.norms);
-        let scratch = &self.scratch;
+        let (scratch, sums) = (&self.scratch, &mut self.sums);
+        let (by_latent, segment_of) = (&mut self.by_latent, &mut self.segment_of);
         let decoder = sae.decoder_rows().data();
         let share = 1.0 / prefixes as f32;
-        let recon = by_columns.then_some(&self.recon);
         let residual = &mut self.residual.data_mut()[..segments * rows * dim];
-        residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
-            let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
-            let x = step.target.row(b);
-            let (index, value) = latents.row(b);
-            // Entries below a threshold are there for the threshold alone.
-            let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
-            let (index, value) = match &mut own {
-                Some(own) => {
-                    let (kept, values) = &mut own.active;
-                    kept.clear();
-                    values.clear();
-                    for (&h, &v) in index.iter().zip(value).filter(|e| *e.1 != 0.0) {
-                        kept.push(h);
-                        values.push(v);
+        let row_loss = &mut self.row_loss;
+        let decode = || {
+            let by_columns = prefixes == 1 && !gated && !jump && sums.fill(sae, isa, latents);
+            let recon = by_columns.then_some(&sums.recon);
+            residual.par_chunks_mut(segments * dim).zip(row_loss).enumerate().for_each(|(b, (all, loss))| {
+                let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+                let x = step.target.row(b);
+                let (index, value) = latents.row(b);
+                // Entries below a threshold are there for the threshold alone.
+                let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
+                let (index, value) = match &mut own {
+                    Some(own) => {
+                        let (kept, values) = &mut own.active;
+                        kept.clear();
+                        values.clear();
+                        for (&h, &v) in index.iter().zip(value).filter(|e| *e.1 != 0.0) {
+                            kept.push(h);
+                            values.push(v);
+                        }
+                        (&kept[..], &values[..])
                     }
-                    (&kept[..], &values[..])
-                }
-                None => (index, value),
-            };
-            *loss = RowLoss::default();
-            let mut from = 0;
-            for j in 0..prefixes {
-                let to = step.prefixes.get(j).map_or(index.len(), |&m| index.partition_point(|&h| (h as usize) < m));
-                let (done, out) = all.split_at_mut(j * dim);
-                let out = &mut out[..dim];
-                if let Some(recon) = recon {
-                    recon.row(b).for_each(|(first, part)| out[first..first + part.len()].copy_from_slice(part));
-                    break;
-                }
-                match done.len().checked_sub(dim) {
-                    Some(last) => out.copy_from_slice(&done[last..]),
-                    None => sae.begin_sum(out),
-                }
-                sae.add_features(isa, out, &index[from..to], &value[from..to], &mut coefs, decoder);
-                from = to;
-            }
-            for out in all[..prefixes * dim].chunks_exact_mut(dim) {
-                loss.recon += match config.output {
-                    Output::Linear => {
-                        isa.residual(x, out);
-                        f64::from(isa.dot(out, out))
-                    }
-                    // Half of what is missing: -2/B times it is the gradient.
-                    Output::Sigmoid => out.iter_mut().zip(x).fold(0.0, |sum, (y, &x)| {
-                        let of = cross_entropy(x, *y);
-                        *y = 0.5 * (x - sigmoid(*y));
-                        sum + of
-                    }),
+                    None => (index, value),
                 };
-            }
-            // The latents of a prefix serve it and all longer ones: they learn from the sum of these residuals.
-            if prefixes > 1 {
-                isa.scale(&mut all[(prefixes - 1) * dim..][..dim], share);
-                for j in (0..prefixes - 1).rev() {
-                    let (own, next) = all.split_at_mut((j + 1) * dim);
-                    isa.scale(&mut own[j * dim..], share);
-                    isa.add_scaled(&mut own[j * dim..], 1.0, &next[..dim]);
+                *loss = RowLoss::default();
+                let mut from = 0;
+                for j in 0..prefixes {
+                    let to =
+                        step.prefixes.get(j).map_or(index.len(), |&m| index.partition_point(|&h| (h as usize) < m));
+                    let (done, out) = all.split_at_mut(j * dim);
+                    let out = &mut out[..dim];
+                    if let Some(recon) = recon {
+                        recon.row(b).for_each(|(first, part)| out[first..first + part.len()].copy_from_slice(part));
+                        break;
+                    }
+                    match done.len().checked_sub(dim) {
+                        Some(last) => out.copy_from_slice(&done[last..]),
+                        None => sae.begin_sum(out),
+                    }
+                    sae.add_features(isa, out, &index[from..to], &value[from..to], &mut coefs, decoder);
+                    from = to;
                 }
-            }
-            if gated {
-                let (index, value) = gate.row(b);
-                let out = &mut all[prefixes * dim..][..dim];
-                sae.begin_sum(out);
-                sae.add_features(isa, out, index, value, &mut coefs, decoder);
-                isa.residual(x, out);
-                loss.gate = f64::from(isa.dot(out, out));
-            }
-            if l1 > 0.0 {
-                let (index, value) = if gated { gate.row(b) } else { (index, value) };
-                let length = |h: u32| norms.get(h as usize).map_or(1.0, |&n| f64::from(n));
-                loss.l1 = index.iter().zip(value).map(|(&h, &a)| f64::from(a) * length(h)).sum();
-            }
-        });
+                for out in all[..prefixes * dim].chunks_exact_mut(dim) {
+                    loss.recon += match config.output {
+                        Output::Linear => {
+                            isa.residual(x, out);
+                            f64::from(isa.dot(out, out))
+                        }
+                        // Half of what is missing: -2/B times it is the gradient.
+                        Output::Sigmoid => out.iter_mut().zip(x).fold(0.0, |sum, (y, &x)| {
+                            let of = cross_entropy(x, *y);
+                            *y = 0.5 * (x - sigmoid(*y));
+                            sum + of
+                        }),
+                    };
+                }
+                // The latents of a prefix serve it and all longer ones: they learn from the sum of these residuals.
+                if prefixes > 1 {
+                    isa.scale(&mut all[(prefixes - 1) * dim..][..dim], share);
+                    for j in (0..prefixes - 1).rev() {
+                        let (own, next) = all.split_at_mut((j + 1) * dim);
+                        isa.scale(&mut own[j * dim..], share);
+                        isa.add_scaled(&mut own[j * dim..], 1.0, &next[..dim]);
+                    }
+                }
+                if gated {
+                    let (index, value) = gate.row(b);
+                    let out = &mut all[prefixes * dim..][..dim];
+                    sae.begin_sum(out);
+                    sae.add_features(isa, out, index, value, &mut coefs, decoder);
+                    isa.residual(x, out);
+                    loss.gate = f64::from(isa.dot(out, out));
+                }
+                if l1 > 0.0 {
+                    let (index, value) = if gated { gate.row(b) } else { (index, value) };
+                    let length = |h: u32| norms.get(h as usize).map_or(1.0, |&n| f64::from(n));
+                    loss.l1 = index.iter().zip(value).map(|(&h, &a)| f64::from(a) * length(h)).sum();
+                }
+            });
+        };
+        let regroup = || regroup(by_latent, segment_of, step, self.segments, config.latents, [latents, gate]);
+        rayon::join(decode, regroup);
         let mean = |of: fn(&RowLoss) -> f64, all: &[RowLoss]| all.iter().map(of).sum::<f64>() / rows as f64;
         let mut losses = Losses {
             recon: mean(|l| l.recon, &self.row_loss) / prefixes as f64,
@@ -131,7 +135,6 @@ impl Engine {
         if let Some((lambda, term)) = step.perceptual {
             losses.perceptual = self.perceive(step, lambda, term);
         }
-        self.regroup(step);
         let Penalties { l0, kl: beta, .. } = self.options.penalties;
         self.d_l0 = 0.0;
         if l0 > 0.0 {
@@ -151,43 +154,6 @@ impl Engine {
             self.d_kl.extend(self.kl.iter().map(|e| (beta * e.1 / rows as f64) as f32));
         }
         losses
-    }
-
-    /// Where the weights do not fit the second cache, but a panel of their columns does: reconstructs all rows panel by panel, the same
-    /// sums in the same order.
-    fn sums_by_columns(&mut self, rows: usize, dim: usize) -> bool {
-        let Engine { sae, isa, latents, recon, coefs, .. } = self;
-        let Config { latents: n, tied, .. } = sae.config;
-        let (all, panel) = (n * dim, n * Panels::WIDTH);
-        if all < MANY || panel > MOST || latents.count() < n {
-            return false;
-        }
-        let capacity = latents.capacity();
-        if tied {
-            coefs.resize(rows * capacity, 0.0);
-            coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
-                let (index, value) = latents.row(b);
-                for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
-                    *c = v * sae.inv_norm[h as usize];
-                }
-            });
-        }
-        recon.resize(rows, dim);
-        let (weights, coefs) = (sae.decoder_rows().data(), &*coefs);
-        let panel_len = recon.panel_len();
-        recon.data_mut().par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
-            let (first, width) = (p * Panels::WIDTH, out.len() / rows);
-            for (b, out) in out.chunks_exact_mut(width).enumerate() {
-                let (index, value) = latents.row(b);
-                let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
-                match &sae.b_dec {
-                    Some(b_dec) => out.copy_from_slice(&b_dec[first..first + width]),
-                    None => out.fill(0.0),
-                }
-                isa.add_columns(out, first, coef, index, weights, dim);
-            }
-        });
-        true
     }
 
     /// Adds a perceptual term to the residuals of all prefixes: every latent serves the whole reconstruction.
@@ -211,17 +177,74 @@ impl Engine {
         });
         weight * self.row_loss.iter().map(|l| l.perceptual).sum::<f64>() / rows as f64
     }
+}
 
-    /// Entries by latent, with the row of `residual` that each learns from.
-    fn regroup(&mut self, step: &Step) {
-        let latents = self.sae.config().latents;
-        self.segment_of.clear();
-        if !step.prefixes.is_empty() {
-            let of = |h: usize| step.prefixes.partition_point(|&m| m <= h) as u32;
-            self.segment_of.extend((0..latents).map(of));
+/// Entries by latent, with the row of `residual` that each learns from.
+fn regroup(
+    by_latent: &mut ByLatent,
+    segment_of: &mut Vec<u32>,
+    step: &Step,
+    segments: Segments,
+    n_latents: usize,
+    [latents, gate]: [&Latents; 2],
+) {
+    segment_of.clear();
+    if !step.prefixes.is_empty() {
+        let of = |h: usize| step.prefixes.partition_point(|&m| m <= h) as u32;
+        segment_of.extend((0..n_latents).map(of));
+    }
+    let (Segments { prefixes, gated }, count) = (segments, segments.count() as u32);
+    let parts = [(0, count, latents), (prefixes as u32, count, gate)];
+    by_latent.group(n_latents, &parts[..if gated { 2 } else { 1 }], segment_of);
+}
+
+/// Reconstructions that are summed panel by panel of columns.
+#[derive(Debug, Default)]
+pub struct Sums {
+    recon: Panels,
+    /// What the directions count.
+    coefs: Vec<f32>,
+}
+
+/// Weights that do not fit the second cache beside what else is there, and those of a panel that do.
+const MANY: usize = 1 << 18;
+const MOST: usize = 3 << 17;
+
+/// Entries of each latent for which its weights are worth being brought there.
+const USES: usize = 4;
+
+impl Sums {
+    /// Reconstructs all rows, the same sums in the same order as row by row, where the weights do not fit the second cache but a panel
+    /// of their columns does; elsewhere says no.
+    fn fill(&mut self, sae: &Sae, isa: Isa, latents: &Latents) -> bool {
+        let Config { latents: n, d_in: dim, tied, .. } = sae.config;
+        if n * dim < MANY || n * Panels::WIDTH > MOST || latents.count() < USES * n {
+            return false;
         }
-        let (Segments { prefixes, gated }, count) = (self.segments, self.segments.count() as u32);
-        let parts = [(0, count, &self.latents), (prefixes as u32, count, &self.gate)];
-        self.by_latent.group(latents, &parts[..if gated { 2 } else { 1 }], &self.segment_of);
+        let (rows, capacity) = (latents.rows(), latents.capacity());
+        if tied {
+            self.coefs.resize(rows * capacity, 0.0);
+            self.coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
+                let (index, value) = latents.row(b);
+                for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
+                    *c = v * sae.inv_norm[h as usize];
+                }
+            });
+        }
+        self.recon.resize(rows, dim);
+        let (weights, coefs, panel_len) = (sae.decoder_rows().data(), &self.coefs, self.recon.panel_len());
+        self.recon.data_mut().par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
+            let (first, width) = (p * Panels::WIDTH, out.len() / rows);
+            for (b, out) in out.chunks_exact_mut(width).enumerate() {
+                let (index, value) = latents.row(b);
+                let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
+                match &sae.b_dec {
+                    Some(b_dec) => out.copy_from_slice(&b_dec[first..first + width]),
+                    None => out.fill(0.0),
+                }
+                isa.add_columns(out, first, coef, index, weights, dim);
+            }
+        });
+        true
     }
 }

@@ -1,13 +1,13 @@
 //! Phase 3 of a step: gradient and Adam of every latent, in chunks of latents that workers take.
 
-use super::super::{Config, inverse_root, reserve, thread};
+use super::super::{Config, inverse_root, reserve};
 use super::dead::{Begun, Dead};
 use crate::activation::Activation;
 use crate::kernels::{AdamStep, Isa, LANES, Left, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
 use crate::optim::{AdamOptions, Optimizer, to_unit};
+use crate::workers::{Own, thread};
 use std::ops::Range;
-use std::sync::Mutex;
 
 /// The residuals that a row of the batch has side by side: one a prefix, then the gate's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,7 +103,7 @@ pub struct Context<'a> {
     pub bias_step: AdamStep,
     pub adam: AdamOptions,
     pub rests_after: u32,
-    pub scratch: &'a [Mutex<Scratch>],
+    pub scratch: &'a [Own<Scratch>],
 }
 
 impl Context<'_> {
@@ -382,8 +382,11 @@ impl Latent<'_> {
             isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
         } else {
             let buffer = if config.tied { &mut own.enc } else { &mut own.dec };
-            begin(buffer, direction_begun);
-            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer);
+            if let Some(first) = direction_begun {
+                buffer.copy_from_slice(first);
+            }
+            let fresh = direction_begun.is_none();
+            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer, fresh);
         }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
         let l1 = context.l1 * norm;
@@ -404,7 +407,7 @@ impl Latent<'_> {
                 effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
             }
             if part != Part::Gate {
-                along = a.mul_add(d, along);
+                along += a * d;
             }
             let d = match (part, config.activation) {
                 (Part::Gate, _) => {
