@@ -7,7 +7,7 @@ pub mod screen;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use scalar::{AdamStep, LANES, Left};
+pub use scalar::{AdamStep, LANES, Lacking, Left};
 use screen::{Found, Line, Search, Weights};
 use std::sync::OnceLock;
 
@@ -275,6 +275,21 @@ impl Isa {
         dispatch!(self, adam(row, g, left, s, ahead, square))
     }
 
+    /// See [`scalar::adam_and_add`]; `ahead` as for [`Isa::adam_piece`].
+    #[inline]
+    pub fn adam_and_add(
+        self,
+        row: [&mut [f32]; 3],
+        g: &mut [f32],
+        lacking: &Lacking,
+        left: Left,
+        s: &AdamStep,
+        ahead: [&[f32]; 3],
+        square: &mut [f32; LANES],
+    ) {
+        dispatch!(self, adam_and_add(row, g, lacking, left, s, ahead, square))
+    }
+
     /// See [`scalar::append_above`].
     #[inline]
     pub fn append_above(
@@ -363,6 +378,24 @@ mod tests {
                     let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, Left::ALL, &step, [&[]; 3]);
                     assert_eq!(bits(&w), bits(&w2), "{} adam by pieces {n}", isa.name());
                     assert_eq!(scalar::fold(square).to_bits(), whole.to_bits(), "{} adam by pieces {n}", isa.name());
+                    // With a gradient that lacks some rows still.
+                    let (dim, rows) = (n + 3, noise(5 * (n + 3), 16));
+                    for count in [0, 1, 2, 4, 5, 8, 9, 20] {
+                        let (coef, index) =
+                            (noise(count, 17), (0..count as u32).map(|j| j * 3 % 5).collect::<Vec<_>>());
+                        let all = Lacking { own: 0.3, coef: &coef, index: &index, rows: &rows, from: 2, dim };
+                        let (mut g, mut g2, mut square2) = (b.to_vec(), b.to_vec(), square);
+                        isa.adam_and_add([&mut w, &mut m, &mut v], &mut g, &all, Left::ALL, &step, [a; 3], &mut square);
+                        let twin = [&mut w2, &mut m2, &mut v2].map(|row| &mut row[..]);
+                        scalar::adam_and_add(twin, &mut g2, &all, Left::ALL, &step, [&[]; 3], &mut square2);
+                        assert_eq!(
+                            [bits(&w), bits(&m), bits(&v)],
+                            [bits(&w2), bits(&m2), bits(&v2)],
+                            "{} {n}",
+                            isa.name()
+                        );
+                        assert_eq!(bits(&square), bits(&square2), "{} adam_and_add {n} {count}", isa.name());
+                    }
                 }
             }
         }

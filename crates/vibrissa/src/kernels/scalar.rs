@@ -239,6 +239,42 @@ pub fn adam(
     }
 }
 
+/// What a gradient still lacks: `own · w + Σ_j coef[j] · rows[index[j] * dim + from ..]`, added in this order.
+#[derive(Clone, Copy, Debug)]
+pub struct Lacking<'a> {
+    /// What its own weights count.
+    pub own: f32,
+    /// What the rows count.
+    pub coef: &'a [f32],
+    /// Which rows.
+    pub index: &'a [u32],
+    /// All rows.
+    pub rows: &'a [f32],
+    /// The first column.
+    pub from: usize,
+    /// Values of a row.
+    pub dim: usize,
+}
+
+/// [`adam`] with a gradient that begins with `g`, which is scratch afterwards.
+pub fn adam_and_add(
+    row: [&mut [f32]; 3],
+    g: &mut [f32],
+    lacking: &Lacking,
+    left: Left,
+    s: &AdamStep,
+    ahead: [&[f32]; 3],
+    square: &mut [f32; LANES],
+) {
+    let Lacking { own, coef, index, rows, from, dim } = *lacking;
+    add_scaled(g, own, row[0]);
+    let columns = g.len();
+    for (&c, &i) in coef.iter().zip(index) {
+        add_scaled(g, c, &rows[i as usize * dim + from..][..columns]);
+    }
+    adam(row, g, left, s, ahead, square);
+}
+
 /// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on; returns the new
 /// length. The caller leaves room for `row.len()` more, rounded up to a multiple of 16.
 pub fn append_above(

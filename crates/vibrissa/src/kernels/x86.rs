@@ -6,7 +6,7 @@
 pub mod amx;
 mod lanes;
 
-use super::scalar::{AdamStep, LANES, Left};
+use super::scalar::{AdamStep, LANES, Lacking, Left};
 use lanes::{V, V256, V512, fold4};
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
 
@@ -638,11 +638,16 @@ unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S
     }
 }
 
-/// What is `ahead`, at most as long as `w`, is asked for on the way.
+/// What is `ahead`, at most as long as `w`, is asked for on the way. With `SUM` the gradient begins with `g` and goes on with `own · w` and
+/// `N` rows from `rows` on, `dim` values apart: memory and additions, while a root and a division keep Adam waiting.
+///
+/// # Safety
+/// `index` has `N` rows, with as many values from `rows` on as `w` has. The CPU has the features of `S`.
 #[inline(always)]
-unsafe fn adam_body<S: V>(
+unsafe fn adam_loop<S: V, const SUM: bool, const N: usize>(
     [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
+    (own, coef, index, rows, dim): (f32, &[f32], &[u32], *const f32, usize),
     left: Left,
     s: &AdamStep,
     ahead: [&[f32]; 3],
@@ -650,7 +655,7 @@ unsafe fn adam_body<S: V>(
 ) {
     let n = w.len();
     let asks = ahead.iter().any(|row| !row.is_empty());
-    assert!(m.len() == n && v.len() == n && (g.len() == n || g.is_empty()));
+    assert!(m.len() == n && v.len() == n && (g.len() == n || (g.is_empty() && !SUM)));
     // SAFETY: every access stays within `n` values of each.
     unsafe {
         let lanes = AdamLanes {
@@ -663,11 +668,13 @@ unsafe fn adam_body<S: V>(
             eps: S::splat(s.eps),
             keep: S::splat(s.keep),
         };
+        let own = S::splat(own);
+        let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
+        let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * dim));
         let (wp, mp, vp, gp) = (w.as_mut_ptr(), m.as_mut_ptr(), v.as_mut_ptr(), g.as_ptr());
         let zero = S::splat(0.0);
         let (mut square, mut d) = (S::load(squares.as_ptr()), 0);
         while d + LANES <= n {
-            let gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
             if asks {
                 for row in ahead {
                     if let Some(line) = row.get(d) {
@@ -675,7 +682,15 @@ unsafe fn adam_body<S: V>(
                     }
                 }
             }
-            let (a, b, c) = adam_lanes(S::load(wp.add(d)), S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
+            let wd = S::load(wp.add(d));
+            let mut gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
+            if SUM {
+                gd = own.fma(wd, gd);
+                for t in 0..N {
+                    gd = c[t].fma(S::load(p[t].add(d)), gd);
+                }
+            }
+            let (a, b, c) = adam_lanes(wd, S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
             a.store(wp.add(d));
             if !g.is_empty() {
                 b.store(mp.add(d));
@@ -686,9 +701,15 @@ unsafe fn adam_body<S: V>(
         }
         if d < n {
             let r = n - d;
-            let gd = if g.is_empty() { zero } else { S::load_n(gp.add(d), r) };
-            let (a, b, c) =
-                adam_lanes(S::load_n(wp.add(d), r), S::load_n(mp.add(d), r), S::load_n(vp.add(d), r), gd, &lanes);
+            let wd = S::load_n(wp.add(d), r);
+            let mut gd = if g.is_empty() { zero } else { S::load_n(gp.add(d), r) };
+            if SUM {
+                gd = own.fma(wd, gd);
+                for t in 0..N {
+                    gd = c[t].fma(S::load_n(p[t].add(d), r), gd);
+                }
+            }
+            let (a, b, c) = adam_lanes(wd, S::load_n(mp.add(d), r), S::load_n(vp.add(d), r), gd, &lanes);
             a.store_n(wp.add(d), r);
             if !g.is_empty() {
                 b.store_n(mp.add(d), r);
@@ -698,6 +719,56 @@ unsafe fn adam_body<S: V>(
             square = a.fma(a, square);
         }
         square.store(squares.as_mut_ptr());
+    }
+}
+
+#[inline(always)]
+unsafe fn adam_body<S: V>(
+    row: [&mut [f32]; 3],
+    g: &[f32],
+    left: Left,
+    s: &AdamStep,
+    ahead: [&[f32]; 3],
+    squares: &mut [f32; LANES],
+) {
+    // SAFETY: there are no rows.
+    unsafe { adam_loop::<S, false, 0>(row, g, (0.0, &[], &[], std::ptr::null(), 0), left, s, ahead, squares) }
+}
+
+#[inline(always)]
+unsafe fn adam_and_add_body<S: V, const MOST: usize>(
+    row: [&mut [f32]; 3],
+    g: &mut [f32],
+    lacking: &Lacking,
+    left: Left,
+    s: &AdamStep,
+    ahead: [&[f32]; 3],
+    squares: &mut [f32; LANES],
+) {
+    let Lacking { mut own, coef, index, rows, from, dim } = *lacking;
+    assert!(coef.len() == index.len() && from + g.len() <= dim);
+    check_rows(index, dim, rows);
+    // Of many rows the last ones only.
+    let before = index.len().saturating_sub(1) / MOST * MOST;
+    // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
+    unsafe {
+        if before > 0 {
+            add_scaled_body::<S>(g, own, row[0]);
+            add_columns_body::<S>(g, from, &coef[..before], &index[..before], rows, dim);
+            own = 0.0;
+        }
+        let sum = (own, &coef[before..], &index[before..], rows.as_ptr().wrapping_add(from), dim);
+        match index.len() - before {
+            0 => adam_loop::<S, true, 0>(row, g, sum, left, s, ahead, squares),
+            1 => adam_loop::<S, true, 1>(row, g, sum, left, s, ahead, squares),
+            2 => adam_loop::<S, true, 2>(row, g, sum, left, s, ahead, squares),
+            3 => adam_loop::<S, true, 3>(row, g, sum, left, s, ahead, squares),
+            4 => adam_loop::<S, true, 4>(row, g, sum, left, s, ahead, squares),
+            5 => adam_loop::<S, true, 5>(row, g, sum, left, s, ahead, squares),
+            6 => adam_loop::<S, true, 6>(row, g, sum, left, s, ahead, squares),
+            7 => adam_loop::<S, true, 7>(row, g, sum, left, s, ahead, squares),
+            _ => adam_loop::<S, true, 8>(row, g, sum, left, s, ahead, squares),
+        }
     }
 }
 
@@ -801,6 +872,19 @@ macro_rules! twins {
             ) {
                 // SAFETY: as above.
                 unsafe { adam_body::<$lanes>(row, g, left, s, ahead, square) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn adam_and_add(
+                row: [&mut [f32]; 3],
+                g: &mut [f32],
+                lacking: &Lacking,
+                left: Left,
+                s: &AdamStep,
+                ahead: [&[f32]; 3],
+                square: &mut [f32; LANES],
+            ) {
+                // SAFETY: as above.
+                unsafe { adam_and_add_body::<$lanes, $g>(row, g, lacking, left, s, ahead, square) }
             }
             #[target_feature(enable = $features)]
             pub fn append_above(

@@ -3,7 +3,7 @@
 use super::super::{Config, inverse_root, reserve};
 use super::dead::{Begun, Dead};
 use crate::activation::Activation;
-use crate::kernels::{AdamStep, Isa, LANES, Left, scalar::fold};
+use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
 use crate::optim::{AdamOptions, Optimizer, to_unit};
 use crate::workers::{Own, thread};
@@ -518,7 +518,7 @@ impl Latent<'_> {
 }
 
 /// `Σ_j coef[j] · rows[index[j]]`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Sum<'a> {
     coef: &'a [f32],
     index: &'a [u32],
@@ -566,15 +566,11 @@ impl Gradient<'_> {
             if let Some((c, extra)) = self.extra {
                 isa.add_scaled(g, c, &extra[columns.clone()]);
             }
-            if self.own != 0.0 {
-                isa.add_scaled(g, self.own, &w[columns.clone()]);
-            }
-            if let Some(sum) = self.input {
-                add(g, sum);
-            }
             let ((m, m_next), (v, v_next)) = (and_next(m, next[1], &columns), and_next(v, next[2], &columns));
             let ahead = [next[0].get(columns.clone()).unwrap_or(&[]), m_next, v_next];
-            isa.adam_piece([&mut w[columns], m, v], g, self.left, step, ahead, &mut square);
+            let Sum { coef, index, rows } = self.input.unwrap_or_default();
+            let lacking = Lacking { own: self.own, coef, index, rows, from, dim };
+            isa.adam_and_add([&mut w[columns], m, v], g, &lacking, self.left, step, ahead, &mut square);
         }
         fold(square)
     }
