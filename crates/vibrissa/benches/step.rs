@@ -135,6 +135,15 @@ impl Meter {
 }
 
 impl Machine {
+    fn medians(all: &[Machine]) -> Machine {
+        let of = |rate: fn(&Machine) -> f64| median(all.iter().map(rate).collect());
+        Machine {
+            gemm_gflops: of(|m| m.gemm_gflops),
+            read_gb_per_s: of(|m| m.read_gb_per_s),
+            update_gb_per_s: of(|m| m.update_gb_per_s),
+        }
+    }
+
     /// Milliseconds below which no step can be, and what sets them.
     fn floor(&self, s: &Shape, moved: usize) -> (f64, &'static str) {
         let weights = (s.dim * s.latents) as f64;
@@ -250,11 +259,7 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
     let parts = [times.encode, times.select, times.decode, times.update].map(each);
     let moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
     let over = |of: &dyn Fn(&(Machine, f64)) -> f64| median(rounds.iter().map(of).collect());
-    let machine = Machine {
-        gemm_gflops: over(&|r| r.0.gemm_gflops),
-        read_gb_per_s: over(&|r| r.0.read_gb_per_s),
-        update_gb_per_s: over(&|r| r.0.update_gb_per_s),
-    };
+    let machine = Machine::medians(&rounds.iter().map(|r| r.0).collect::<Vec<_>>());
     Timing {
         step_ms: over(&|r| r.1),
         encode_ms,
@@ -304,10 +309,11 @@ fn main() {
     println!(
         "shape              D      H    k     B  layout    step ms     rows/s     encode     select     decode     update   floor ms  set by      step/floor  encode alone"
     );
-    let mut records = Vec::new();
+    let (mut records, mut machines) = (Vec::new(), Vec::new());
     for s in SHAPES.iter().filter(|s| only.as_deref().is_none_or(|o| o == s.name)) {
         let s = if effort.smoke { shrunk(s) } else { Shape { ..*s } };
         let t = rayon::scope(|_| measure(&mut meter, effort, &s));
+        machines.push(t.machine);
         let rows_per_s = s.batch as f64 / t.step_ms * 1e3;
         println!(
             "{:<12} {:>7} {:>6} {:>4} {:>5}  {:<7} {:>9.2} {:>10.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>10.2}  {:<10} {:>11.2} {:>13.2}",
@@ -340,6 +346,7 @@ fn main() {
     }
     assert!(!records.is_empty(), "no shape of that name");
     if let Some(path) = json {
+        let machine = Machine::medians(&machines);
         let record = serde_json::json!({
             "schema": "vibrissa.bench/1", "isa": isa.name(), "threads": threads, "smoke": effort.smoke,
             "gemm_gflops": machine.gemm_gflops, "read_gb_per_s": machine.read_gb_per_s,

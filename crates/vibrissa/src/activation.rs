@@ -7,9 +7,9 @@
 pub mod above;
 
 use crate::kernels::screen::Found;
+use crate::kernels::workers::{Own, thread};
 use crate::kernels::{Isa, LANES};
 use crate::matrix::{Latents, Panels};
-use crate::workers::{Own, thread};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

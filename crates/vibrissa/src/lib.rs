@@ -25,6 +25,5 @@ pub mod record;
 pub mod report;
 pub mod sweep;
 pub mod train;
-pub mod workers;
 
 pub use error::{Error, Result};

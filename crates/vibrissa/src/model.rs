@@ -9,9 +9,9 @@ pub mod step;
 
 use crate::activation::{self, Activation, Candidates};
 use crate::error::{Error, Result};
+use crate::kernels::workers::{Own, thread};
 use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
-use crate::workers::{Own, thread};
 use asked::Asked;
 use rayon::prelude::*;
 use screen::{Kept, Screen};

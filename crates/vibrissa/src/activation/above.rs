@@ -2,8 +2,8 @@
 
 use super::{Candidates, ahead};
 use crate::kernels::Isa;
+use crate::kernels::workers::{Own, thread};
 use crate::matrix::{Latents, Panels};
-use crate::workers::{Own, thread};
 use rayon::prelude::*;
 
 /// What a pre-activation must exceed: `each[h] - margin`; one value serves all latents, none is 0.

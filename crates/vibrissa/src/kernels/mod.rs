@@ -4,6 +4,7 @@
 
 pub mod scalar;
 pub mod screen;
+pub mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -585,7 +586,7 @@ mod tests {
         for isa in Isa::available() {
             let (mut tiles, mut found) = (Tiles::default(), Found::default());
             tiles.fill(isa, &x, dim);
-            let limit = |b: usize| if b % 3 == 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+            let limit = |b: usize| if b.is_multiple_of(3) { f32::NEG_INFINITY } else { f32::INFINITY };
             let limits: Vec<[f32; 3]> = (0..rows).map(|b| [limit(b), 0.0, 0.0]).collect();
             let each = vec![f32::NEG_INFINITY; n];
             for room in [5, 69, 70, 71] {

@@ -4,8 +4,8 @@
 use super::{Sae, reserve};
 use crate::activation::{Candidates, above::select_any};
 use crate::kernels::Isa;
+use crate::kernels::workers::Own;
 use crate::matrix::{Latents, begin_by_latent};
-use crate::workers::Own;
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;

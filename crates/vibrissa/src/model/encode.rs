@@ -6,8 +6,8 @@ use super::{Config, Sae, Work, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
 use crate::activation::{self, Activation, top_k, top_k_of};
 use crate::kernels::Isa;
+use crate::kernels::workers::{Own, thread};
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
-use crate::workers::{Own, thread};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 

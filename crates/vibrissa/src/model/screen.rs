@@ -17,7 +17,7 @@ use crate::kernels::Isa;
 use crate::kernels::screen::{
     CHUNK, Found, Line, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
 };
-use crate::workers::{Own, thread};
+use crate::kernels::workers::{Own, thread};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -314,7 +314,10 @@ mod tests {
             .expect("consistent")
     }
 
-    /// Indices and bits of every row, as the dense product gives them.
+    /// Indices and bits.
+    type Row = Vec<(u32, u32)>;
+
+    /// Those of every row, as the dense product gives them.
     fn dense(sae: &Sae, x: &Mat) -> Vec<Vec<(u32, u32)>> {
         let (mut work, mut latents) = (Work::default(), Latents::default());
         sae.encode(Isa::SCALAR, x.view(), &mut work, &mut latents).expect("finite");
@@ -331,7 +334,7 @@ mod tests {
     }
 
     /// As [`dense`], by a screen that has no guess, and by one that has; none for rows that it left.
-    fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Vec<(u32, u32)>>>; 2]> {
+    fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
         let k = sae.config.k;
         let candidates: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
         let (mut asked, mut latents) = (Asked::default(), Latents::default());
@@ -356,7 +359,7 @@ mod tests {
 
     /// Checks that a screen finds what the dense product finds; says how many of the rows it left where it had a guess.
     fn same(isa: Isa, sae: &Sae, x: &Mat, case: &str) -> usize {
-        let want: Vec<Option<Vec<(u32, u32)>>> = dense(sae, x).into_iter().map(Some).collect();
+        let want: Vec<Option<Row>> = dense(sae, x).into_iter().map(Some).collect();
         let [first, second] = screened(isa, sae, x).expect("a bound");
         assert_eq!(first, want, "{} {case}", isa.name());
         for (got, want) in second.iter().zip(&want).filter(|(got, _)| got.is_some()) {

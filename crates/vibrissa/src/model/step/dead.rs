@@ -6,10 +6,10 @@ use super::super::{Sae, reserve};
 use super::update::{Context, Rows};
 use super::{Engine, Step};
 use crate::activation::{self, Candidates};
+use crate::kernels::workers::{Own, thread};
 use crate::kernels::{Isa, spill_len};
 use crate::loss::{AuxK, spread};
 use crate::matrix::{Aligned, ByLatent, Latents, Panels};
-use crate::workers::{Own, thread};
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -5,9 +5,9 @@ use super::update::{Scratch, Segments};
 use super::{Engine, RowLoss, RowTerm, Step};
 use crate::activation::Activation;
 use crate::kernels::Isa;
+use crate::kernels::workers::{Own, thread};
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
 use crate::matrix::{ByLatent, Latents, Mat, Panels};
-use crate::workers::{Own, thread};
 use rayon::prelude::*;
 
 impl Engine {

@@ -3,10 +3,10 @@
 use super::super::{Config, inverse_root, reserve};
 use super::dead::{Begun, Dead};
 use crate::activation::Activation;
+use crate::kernels::workers::{Own, thread};
 use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
 use crate::optim::{AdamOptions, Optimizer, to_unit};
-use crate::workers::{Own, thread};
 use std::ops::Range;
 
 /// The residuals that a row of the batch has side by side: one a prefix, then the gate's.
