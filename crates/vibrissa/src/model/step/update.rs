@@ -407,7 +407,7 @@ impl Latent<'_> {
                 effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
             }
             if part != Part::Gate {
-                along += a * d;
+                along = a.mul_add(d, along);
             }
             let d = match (part, config.activation) {
                 (Part::Gate, _) => {
