@@ -385,18 +385,29 @@ impl Sae {
 
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.
     fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
-        self.begin_sum(out);
+        self.begin_sum(out, 0);
         let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
         let (index, value) = latents.row(b);
         self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
     }
 
-    /// `out = b_dec`, which every sum of features begins with.
-    fn begin_sum(&self, out: &mut [f32]) {
+    /// `out` = columns of `b_dec` from `first` on, which every sum of features begins with.
+    fn begin_sum(&self, out: &mut [f32], first: usize) {
         match &self.b_dec {
-            Some(b_dec) => out.copy_from_slice(b_dec),
+            Some(b_dec) => out.copy_from_slice(&b_dec[first..first + out.len()]),
             None => out.fill(0.0),
         }
+    }
+
+    /// What the rows of the decoder count in a sum of their directions: the values, of tied ones over their lengths.
+    fn counts<'a>(&self, index: &[u32], value: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
+        if !self.config.tied {
+            return value;
+        }
+        for ((c, &h), &v) in scratch.iter_mut().zip(index).zip(value) {
+            *c = v * self.inv_norm[h as usize];
+        }
+        &scratch[..index.len()]
     }
 
     /// `out += Σ_j value[j] · decoder direction index[j]`.
@@ -409,16 +420,10 @@ impl Sae {
         coefs: &mut Vec<f32>,
         rows: &[f32],
     ) {
-        if !self.config.tied {
-            return isa.add_rows(out, value, index, rows);
-        }
         if coefs.len() < index.len() {
             coefs.resize(index.len(), 0.0);
         }
-        for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
-            *c = v * self.inv_norm[h as usize];
-        }
-        isa.add_rows(out, &coefs[..index.len()], index, rows);
+        isa.add_rows(out, self.counts(index, value, coefs), index, rows);
     }
 
     /// A model of these latents alone, in this order; k falls to their number where it is larger.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::grid::PatchGrid;
 use crate::format::{self, Model, ModelConfig, Pictures, Progress};
 use crate::kernels::Isa;
-use crate::kernels::workers::{Own, thread};
+use crate::kernels::workers::{Own, own_of_each, thread};
 use crate::loss::{Loss, Losses, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
 use crate::metrics::PictureShape;
@@ -135,8 +135,7 @@ impl<'a> Trainer<'a> {
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
             let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
-            let threads = rayon::current_num_threads().max(1);
-            (Bank::new(shape, facts.scale), (0..threads).map(|_| Own::default()).collect())
+            (Bank::new(shape, facts.scale), own_of_each())
         });
         let gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()

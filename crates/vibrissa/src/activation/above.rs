@@ -155,6 +155,7 @@ pub fn cut_batch(n: usize, latents: &mut Latents, scratch: &mut Vec<u32>) -> f32
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::workers::own_of_each;
     use crate::random::Stream;
 
     fn row(n: usize, seed: u64) -> Vec<f32> {
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_largest_of_a_batch_stay() {
-        let scratch: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
+        let scratch = own_of_each::<Candidates>();
         let rows: Vec<Vec<f32>> = (0..9).map(|b| row(200, 10 + b)).collect();
         let find = |b: usize, own: &mut Candidates| {
             above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), own)

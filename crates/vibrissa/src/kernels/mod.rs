@@ -212,17 +212,8 @@ impl Isa {
 
     /// See [`scalar::dots_and_add`].
     #[inline]
-    pub fn dots_and_add(
-        self,
-        a: &[f32],
-        coef: &[f32],
-        index: &[u32],
-        rows: &[f32],
-        dots: &mut [f32],
-        out: &mut [f32],
-        fresh: bool,
-    ) {
-        dispatch!(self, dots_and_add(a, coef, index, rows, dots, out, fresh))
+    pub fn dots_and_add(self, a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
+        dispatch!(self, dots_and_add(a, coef, index, rows, dots, out))
     }
 
     /// See [`scalar::add_scaled`].
@@ -449,19 +440,14 @@ mod tests {
                     assert_eq!(bits(&dots), bits(&one), "{} gather_dots {dim} {n}", isa.name());
                     let (mut both, mut sums) = (vec![0.0; n], noise(dim, 15));
                     let mut apart = sums.clone();
-                    for fresh in [false, true] {
-                        isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums, fresh);
-                        if fresh {
-                            apart.fill(0.0);
-                        }
-                        scalar::add_columns(&mut apart, 0, &coef, &index, &rows, dim);
-                        assert_eq!(
-                            [bits(&both), bits(&sums)],
-                            [bits(&one), bits(&apart)],
-                            "{} dots_and_add {dim} {n} {fresh}",
-                            isa.name()
-                        );
-                    }
+                    isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums);
+                    scalar::add_columns(&mut apart, 0, &coef, &index, &rows, dim);
+                    assert_eq!(
+                        [bits(&both), bits(&sums)],
+                        [bits(&one), bits(&apart)],
+                        "{} dots_and_add {dim} {n}",
+                        isa.name()
+                    );
                     let mut b = a.clone();
                     isa.add_rows(&mut a, &coef, &index, &rows);
                     scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);

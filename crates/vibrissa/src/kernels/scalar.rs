@@ -137,19 +137,8 @@ pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f3
     }
 }
 
-/// [`gather_dots`] of `a` and [`add_columns`] to all of `out`, or with `fresh` to zeros, of the same rows in one pass over them.
-pub fn dots_and_add(
-    a: &[f32],
-    coef: &[f32],
-    index: &[u32],
-    rows: &[f32],
-    dots: &mut [f32],
-    out: &mut [f32],
-    fresh: bool,
-) {
-    if fresh {
-        out.fill(0.0);
-    }
+/// [`gather_dots`] of `a` and [`add_columns`] to all of `out` of the same rows in one pass over them.
+pub fn dots_and_add(a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
     gather_dots(a, index, rows, dots);
     add_columns(out, 0, coef, index, rows, a.len());
 }

@@ -11,3 +11,8 @@ pub type Own<T> = CachePadded<Mutex<T>>;
 pub fn thread() -> usize {
     rayon::current_thread_index().unwrap_or(0)
 }
+
+/// One for each worker.
+pub fn own_of_each<T: Default>() -> Vec<Own<T>> {
+    (0..rayon::current_num_threads().max(1)).map(|_| Own::default()).collect()
+}

@@ -3,209 +3,20 @@
 //! bits of the scalar definition. Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
 #![allow(unsafe_code)]
 
+mod adam;
 pub mod amx;
+mod dots;
 mod lanes;
 
 use super::scalar::{AdamStep, LANES, Lacking, Left};
-use lanes::{V, V256, V512, fold4};
-use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
+use adam::{adam_and_add_body, adam_body};
+use dots::dots_body;
+pub use dots::spill_len;
+use lanes::{V, V256, V512};
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// Columns handled before the next rows of `w` are taken, so that a tile of `w` stays in the L1 cache.
 const COLUMNS: usize = 1024;
-
-/// Rows of `w` whose sums are kept while others are multiplied.
-const KEPT: usize = 48;
-
-/// Rows of `x` a block, so that its part of `x` stays in the L2 cache while all of `w` goes by.
-#[inline(always)]
-fn block_rows(dim: usize) -> usize {
-    (131_072 / dim.max(1)).clamp(64, 256) / 4 * 4
-}
-
-/// Columns that [`KEPT`] rows of `w` share before the next columns are taken, so that those of so many rows of `x` stay in
-/// the L2 cache, too.
-#[inline(always)]
-fn block_columns(rows: usize) -> usize {
-    (131_072 / rows.max(1) / COLUMNS).max(1) * COLUMNS
-}
-
-/// Floats of scratch that [`dots`] needs for `rows` rows of `dim` values.
-pub fn spill_len(rows: usize, dim: usize) -> usize {
-    let rows = rows.min(block_rows(dim));
-    let kept = if dim <= block_columns(rows) { 6 } else { KEPT };
-    if dim <= COLUMNS { 0 } else { rows.next_multiple_of(4) * kept * LANES }
-}
-
-/// One `M × N` tile over columns `from..to`; partial sums come from and go to `spill` unless `first` / `last`.
-///
-/// # Safety
-/// `x` has `M` and `w` has `N` rows of stride `dim`, `to <= dim`; `out` is valid for rows `0..M` of stride `ld`,
-/// columns `0..N`; `spill` for `M * N * 16` values unless `first && last`. The CPU has the features of `S`.
-#[inline(always)]
-unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
-    x: *const f32,
-    w: *const f32,
-    dim: usize,
-    from: usize,
-    to: usize,
-    first: bool,
-    last: bool,
-    spill: *mut f32,
-    bias: *const f32,
-    out: *mut f32,
-    ld: usize,
-    ahead: [*const f32; P],
-) {
-    // SAFETY: all offsets stay inside the rows that the caller vouches for.
-    unsafe {
-        let mut acc = [[S::splat(0.0); N]; M];
-        if !first {
-            for i in 0..M {
-                for j in 0..N {
-                    acc[i][j] = S::load(spill.add((i * N + j) * LANES));
-                }
-            }
-        }
-        let mut d = from;
-        while d + LANES <= to {
-            for row in ahead {
-                _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(d).cast());
-            }
-            let mut xs = [S::splat(0.0); M];
-            for i in 0..M {
-                xs[i] = S::load(x.add(i * dim + d));
-            }
-            for j in 0..N {
-                let y = S::load(w.add(j * dim + d));
-                for i in 0..M {
-                    acc[i][j] = xs[i].fma(y, acc[i][j]);
-                }
-            }
-            d += LANES;
-        }
-        if d < to {
-            for j in 0..N {
-                let y = S::load_n(w.add(j * dim + d), to - d);
-                for i in 0..M {
-                    acc[i][j] = S::load_n(x.add(i * dim + d), to - d).fma(y, acc[i][j]);
-                }
-            }
-        }
-        for i in 0..M {
-            let mut j = 0;
-            while last && j + 4 <= N {
-                let sums = fold4([acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]]);
-                _mm_storeu_ps(out.add(i * ld + j), _mm_add_ps(sums, _mm_loadu_ps(bias.add(j))));
-                j += 4;
-            }
-            while j < N {
-                if last {
-                    *out.add(i * ld + j) = acc[i][j].fold() + *bias.add(j);
-                } else {
-                    acc[i][j].store(spill.add((i * N + j) * LANES));
-                }
-                j += 1;
-            }
-        }
-    }
-}
-
-/// Columns `begin..end` of all rows of `x` against `N` rows of `w`; memory is asked for the same of `next`.
-#[inline(always)]
-unsafe fn strip<S: V, const M: usize, const N: usize>(
-    x: *const f32,
-    rows: usize,
-    w: *const f32,
-    dim: usize,
-    (begin, end): (usize, usize),
-    next: *const f32,
-    spill: *mut f32,
-    bias: *const f32,
-    out: *mut f32,
-    ld: usize,
-) {
-    // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and scratch for `N` sums of each.
-    unsafe {
-        // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
-        let share = N.div_ceil((rows / M).max(1));
-        let mut from = begin;
-        while from < end {
-            let to = (from + COLUMNS).min(end);
-            let (first, last) = (from == 0, to == dim);
-            let next = if to == end { next.wrapping_sub(from) } else { w.wrapping_add(to - from) };
-            let mut b = 0;
-            while b + M <= rows {
-                let s = spill.wrapping_add(b * N * LANES);
-                let (x, out, asked) = (x.add(b * dim), out.add(b * ld), b / M * share);
-                let row = |r: usize| next.wrapping_add((asked + r) * dim);
-                match share {
-                    1 if asked < N => {
-                        tile::<S, M, N, 1>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0)]);
-                    }
-                    2 if asked < N => {
-                        tile::<S, M, N, 2>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0), row(1)]);
-                    }
-                    _ => tile::<S, M, N, 0>(x, w, dim, from, to, first, last, s, bias, out, ld, []),
-                }
-                b += M;
-            }
-            while b < rows {
-                let s = spill.wrapping_add(b * N * LANES);
-                tile::<S, 1, N, 0>(x.add(b * dim), w, dim, from, to, first, last, s, bias, out.add(b * ld), ld, []);
-                b += 1;
-            }
-            from = to;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn dots_body<S: V, const M: usize, const N: usize>(
-    x: &[f32],
-    w: &[f32],
-    bias: &[f32],
-    dim: usize,
-    out: &mut [f32],
-    spill: &mut [f32],
-) {
-    let (rows, n) = (x.len() / dim, bias.len());
-    assert!(w.len() == n * dim && out.len() == rows * n && spill.len() >= spill_len(rows, dim));
-    let block = block_rows(dim);
-    for b in (0..rows).step_by(block) {
-        let m = block.min(rows - b);
-        let columns = block_columns(m);
-        // Sums of one strip are done with before the next begins, unless others come in between.
-        let kept = if dim <= columns { 0 } else { m * LANES };
-        for group in (0..n).step_by(KEPT) {
-            let to = n.min(group + KEPT);
-            for begin in (0..dim).step_by(columns) {
-                let end = dim.min(begin + columns);
-                let mut j = group;
-                while j < to {
-                    let count = if j + N <= to { N } else { 1 };
-                    // SAFETY: the assertion above bounds every row of x, w, bias and out; `spill` holds a block.
-                    unsafe {
-                        let (xp, op) = (x.as_ptr().add(b * dim), out.as_mut_ptr().add(b * n + j));
-                        let sp = spill.as_mut_ptr().wrapping_add((j - group) * kept);
-                        let (wp, bp) = (w.as_ptr().add(j * dim), bias.as_ptr().add(j));
-                        // The next rows, or the next columns of the first, or the first columns of what comes after all.
-                        let next = if j + count < to || end == dim {
-                            wp.wrapping_add(count * dim + if j + count < to { begin } else { 0 })
-                        } else {
-                            w.as_ptr().add(group * dim + end)
-                        };
-                        if count == N {
-                            strip::<S, M, N>(xp, m, wp, dim, (begin, end), next, sp, bp, op, n);
-                        } else {
-                            strip::<S, M, 1>(xp, m, wp, dim, (begin, end), next, sp, bp, op, n);
-                        }
-                    }
-                    j += count;
-                }
-            }
-        }
-    }
-}
 
 #[inline(always)]
 unsafe fn dot_body<S: V>(a: &[f32], b: &[f32]) -> f32 {
@@ -226,21 +37,29 @@ unsafe fn dot_body<S: V>(a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
+/// `$work::<S, N>` with `N = $count`, 1 to 8.
+macro_rules! by_count {
+    ($lanes:ty, $count:expr, $work:ident $args:tt) => {
+        match $count {
+            1 => $work::<$lanes, 1> $args,
+            2 => $work::<$lanes, 2> $args,
+            3 => $work::<$lanes, 3> $args,
+            4 => $work::<$lanes, 4> $args,
+            5 => $work::<$lanes, 5> $args,
+            6 => $work::<$lanes, 6> $args,
+            7 => $work::<$lanes, 7> $args,
+            _ => $work::<$lanes, 8> $args,
+        }
+    };
+}
+use by_count;
+
 /// Runs `$work::<S, N>` for as many of the next rows as `$most` allows, `$at` moving on.
 macro_rules! by_groups {
-    ($lanes:ty, $most:ident, $at:ident, $count:expr, $work:ident($($arg:expr),*)) => {
+    ($lanes:ty, $most:ident, $at:ident, $count:expr, $work:ident $args:tt) => {
         while $at < $count {
             let n = $most.min($count - $at);
-            match n {
-                1 => $work::<$lanes, 1>($($arg),*),
-                2 => $work::<$lanes, 2>($($arg),*),
-                3 => $work::<$lanes, 3>($($arg),*),
-                4 => $work::<$lanes, 4>($($arg),*),
-                5 => $work::<$lanes, 5>($($arg),*),
-                6 => $work::<$lanes, 6>($($arg),*),
-                7 => $work::<$lanes, 7>($($arg),*),
-                _ => $work::<$lanes, 8>($($arg),*),
-            }
+            by_count!($lanes, n, $work $args);
             $at += n;
         }
     };
@@ -486,7 +305,6 @@ unsafe fn both_of<S: V, const N: usize>(
     rows: *const f32,
     dots: &mut [f32],
     out: *mut f32,
-    fresh: bool,
 ) {
     let n = a.len();
     // SAFETY: `index` has `N` rows of `n` values each, which the caller checked, and `out` has `n` values.
@@ -496,7 +314,7 @@ unsafe fn both_of<S: V, const N: usize>(
         let mut s = [S::splat(0.0); N];
         let mut d = 0;
         while d + LANES <= n {
-            let (y, mut o) = (S::load(a.as_ptr().add(d)), if fresh { S::splat(0.0) } else { S::load(out.add(d)) });
+            let (y, mut o) = (S::load(a.as_ptr().add(d)), S::load(out.add(d)));
             for t in 0..N {
                 let row = S::load(p[t].add(d));
                 s[t] = row.fma(y, s[t]);
@@ -506,8 +324,7 @@ unsafe fn both_of<S: V, const N: usize>(
             d += LANES;
         }
         if d < n {
-            let mut o = if fresh { S::splat(0.0) } else { S::load_n(out.add(d), n - d) };
-            let y = S::load_n(a.as_ptr().add(d), n - d);
+            let (y, mut o) = (S::load_n(a.as_ptr().add(d), n - d), S::load_n(out.add(d), n - d));
             for t in 0..N {
                 let row = S::load_n(p[t].add(d), n - d);
                 s[t] = row.fma(y, s[t]);
@@ -529,18 +346,14 @@ unsafe fn dots_and_add_body<S: V, const MOST: usize>(
     rows: &[f32],
     dots: &mut [f32],
     out: &mut [f32],
-    fresh: bool,
 ) {
-    if fresh && index.is_empty() {
-        out.fill(0.0);
-    }
     assert!(out.len() == a.len() && dots.len() == index.len() && coef.len() == index.len());
     check_rows(index, a.len(), rows);
     let (r, o) = (rows.as_ptr(), out.as_mut_ptr());
     let mut j = 0;
     // SAFETY: every index was checked against `rows`.
     unsafe {
-        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o, fresh && j == 0));
+        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o));
     }
 }
 
@@ -614,164 +427,6 @@ unsafe fn residual_body<S: V>(x: &[f32], recon: &mut [f32]) {
     }
 }
 
-#[derive(Clone, Copy)]
-struct AdamLanes<S> {
-    left: [S; 2],
-    one_minus_beta1: S,
-    beta2: S,
-    one_minus_beta2: S,
-    minus_step: S,
-    inv: S,
-    eps: S,
-    keep: S,
-}
-
-#[inline(always)]
-unsafe fn adam_lanes<S: V>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, S, S) {
-    // SAFETY: arithmetic on registers; the caller's CPU has the features.
-    unsafe {
-        let (m, v) = (s.left[0].mul(m), s.left[1].mul(v));
-        let m = s.one_minus_beta1.fma(g.sub(m), m).flush();
-        let v = s.beta2.fma(v, s.one_minus_beta2.mul(g.mul(g))).flush();
-        let denom = v.sqrt().fma(s.inv, s.eps);
-        (s.minus_step.fma(m.div(denom), s.keep.mul(w)), m, v)
-    }
-}
-
-/// What is `ahead`, at most as long as `w`, is asked for on the way. With `SUM` the gradient begins with `g` and goes on with `own · w` and
-/// `N` rows from `rows` on, `dim` values apart: memory and additions, while a root and a division keep Adam waiting.
-///
-/// # Safety
-/// `index` has `N` rows, with as many values from `rows` on as `w` has. The CPU has the features of `S`.
-#[inline(always)]
-unsafe fn adam_loop<S: V, const SUM: bool, const N: usize>(
-    [w, m, v]: [&mut [f32]; 3],
-    g: &[f32],
-    (own, coef, index, rows, dim): (f32, &[f32], &[u32], *const f32, usize),
-    left: Left,
-    s: &AdamStep,
-    ahead: [&[f32]; 3],
-    squares: &mut [f32; LANES],
-) {
-    let n = w.len();
-    let asks = ahead.iter().any(|row| !row.is_empty());
-    assert!(m.len() == n && v.len() == n && (g.len() == n || (g.is_empty() && !SUM)));
-    // SAFETY: every access stays within `n` values of each.
-    unsafe {
-        let lanes = AdamLanes {
-            left: [S::splat(left.m), S::splat(left.v)],
-            one_minus_beta1: S::splat(s.one_minus_beta1),
-            beta2: S::splat(s.beta2),
-            one_minus_beta2: S::splat(s.one_minus_beta2),
-            minus_step: S::splat(-s.step_size),
-            inv: S::splat(s.inv_sqrt_bias2),
-            eps: S::splat(s.eps),
-            keep: S::splat(s.keep),
-        };
-        let own = S::splat(own);
-        let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
-        let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * dim));
-        let (wp, mp, vp, gp) = (w.as_mut_ptr(), m.as_mut_ptr(), v.as_mut_ptr(), g.as_ptr());
-        let zero = S::splat(0.0);
-        let (mut square, mut d) = (S::load(squares.as_ptr()), 0);
-        while d + LANES <= n {
-            if asks {
-                for row in ahead {
-                    if let Some(line) = row.get(d) {
-                        ask_to_write(line);
-                    }
-                }
-            }
-            let wd = S::load(wp.add(d));
-            let mut gd = if g.is_empty() { zero } else { S::load(gp.add(d)) };
-            if SUM {
-                gd = own.fma(wd, gd);
-                for t in 0..N {
-                    gd = c[t].fma(S::load(p[t].add(d)), gd);
-                }
-            }
-            let (a, b, c) = adam_lanes(wd, S::load(mp.add(d)), S::load(vp.add(d)), gd, &lanes);
-            a.store(wp.add(d));
-            if !g.is_empty() {
-                b.store(mp.add(d));
-                c.store(vp.add(d));
-            }
-            square = a.fma(a, square);
-            d += LANES;
-        }
-        if d < n {
-            let r = n - d;
-            let wd = S::load_n(wp.add(d), r);
-            let mut gd = if g.is_empty() { zero } else { S::load_n(gp.add(d), r) };
-            if SUM {
-                gd = own.fma(wd, gd);
-                for t in 0..N {
-                    gd = c[t].fma(S::load_n(p[t].add(d), r), gd);
-                }
-            }
-            let (a, b, c) = adam_lanes(wd, S::load_n(mp.add(d), r), S::load_n(vp.add(d), r), gd, &lanes);
-            a.store_n(wp.add(d), r);
-            if !g.is_empty() {
-                b.store_n(mp.add(d), r);
-                c.store_n(vp.add(d), r);
-            }
-            let a = S::load_n(wp.add(d), r); // what lies beyond the row counts as 0
-            square = a.fma(a, square);
-        }
-        square.store(squares.as_mut_ptr());
-    }
-}
-
-#[inline(always)]
-unsafe fn adam_body<S: V>(
-    row: [&mut [f32]; 3],
-    g: &[f32],
-    left: Left,
-    s: &AdamStep,
-    ahead: [&[f32]; 3],
-    squares: &mut [f32; LANES],
-) {
-    // SAFETY: there are no rows.
-    unsafe { adam_loop::<S, false, 0>(row, g, (0.0, &[], &[], std::ptr::null(), 0), left, s, ahead, squares) }
-}
-
-#[inline(always)]
-unsafe fn adam_and_add_body<S: V, const MOST: usize>(
-    row: [&mut [f32]; 3],
-    g: &mut [f32],
-    lacking: &Lacking,
-    left: Left,
-    s: &AdamStep,
-    ahead: [&[f32]; 3],
-    squares: &mut [f32; LANES],
-) {
-    let Lacking { mut own, coef, index, rows, from, dim } = *lacking;
-    assert!(coef.len() == index.len() && from + g.len() <= dim);
-    check_rows(index, dim, rows);
-    // Of many rows the last ones only.
-    let before = index.len().saturating_sub(1) / MOST * MOST;
-    // SAFETY: every index was checked against `rows`, and every column lies below `dim`.
-    unsafe {
-        if before > 0 {
-            add_scaled_body::<S>(g, own, row[0]);
-            add_columns_body::<S>(g, from, &coef[..before], &index[..before], rows, dim);
-            own = 0.0;
-        }
-        let sum = (own, &coef[before..], &index[before..], rows.as_ptr().wrapping_add(from), dim);
-        match index.len() - before {
-            0 => adam_loop::<S, true, 0>(row, g, sum, left, s, ahead, squares),
-            1 => adam_loop::<S, true, 1>(row, g, sum, left, s, ahead, squares),
-            2 => adam_loop::<S, true, 2>(row, g, sum, left, s, ahead, squares),
-            3 => adam_loop::<S, true, 3>(row, g, sum, left, s, ahead, squares),
-            4 => adam_loop::<S, true, 4>(row, g, sum, left, s, ahead, squares),
-            5 => adam_loop::<S, true, 5>(row, g, sum, left, s, ahead, squares),
-            6 => adam_loop::<S, true, 6>(row, g, sum, left, s, ahead, squares),
-            7 => adam_loop::<S, true, 7>(row, g, sum, left, s, ahead, squares),
-            _ => adam_loop::<S, true, 8>(row, g, sum, left, s, ahead, squares),
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn append_above_body<S: V>(
     row: &[f32],
@@ -841,10 +496,9 @@ macro_rules! twins {
                 rows: &[f32],
                 dots: &mut [f32],
                 out: &mut [f32],
-                fresh: bool,
             ) {
                 // SAFETY: as above.
-                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out, fresh) }
+                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out) }
             }
             #[target_feature(enable = $features)]
             pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {

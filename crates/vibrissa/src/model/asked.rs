@@ -5,7 +5,7 @@ use super::{Sae, reserve};
 use crate::activation::{Candidates, above::select_any};
 use crate::kernels::Isa;
 use crate::kernels::workers::Own;
-use crate::matrix::{Latents, begin_by_latent};
+use crate::matrix::{Latents, put_by_latent};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -56,18 +56,20 @@ impl Asked {
         each_latent(0..latents, start, row, exact, &answer);
     }
 
-    /// A counting sort by latent, by several workers where there are many, each of some latents.
+    /// Regroups by latent, and keeps the place of each entry there.
     fn group(&mut self, latents: usize) {
         let Asked { entries, start, row, exact, place, .. } = self;
         let (total, capacity) = (entries.count(), entries.capacity());
-        begin_by_latent(latents, std::iter::once(&*entries), start);
         reserve(row, entries.rows() * capacity);
         reserve(exact, entries.rows() * capacity);
         row.resize(total, 0);
         exact.resize(total, 0.0);
         place.resize_with(entries.rows() * capacity, AtomicU32::default);
-        let most = latents.div_ceil((total / 4096).clamp(1, 16));
-        put(0, &mut start[1..=latents], row, entries, place, most);
+        let place = &*place;
+        put_by_latent(latents, &[(0, 1, entries)], &[], start, row, exact, &|b, j, approximate, at| {
+            place[b * capacity + j].store(at, Relaxed);
+            approximate
+        });
     }
 
     /// The entries of a row of the batch, by ascending index, with their exact values.
@@ -79,32 +81,6 @@ impl Asked {
     /// How many entries there are, and latents that have any.
     pub fn count(&self) -> (usize, usize) {
         (self.row.len(), self.start.windows(2).filter(|w| w[0] < w[1]).count())
-    }
-}
-
-/// Puts the entries of latents from `first` on, which begin at `start`, in their places among `row`; at most `most` latents a worker.
-fn put(first: usize, start: &mut [u32], row: &mut [u32], entries: &Latents, place: &[AtomicU32], most: usize) {
-    let Some(&begin) = start.first() else { return };
-    if start.len() > most {
-        let half = start.len() / 2;
-        let (low, high) = start.split_at_mut(half);
-        let (row0, row1) = row.split_at_mut((high[0] - begin) as usize);
-        rayon::join(
-            || put(first, low, row0, entries, place, most),
-            || put(first + half, high, row1, entries, place, most),
-        );
-        return;
-    }
-    for b in 0..entries.rows() {
-        let index = entries.row(b).0;
-        // Indices ascend.
-        let from = if first == 0 { 0 } else { index.partition_point(|&h| (h as usize) < first) };
-        for (&h, place) in index[from..].iter().zip(&place[b * entries.capacity() + from..]) {
-            let Some(next) = start.get_mut(h as usize - first) else { break };
-            row[(*next - begin) as usize] = b as u32;
-            place.store(*next, Relaxed);
-            *next += 1;
-        }
     }
 }
 

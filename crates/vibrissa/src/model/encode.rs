@@ -1,7 +1,7 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
 use super::asked::Asked;
-use super::screen::Wanted;
+use super::screen::{Wanted, most_left};
 use super::{Config, Sae, Work, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
 use crate::activation::{self, Activation, top_k, top_k_of};
@@ -305,7 +305,11 @@ impl Sae {
         let dim = self.config.d_in;
         let mut looked = work.screened;
         if looked {
-            let Work { screen, asked, candidates, .. } = work;
+            let Work { screen, asked, candidates, pre_acts, some, .. } = work;
+            // Room for rows that may be left, now or later.
+            let most = most_left(input.len() / dim);
+            pre_acts.resize(most, self.config.latents);
+            some.resize(most * dim);
             looked = screen.ask((self, isa), input, wanted, asked, candidates);
             work.product += screen.took();
             work.screened = looked && screen.spares(asked.count(), input.len() / dim, self);

@@ -122,6 +122,11 @@ const MOST_READ: usize = 3;
 /// Beyond this many columns the sums of f32 are no longer small beside the rounding to bf16.
 const MOST_COLUMNS: usize = 1 << 17;
 
+/// Rows of a batch that may be left to the dense product.
+pub fn most_left(rows: usize) -> usize {
+    rows / 16 + 1
+}
+
 /// Ranges of latents for each worker.
 const RANGES: usize = 4;
 
@@ -136,16 +141,11 @@ impl Screen {
         may
     }
 
-    /// Rows of a batch that may be left to the dense product.
-    pub fn most_left(rows: usize) -> usize {
-        rows / 16 + 1
-    }
-
     /// Whether what a batch asks for costs less than the dense product; if not, the next ones are left to that, too.
     pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, sae: &Sae) -> bool {
         let config = &sae.config;
         let few = rows < FEW_ROWS && MOST_READ * latents > config.latents && sae.kept.get().is_none();
-        let enough = self.left.len() <= Screen::most_left(rows);
+        let enough = self.left.len() <= most_left(rows);
         self.missed = if enough { 0 } else { self.missed + 1 };
         let much = asked > rows * (config.k + config.latents / MOST_ASKED);
         if few || much || self.missed >= MOST_MISSED {
@@ -217,14 +217,13 @@ impl Screen {
         // Roundings one after the other: of approximate sums, of their sums, and of the lanes of exact ones.
         let chain = dim.min(CHUNK * STEP) + steps.div_ceil(CHUNK) + dim.div_ceil(16) + 80;
         let rounding = 1.2 * chain as f32 * (f32::EPSILON / 2.0);
-        let guess = match wanted {
-            Wanted::Top(_) => self.guess.unwrap_or(0.0),
-            Wanted::Above(_) => f32::NEG_INFINITY,
-        };
         self.rows.clear();
         self.rows.extend(self.tiles.squares().iter().map(|&squares| {
             let [x, lost] = squares.map(|square| root(square, dim));
-            let limit = if guess == f32::NEG_INFINITY { guess } else { guess * x };
+            let limit = match wanted {
+                Wanted::Top(_) => self.guess.unwrap_or(0.0) * x,
+                Wanted::Above(_) => f32::NEG_INFINITY,
+            };
             [limit, 1.001 * (lost + rounding * (x + lost)), 1.001 * (x + lost) * (1.0 + rounding)]
         }));
         self.limits.clear();
@@ -263,45 +262,50 @@ impl Screen {
         rows.iter().all(|row| row[2] * (most[0] + most[1]) + most[2] < 1e37)
     }
 
-    /// Guesses where the next rows' k-th largest values are, from these: a value that each row's reaches, and ‖x‖. The guess follows downwards
-    /// at once, upwards slowly; single rows far below the others are left to the dense product.
+    /// Learns from rows of which a value that its k-th largest reaches, and ‖x‖, are known.
     pub fn learn(&mut self, rows: impl Iterator<Item = (f32, f32)>) {
-        let shares = &mut self.shares;
-        shares.clear();
-        shares.extend(rows.map(|(reached, norm)| reached / norm).filter(|share| share.is_finite()));
-        let n = shares.len();
-        if n == 0 {
-            return;
-        }
-        let (below, &mut middle, _) = shares.select_nth_unstable_by(n / 2, f32::total_cmp);
-        let quarter = match below.len() {
-            0 => middle,
-            half => *below.select_nth_unstable_by(half / 2, f32::total_cmp).1,
-        };
-        let spread = (middle - quarter).max(0.02 * middle.abs());
-        let least = shares[..=n / 4].iter().fold(f32::INFINITY, |m, &s| m.min(s)).max(middle - 6.0 * spread);
-        let safe = least - 0.05 * least.abs();
-        self.guess = Some(match self.guess {
-            Some(guess) if guess < safe => guess + 0.125 * (safe - guess),
-            _ => safe,
-        });
+        follow(&mut self.guess, &mut self.shares, rows);
     }
 
-    /// Learns from the batch that was asked for last, whose k largest these are by row, where that is known.
+    /// Learns from the batch that was asked for last; `least` is the k-th largest value of a row, known now.
     pub fn learn_from(&mut self, least: impl Fn(usize) -> f32) {
-        let (reached, tiles) = (std::mem::take(&mut self.reached), std::mem::take(&mut self.tiles));
-        self.learn(tiles.squares().iter().enumerate().map(|(b, square)| {
-            let t = f32::from_bits(reached[b].load(Ordering::Relaxed));
+        let Screen { guess, shares, tiles, reached, .. } = self;
+        let row = |(b, (square, reached)): (usize, (&[f32; 2], &AtomicU32))| {
+            let t = f32::from_bits(reached.load(Ordering::Relaxed));
             (if t.is_nan() { least(b) } else { t }, square[0].sqrt())
-        }));
-        (self.reached, self.tiles) = (reached, tiles);
+        };
+        follow(guess, shares, tiles.squares().iter().zip(&*reached).enumerate().map(row));
     }
+}
+
+/// Guesses where the next rows' k-th largest values are, from these: a value that each row's reaches, and ‖x‖. The guess follows downwards
+/// at once, upwards slowly; single rows far below the others are left to the dense product. `shares` is scratch.
+fn follow(guess: &mut Option<f32>, shares: &mut Vec<f32>, rows: impl Iterator<Item = (f32, f32)>) {
+    shares.clear();
+    shares.extend(rows.map(|(reached, norm)| reached / norm).filter(|share| share.is_finite()));
+    let n = shares.len();
+    if n == 0 {
+        return;
+    }
+    let (below, &mut middle, _) = shares.select_nth_unstable_by(n / 2, f32::total_cmp);
+    let quarter = match below.len() {
+        0 => middle,
+        half => *below.select_nth_unstable_by(half / 2, f32::total_cmp).1,
+    };
+    let spread = (middle - quarter).max(0.02 * middle.abs());
+    let least = shares[..=n / 4].iter().fold(f32::INFINITY, |m, &s| m.min(s)).max(middle - 6.0 * spread);
+    let safe = least - 0.05 * least.abs();
+    *guess = Some(match *guess {
+        Some(guess) if guess < safe => guess + 0.125 * (safe - guess),
+        _ => safe,
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::activation::{select, top_k_of};
+    use crate::kernels::workers::own_of_each;
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
     use crate::model::{self, Work};
@@ -336,7 +340,7 @@ mod tests {
     /// As [`dense`], by a screen that has no guess, and by one that has; none for rows that it left.
     fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
         let k = sae.config.k;
-        let candidates: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
+        let candidates = own_of_each::<Candidates>();
         let (mut asked, mut latents) = (Asked::default(), Latents::default());
         let mut screen = Screen { guess: Some(-1e30), room: sae.config.latents, ..Screen::default() };
         let mut bounded = true;
@@ -474,7 +478,7 @@ mod tests {
         let all = dense(&sae, &x);
         // Some are exactly what a row has: not above it.
         (0..h).step_by(7).for_each(|i| each[i] = f32::from_bits(all[i % b][i].1));
-        let candidates: Vec<Own<Candidates>> = (0..rayon::current_num_threads()).map(|_| Own::default()).collect();
+        let candidates = own_of_each::<Candidates>();
         for isa in Isa::available() {
             for each in [&each[..], &each[..1]] {
                 let (mut screen, mut asked) = (Screen { room: h, ..Screen::default() }, Asked::default());

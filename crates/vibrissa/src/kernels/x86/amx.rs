@@ -119,6 +119,26 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
     }
 }
 
+/// Multiplies `$steps` tiles of two groups of rows at `$w` with those at `$x`, and stores sums at `$out`: what is between depends on how many
+/// blocks of `x` there are.
+macro_rules! tiles {
+    ($w:ident, $x:ident, $steps:ident, $out:ident, [$($line:literal),*], {$($more:tt)*}) => {
+        asm!(
+            $($line,)*
+            a = inout(reg) $w => _,
+            b = inout(reg) $w.add($steps * SIDE) => _,
+            x = inout(reg) $x => _,
+            steps = inout(reg) $steps => _,
+            row = in(reg) 64usize,
+            out = in(reg) $out,
+            $($more)*
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
 /// Products of two groups of 16 rows of `w` with two blocks of 16 rows of `x`, `apart` lines apart, over some steps, into
 /// `out [block][group][16, 16]`.
 ///
@@ -129,40 +149,37 @@ pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2
 unsafe fn two_by_two(w: *const Line, x: *const Line, apart: usize, steps: usize, out: *mut Line) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{a} + {row}]",
-            "tileloadd tmm6, [{x} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{b} + {row}]",
-            "tdpbf16ps tmm1, tmm5, tmm6",
-            "tileloadd tmm7, [{y} + {row}]",
-            "tdpbf16ps tmm2, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 1024",
-            "add {b}, 1024",
-            "add {x}, 1024",
-            "add {y}, 1024",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{out} + {row}], tmm0",
-            "tilestored [{out} + {row} + 1024], tmm1",
-            "tilestored [{out} + {row} + 2048], tmm2",
-            "tilestored [{out} + {row} + 3072], tmm3",
-            a = inout(reg) w => _,
-            b = inout(reg) w.add(steps * SIDE) => _,
-            x = inout(reg) x => _,
-            y = inout(reg) x.add(apart) => _,
-            steps = inout(reg) steps => _,
-            row = in(reg) 64usize,
-            out = in(reg) out,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+        tiles!(
+            w,
+            x,
+            steps,
+            out,
+            [
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "tileloadd tmm4, [{a} + {row}]",
+                "tileloadd tmm6, [{x} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{b} + {row}]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "tileloadd tmm7, [{y} + {row}]",
+                "tdpbf16ps tmm2, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 1024",
+                "add {b}, 1024",
+                "add {x}, 1024",
+                "add {y}, 1024",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {row}], tmm0",
+                "tilestored [{out} + {row} + 1024], tmm1",
+                "tilestored [{out} + {row} + 2048], tmm2",
+                "tilestored [{out} + {row} + 3072], tmm3"
+            ],
+            { y = inout(reg) x.add(apart) => _, }
         );
     }
 }
@@ -175,31 +192,29 @@ unsafe fn two_by_two(w: *const Line, x: *const Line, apart: usize, steps: usize,
 unsafe fn two_by_one(w: *const Line, x: *const Line, steps: usize, out: *mut Line) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "2:",
-            "tileloadd tmm6, [{x} + {row}]",
-            "tileloadd tmm4, [{a} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{b} + {row}]",
-            "tdpbf16ps tmm1, tmm5, tmm6",
-            "add {a}, 1024",
-            "add {b}, 1024",
-            "add {x}, 1024",
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{out} + {row}], tmm0",
-            "tilestored [{out} + {row} + 1024], tmm1",
-            a = inout(reg) w => _,
-            b = inout(reg) w.add(steps * SIDE) => _,
-            x = inout(reg) x => _,
-            steps = inout(reg) steps => _,
-            row = in(reg) 64usize,
-            out = in(reg) out,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+        tiles!(
+            w,
+            x,
+            steps,
+            out,
+            [
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "2:",
+                "tileloadd tmm6, [{x} + {row}]",
+                "tileloadd tmm4, [{a} + {row}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{b} + {row}]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "add {a}, 1024",
+                "add {b}, 1024",
+                "add {x}, 1024",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {row}], tmm0",
+                "tilestored [{out} + {row} + 1024], tmm1"
+            ],
+            {}
         );
     }
 }

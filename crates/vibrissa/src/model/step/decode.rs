@@ -77,7 +77,7 @@ impl Engine {
                     }
                     match done.len().checked_sub(dim) {
                         Some(last) => out.copy_from_slice(&done[last..]),
-                        None => sae.begin_sum(out),
+                        None => sae.begin_sum(out, 0),
                     }
                     sae.add_features(isa, out, &index[from..to], &value[from..to], &mut coefs, decoder);
                     from = to;
@@ -108,7 +108,7 @@ impl Engine {
                 if gated {
                     let (index, value) = gate.row(b);
                     let out = &mut all[prefixes * dim..][..dim];
-                    sae.begin_sum(out);
+                    sae.begin_sum(out, 0);
                     sae.add_features(isa, out, index, value, &mut coefs, decoder);
                     isa.residual(x, out);
                     loss.gate = f64::from(isa.dot(out, out));
@@ -222,15 +222,11 @@ impl Sums {
             return false;
         }
         let (rows, capacity) = (latents.rows(), latents.capacity());
-        if tied {
-            self.coefs.resize(rows * capacity, 0.0);
-            self.coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
-                let (index, value) = latents.row(b);
-                for ((c, &h), &v) in coefs.iter_mut().zip(index).zip(value) {
-                    *c = v * sae.inv_norm[h as usize];
-                }
-            });
-        }
+        self.coefs.resize(if tied { rows * capacity } else { 0 }, 0.0);
+        self.coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
+            let (index, value) = latents.row(b);
+            sae.counts(index, value, coefs);
+        });
         self.recon.resize(rows, dim);
         let (weights, coefs, panel_len) = (sae.decoder_rows().data(), &self.coefs, self.recon.panel_len());
         self.recon.data_mut().par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
@@ -238,10 +234,7 @@ impl Sums {
             for (b, out) in out.chunks_exact_mut(width).enumerate() {
                 let (index, value) = latents.row(b);
                 let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
-                match &sae.b_dec {
-                    Some(b_dec) => out.copy_from_slice(&b_dec[first..first + width]),
-                    None => out.fill(0.0),
-                }
+                sae.begin_sum(out, first);
                 isa.add_columns(out, first, coef, index, weights, dim);
             }
         });

@@ -382,11 +382,8 @@ impl Latent<'_> {
             isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
         } else {
             let buffer = if config.tied { &mut own.enc } else { &mut own.dec };
-            if let Some(first) = direction_begun {
-                buffer.copy_from_slice(first);
-            }
-            let fresh = direction_begun.is_none();
-            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer, fresh);
+            begin(buffer, direction_begun);
+            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer);
         }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
         let l1 = context.l1 * norm;
