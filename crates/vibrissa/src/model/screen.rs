@@ -305,6 +305,7 @@ fn follow(guess: &mut Option<f32>, shares: &mut Vec<f32>, rows: impl Iterator<It
 mod tests {
     use super::*;
     use crate::activation::{select, top_k_of};
+    use crate::kernels::screen::{from_bf16, to_bf16};
     use crate::kernels::workers::own_of_each;
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
@@ -523,6 +524,23 @@ mod tests {
         let (x, w) = (Mat::from_vec(50, d, noise(50 * d, 0.1)), Mat::from_vec(h, d, noise(h * d, 0.1)));
         let sae = sae(d, h, 20, w, vec![1e5; h]);
         Isa::available().into_iter().for_each(|isa| _ = same(isa, &sae, &x, "large bias"));
+    }
+
+    /// The same numbers, which bf16 holds exactly, in another order for each latent: only the rounding of sums tells them apart, and the two
+    /// products round differently.
+    #[test]
+    fn the_rounding_of_sums_changes_nothing() {
+        let mut s = Stream::new(11, "screen", &[]);
+        for (d, h, k) in [(900, 400, 5), (2500, 300, 9)] {
+            let mut row: Vec<f32> = (0..d).map(|_| from_bf16(to_bf16(s.normal() as f32))).collect();
+            let mut w = Mat::zeros(h, d);
+            for i in 0..h {
+                (1..d).for_each(|j| row.swap(j, s.below(j as u64 + 1) as usize));
+                w.row_mut(i).copy_from_slice(&row);
+            }
+            let (x, sae) = (Mat::from_vec(20, d, vec![1.0; 20 * d]), sae(d, h, k, w, vec![0.0; h]));
+            Isa::available().into_iter().for_each(|isa| _ = same(isa, &sae, &x, "another order"));
+        }
     }
 
     #[test]
