@@ -6,7 +6,7 @@
 
 pub mod above;
 
-use crate::kernels::screen::Found;
+use crate::kernels::screen::{Entry, Found};
 use crate::kernels::workers::{Own, thread};
 use crate::kernels::{Isa, LANES};
 use crate::matrix::{Latents, Panels};
@@ -66,8 +66,7 @@ impl Activation {
 pub struct Candidates {
     index: Vec<u32>,
     value: Vec<f32>,
-    keys: Vec<u64>,
-    sorted: Vec<f32>,
+    lower: Vec<f32>,
     /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
     /// much is looked at, never what is found.
     guess: f32,
@@ -75,13 +74,7 @@ pub struct Candidates {
 
 impl Default for Candidates {
     fn default() -> Self {
-        Candidates {
-            index: Vec::new(),
-            value: Vec::new(),
-            keys: Vec::new(),
-            sorted: Vec::new(),
-            guess: f32::NEG_INFINITY,
-        }
+        Candidates { index: Vec::new(), value: Vec::new(), lower: Vec::new(), guess: f32::NEG_INFINITY }
     }
 }
 
@@ -92,8 +85,6 @@ impl Candidates {
         if self.index.len() < room {
             self.index.resize(room, 0);
             self.value.resize(room, 0.0);
-            self.keys.reserve(room.saturating_sub(self.keys.len()));
-            self.sorted.reserve(room.saturating_sub(self.sorted.len()));
         }
     }
 
@@ -101,20 +92,6 @@ impl Candidates {
     pub(crate) fn found(&mut self, n: usize) -> (&[u32], &mut [f32]) {
         (&self.index[..n], &mut self.value[..n])
     }
-}
-
-/// A key whose order is that of (value descending → larger key, then lower index → larger key).
-#[inline]
-fn key(value: f32, index: u32) -> u64 {
-    let bits = (value + 0.0).to_bits(); // -0 and +0 tie
-    let ordered = if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 };
-    u64::from(ordered) << 32 | u64::from(!index)
-}
-
-#[inline]
-fn value_of(key: u64) -> f32 {
-    let ordered = (key >> 32) as u32;
-    f32::from_bits(if ordered >> 31 == 1 { ordered & 0x7fff_ffff } else { !ordered })
 }
 
 /// The `k` largest of a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into
@@ -137,16 +114,23 @@ pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
     if len < k && guess > f32::NEG_INFINITY {
         len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
     }
-    let len = hand_out(k, scratch, len, index, value);
+    let len = hand_out(isa, k, scratch, len, index, value);
     let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
     scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
     len
 }
 
 /// The `k` best of the first `len` candidates.
-fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32], value: &mut [f32]) -> usize {
+fn hand_out(
+    isa: Isa,
+    k: usize,
+    scratch: &mut Candidates,
+    mut len: usize,
+    index: &mut [u32],
+    value: &mut [f32],
+) -> usize {
     if len > k {
-        cut(k, scratch, len);
+        cut(isa, k, scratch, len);
         len = k;
     }
     index[..len].copy_from_slice(&scratch.index[..len]);
@@ -154,85 +138,78 @@ fn hand_out(k: usize, scratch: &mut Candidates, mut len: usize, index: &mut [u32
     len
 }
 
-/// A row of which a screen found what may reach a limit, in parts, and how far each value may be off.
+/// A row of which a screen found what may reach a limit, in parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Screened<'a> {
     /// By range of latents.
     pub found: &'a [Found],
     /// The row.
     pub row: usize,
-    /// What was looked for, and the errors for each unit of ‖w‖ and of ‖w - ŵ‖.
-    pub limit: [f32; 3],
 }
 
-impl Screened<'_> {
-    /// Leaves in the scratch, by ascending index, all entries that may reach a limit; returns how many, none where the screen had no room
-    /// for them.
-    pub fn all(&self, scratch: &mut Candidates) -> Option<usize> {
+impl<'a> Screened<'a> {
+    /// All entries, by ascending index.
+    pub fn entries(self) -> impl Iterator<Item = &'a Entry> {
+        self.found.iter().flat_map(move |found| found.row(self.row).unwrap_or(&[]))
+    }
+
+    /// Leaves them in the scratch; returns how many.
+    fn copy(self, scratch: &mut Candidates) -> usize {
         let mut len = 0;
         for found in self.found {
-            let entries = found.row(self.row)?;
+            let entries = found.row(self.row).unwrap_or(&[]);
             scratch.prepare(len + entries.len());
             for (e, (i, v)) in entries.iter().zip(scratch.index[len..].iter_mut().zip(&mut scratch.value[len..])) {
                 (*i, *v) = (e.h, e.p);
             }
             len += entries.len();
         }
-        Some(len)
+        len
     }
 
-    /// Leaves in the scratch, by ascending index, what can be among the `k` largest by exact values: what may reach `t`, the k-th largest
-    /// of (approximate value - its error), since k exact values reach it for sure. Returns how many, and `t`; none where that cannot
-    /// be said, since fewer than `k` reach the limit for sure.
-    pub fn may_be_top(&self, k: usize, scratch: &mut Candidates) -> Option<(usize, f32)> {
-        let all = self.all(scratch)?;
-        let Candidates { index, value, sorted, .. } = scratch;
-        let (index, value) = (&mut index[..all], &mut value[..all]);
-        let [limit, by_norm, by_lost] = self.limit;
-        if sorted.len() < all {
-            sorted.resize(all, 0.0);
-        }
-        // Lower values that reach the limit into `sorted`, upper ones in place of the values.
-        let (mut from, mut n) = (0, 0);
+    /// Whether the screen had room for all.
+    pub fn whole(self) -> bool {
+        self.found.iter().all(|found| found.row(self.row).is_some())
+    }
+
+    /// Where the values are approximate, and off by as much as `errors` for each unit of ‖w‖ and of ‖w - ŵ‖ say: the k-th largest of
+    /// (value - its error), which k exact values reach for sure. None where the screen had no room for all, or where fewer than `k` reach the
+    /// limit for sure.
+    pub fn reached(
+        self,
+        isa: Isa,
+        k: usize,
+        [limit, by_norm, by_lost]: [f32; 3],
+        scratch: &mut Candidates,
+    ) -> Option<f32> {
+        let lower = &mut scratch.lower;
+        let mut n = 0;
         for found in self.found {
-            let to = from + found.row(self.row)?.len();
-            for (&h, p) in index[from..to].iter().zip(&mut value[from..to]) {
-                let error = found.error(h, by_norm, by_lost);
-                let low = *p - error;
-                *p += error;
-                sorted[n] = low;
+            let entries = found.row(self.row)?;
+            if lower.len() < n + entries.len() {
+                lower.resize(n + entries.len() + LANES, 0.0);
+            }
+            for e in entries {
+                let low = e.p - found.error(e.h, by_norm, by_lost);
+                lower[n] = low;
                 n += usize::from(low >= limit);
             }
-            from = to;
         }
-        if n < k {
-            return None;
-        }
-        let sorted = &mut sorted[..n];
-        let t = *sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
-        let mut kept = 0;
-        for j in 0..all {
-            index[kept] = index[j];
-            kept += usize::from(value[j] >= t);
-        }
-        Some((kept, t))
+        (n >= k).then(|| isa.kth_largest(&lower[..n], k))
     }
 }
 
-/// The `k` largest of entries that come by ascending index, as [`top_k`] gives those of a row.
+/// The `k` largest of what a screen found, whose values are exact by now, as [`top_k`] gives those of a row.
 pub fn top_k_of(
+    isa: Isa,
     k: usize,
-    entries: impl ExactSizeIterator<Item = (u32, f32)>,
+    row: Screened,
     scratch: &mut Candidates,
     index: &mut [u32],
     value: &mut [f32],
 ) -> usize {
-    let len = entries.len();
-    scratch.prepare(len);
-    for ((h, a), (i, v)) in entries.zip(scratch.index.iter_mut().zip(&mut scratch.value)) {
-        (*i, *v) = (h, a);
-    }
-    hand_out(k, scratch, len, index, value)
+    let len = row.copy(scratch);
+    hand_out(isa, k, scratch, len, index, value)
 }
 
 /// Pieces that memory is asked for in advance: those of a row lie far apart.
@@ -269,7 +246,7 @@ fn candidates<'a>(
             len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
             if len > full {
                 // Of equals the lower index stays, and it came first.
-                threshold = threshold.max(cut(k, scratch, len));
+                threshold = threshold.max(cut(isa, k, scratch, len));
                 len = k;
             }
         }
@@ -278,18 +255,20 @@ fn candidates<'a>(
 }
 
 /// Keeps the `k` best of the first `len` candidates, in their order; gives the least value that stays.
-fn cut(k: usize, scratch: &mut Candidates, len: usize) -> f32 {
-    let Candidates { index, value, keys, .. } = scratch;
-    keys.clear();
-    keys.extend(index[..len].iter().zip(&value[..len]).map(|(&i, &v)| key(v, i)));
-    let least = *keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a)).1;
+fn cut(isa: Isa, k: usize, scratch: &mut Candidates, len: usize) -> f32 {
+    let (index, value) = (&mut scratch.index[..len], &mut scratch.value[..len]);
+    let least = isa.kth_largest(value, k);
+    // Of those that equal it the first ones stay.
+    let mut ties = k - value.iter().filter(|&&v| v > least).count();
     let mut kept = 0;
     for j in 0..len {
         let (i, v) = (index[j], value[j]);
+        let tie = v == least && ties > 0;
         (index[kept], value[kept]) = (i, v);
-        kept += usize::from(key(v, i) >= least);
+        ties -= usize::from(tie);
+        kept += usize::from(v > least || tie);
     }
-    value_of(least)
+    least
 }
 
 /// Selects latents of every row by `top_k(row, scratch, index, value)`, which says how many of the k largest there are.

@@ -378,13 +378,18 @@ pub struct ByLatent {
 
 impl ByLatent {
     /// Regroups parts `(first, step, entries)`: an entry of row b is numbered `first + b · step`. In the first part those of
-    /// latent h are numbered `segment_of[h]` higher (where it is empty: no higher).
+    /// latent h are numbered `segment_of[h]` higher (where it is empty: no higher). By several workers where there are many
+    /// entries, each of some latents.
     pub fn group(&mut self, n_latents: usize, parts: &[(u32, u32, &Latents)], segment_of: &[u32]) {
         let ByLatent { start, row, value } = self;
         let total = parts.iter().map(|p| p.2.count()).sum();
         row.resize(total, 0);
         value.resize(total, 0.0);
-        put_by_latent(n_latents, parts, segment_of, start, row, value, &|_, _, v, _| v);
+        begin_by_latent(n_latents, parts.iter().map(|p| p.2), start);
+        let rows: usize = parts.iter().map(|p| p.2.rows()).sum();
+        let ranges = (total / 8192).min(total / rows.max(1) / 8).clamp(1, 16);
+        let all = Places { first: 0, start: &mut start[1..=n_latents], row, value };
+        all.fill(parts, segment_of, n_latents.div_ceil(ranges).max(1));
     }
 
     /// Rows in which a latent is active, and its values there.
@@ -394,54 +399,29 @@ impl ByLatent {
     }
 }
 
-/// A counting sort by latent of parts as [`ByLatent::group`] takes them, by several workers where there are many, each of some latents:
-/// leaves where the entries of each latent begin in `start`, their numbers in `row` and beside them what
-/// `put(row of the part, place in this row, value, place in all)` gives for each, in `other`.
-pub(crate) fn put_by_latent<T: Send>(
-    n_latents: usize,
-    parts: &[(u32, u32, &Latents)],
-    segment_of: &[u32],
-    start: &mut Vec<u32>,
-    row: &mut [u32],
-    other: &mut [T],
-    put: &(impl Fn(usize, usize, f32, u32) -> T + Sync),
-) {
-    begin_by_latent(n_latents, parts.iter().map(|p| p.2), start);
-    let rows: usize = parts.iter().map(|p| p.2.rows()).sum();
-    let ranges = (row.len() / 8192).min(row.len() / rows.max(1) / 8).clamp(1, 16);
-    let all = Places { first: 0, start: &mut start[1..=n_latents], row, other };
-    all.fill(parts, segment_of, n_latents.div_ceil(ranges).max(1), put);
-}
-
 /// The places of a range of latents.
-struct Places<'a, T> {
+struct Places<'a> {
     first: usize,
     /// Where the entries of each latent begin, counted as those of all; moves on with each entry.
     start: &'a mut [u32],
     row: &'a mut [u32],
-    other: &'a mut [T],
+    value: &'a mut [f32],
 }
 
-impl<T: Send> Places<'_, T> {
+impl Places<'_> {
     /// Puts entries in their places, by at most `most` latents a worker.
-    fn fill(
-        self,
-        parts: &[(u32, u32, &Latents)],
-        segment_of: &[u32],
-        most: usize,
-        put: &(impl Fn(usize, usize, f32, u32) -> T + Sync),
-    ) {
-        let Places { first, start, row, other } = self;
+    fn fill(self, parts: &[(u32, u32, &Latents)], segment_of: &[u32], most: usize) {
+        let Places { first, start, row, value } = self;
         let n = start.len();
         let Some(&begin) = start.first() else { return };
         if n > most {
             let half = n / 2;
             let (low, high) = start.split_at_mut(half);
             let at = (high[0] - begin) as usize;
-            let ((row0, row1), (other0, other1)) = (row.split_at_mut(at), other.split_at_mut(at));
-            let low = Places { first, start: low, row: row0, other: other0 };
-            let high = Places { first: first + half, start: high, row: row1, other: other1 };
-            rayon::join(|| low.fill(parts, segment_of, most, put), || high.fill(parts, segment_of, most, put));
+            let ((row0, row1), (value0, value1)) = (row.split_at_mut(at), value.split_at_mut(at));
+            let low = Places { first, start: low, row: row0, value: value0 };
+            let high = Places { first: first + half, start: high, row: row1, value: value1 };
+            rayon::join(|| low.fill(parts, segment_of, most), || high.fill(parts, segment_of, most));
             return;
         }
         for (p, &(number, step, part)) in parts.iter().enumerate() {
@@ -450,11 +430,11 @@ impl<T: Send> Places<'_, T> {
                 let (index, values) = part.row(b);
                 // Indices ascend.
                 let from = if first == 0 { 0 } else { index.partition_point(|&h| (h as usize) < first) };
-                for (j, (&h, &v)) in index.iter().zip(values).enumerate().skip(from) {
+                for (&h, &v) in index.iter().zip(values).skip(from) {
                     let Some(next) = start.get_mut(h as usize - first) else { break };
                     let at = (*next - begin) as usize;
                     row[at] = number + b as u32 * step + segment_of.get(h as usize).copied().unwrap_or(0);
-                    other[at] = put(b, j, v, *next);
+                    value[at] = v;
                     *next += 1;
                 }
             }

@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::kernels::workers::{Own, thread};
 use crate::kernels::{Isa, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
-use asked::Asked;
 use rayon::prelude::*;
 use screen::{Kept, Screen};
 use serde::{Deserialize, Serialize};
@@ -198,7 +197,6 @@ pub struct Work {
     /// The input of these.
     some: Aligned,
     screen: Screen,
-    asked: Asked,
     candidates: Vec<Own<Candidates>>,
     spill: Vec<Own<Aligned>>,
     /// Rows of the encoder beside each other, and their biases.

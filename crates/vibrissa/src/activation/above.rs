@@ -1,6 +1,6 @@
 //! Latents by threshold: all pre-activations above one, and the B·k largest of a batch. No weights here.
 
-use super::{Candidates, ahead};
+use super::{Candidates, Screened, ahead};
 use crate::kernels::Isa;
 use crate::kernels::workers::{Own, thread};
 use crate::matrix::{Latents, Panels};
@@ -66,17 +66,15 @@ pub fn above<'a>(
     len
 }
 
-/// [`above`] of entries that come by ascending index.
-pub fn above_of(
-    thresholds: &Thresholds,
-    entries: impl ExactSizeIterator<Item = (u32, f32)>,
-    scratch: &mut Candidates,
-) -> usize {
-    scratch.prepare(entries.len());
+/// [`above`] of what a screen found, whose values are exact by now.
+pub fn above_of(thresholds: &Thresholds, row: Screened, scratch: &mut Candidates) -> usize {
+    let len = row.copy(scratch);
+    let Candidates { index, value, .. } = scratch;
     let mut kept = 0;
-    for (h, a) in entries {
-        (scratch.index[kept], scratch.value[kept]) = (h, a);
-        kept += usize::from(a > thresholds.at(h as usize));
+    for j in 0..len {
+        let (h, v) = (index[j], value[j]);
+        (index[kept], value[kept]) = (h, v);
+        kept += usize::from(v > thresholds.at(h as usize));
     }
     kept
 }

@@ -37,7 +37,8 @@ impl Isa {
         let mut all = vec![Isa::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt")
+            {
                 all.push(Isa(Kind::Avx2));
                 if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has_avx512(f)) {
                     all.push(Isa(Kind::Avx512));
@@ -295,6 +296,12 @@ impl Isa {
     ) -> usize {
         dispatch!(self, append_above(row, base, threshold, index, value, len))
     }
+
+    /// See [`scalar::kth_largest`].
+    #[inline]
+    pub fn kth_largest(self, values: &[f32], k: usize) -> f32 {
+        dispatch!(self, kth_largest(values, k))
+    }
 }
 
 #[cfg(test)]
@@ -489,6 +496,27 @@ mod tests {
                 let a = isa.append_above(&row, 100, 0.25, &mut i1, &mut v1, 3);
                 let b = scalar::append_above(&row, 100, 0.25, &mut i2, &mut v2, 3);
                 assert_eq!((a, &i1[3..a], bits(&v1[3..a])), (b, &i2[3..b], bits(&v2[3..b])), "{} {n}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_kth_largest_is_that_of_the_sort() {
+        for isa in Isa::available() {
+            for n in LENGTHS.into_iter().filter(|&n| n > 0) {
+                let mut equal = noise(n, 27);
+                equal.iter_mut().for_each(|v| *v = v.round());
+                let mut ends = noise(n, 28);
+                ends.iter_mut()
+                    .zip([f32::INFINITY, -f32::INFINITY, f32::MIN, -0.0, 0.0, f32::MAX, 1e-42])
+                    .for_each(|(v, e)| *v = e);
+                for values in [noise(n, 26), equal, ends, vec![-3.0; n]] {
+                    let mut sorted = values.clone();
+                    sorted.sort_by(|a, b| b.total_cmp(a));
+                    for k in [1, 2, n / 3, n / 2, n - 1, n].into_iter().filter(|k| (1..=n).contains(k)) {
+                        assert_eq!(isa.kth_largest(&values, k), sorted[k - 1], "{} {n} {k}", isa.name());
+                    }
+                }
             }
         }
     }

@@ -264,6 +264,32 @@ pub fn adam_and_add(
     adam(row, g, left, s, ahead, square);
 }
 
+/// A number whose order is that of the value.
+#[inline]
+pub fn rank(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
+}
+
+/// The value of a [`rank`].
+#[inline]
+pub fn of_rank(rank: u32) -> f32 {
+    f32::from_bits(if rank >> 31 == 1 { rank & 0x7fff_ffff } else { !rank })
+}
+
+/// The `k`-th largest of values, `1 ≤ k ≤ values.len()`, none of them NaN; zeros of both signs are equal.
+pub fn kth_largest(values: &[f32], k: usize) -> f32 {
+    // At least `k` reach the lower end, fewer the upper.
+    let (mut low, mut high) = (rank(f32::NEG_INFINITY), rank(f32::INFINITY) + 1);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let t = of_rank(middle);
+        let enough = values.iter().filter(|&&v| v >= t).count() >= k;
+        *(if enough { &mut low } else { &mut high }) = middle;
+    }
+    of_rank(low)
+}
+
 /// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on; returns the new
 /// length. The caller leaves room for `row.len()` more, rounded up to a multiple of 16.
 pub fn append_above(

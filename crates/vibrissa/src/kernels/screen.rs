@@ -135,7 +135,7 @@ impl Columns {
     }
 }
 
-/// An entry that a screen found: its latent and its approximate value.
+/// An entry that a screen found: its latent and its approximate value, later the exact one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(8))]
 pub struct Entry {
@@ -193,6 +193,48 @@ impl Found {
     /// Entries of the fullest row, those included for which there was no room.
     pub fn fullest(&self) -> usize {
         self.len.iter().max().map_or(0, |&n| n as usize)
+    }
+
+    /// The first latent, and how many there are.
+    pub fn latents(&self) -> (usize, usize) {
+        (self.first as usize, self.lengths.len())
+    }
+
+    /// Rows, and entries that each has room for.
+    pub fn room(&self) -> (usize, usize) {
+        (self.len.len(), self.room)
+    }
+
+    /// Keeps those entries that may reach `reached` of their row, which is NaN where none is to stay; counts those that stay in
+    /// `counts`, by latent.
+    pub fn keep(&mut self, reached: &[f32], errors: &[[f32; 3]], counts: &mut [u32]) {
+        let Found { first, room, len, entries, lengths, .. } = self;
+        let (lengths, counts) = (&lengths[..], &mut counts[..lengths.len()]);
+        for (((len, row), &reached), &[_, by_norm, by_lost]) in
+            len.iter_mut().zip(entries.chunks_exact_mut(*room)).zip(reached).zip(errors)
+        {
+            let n = if reached.is_nan() { 0 } else { *len as usize };
+            let mut kept = 0;
+            for j in 0..n {
+                let e = row[j];
+                let h = (e.h - *first) as usize;
+                let [norm, lost, rest] = lengths[h];
+                let stays = e.p + (by_norm * norm + (by_lost * lost + rest)) >= reached;
+                row[kept] = e;
+                kept += usize::from(stays);
+                counts[h] += u32::from(stays);
+            }
+            *len = kept as u32;
+        }
+    }
+
+    /// Calls `each(row, latent - first, value)` for all entries, row by row.
+    pub fn for_each(&mut self, mut each: impl FnMut(u32, u32, &mut f32)) {
+        for (b, &n) in self.len.iter().enumerate() {
+            for e in &mut self.entries[b * self.room..][..n as usize] {
+                each(b as u32, e.h - self.first, &mut e.p);
+            }
+        }
     }
 
     /// Lengths, entries, and how many of these a row has room for: a vector more than are kept.

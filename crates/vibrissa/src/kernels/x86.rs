@@ -8,7 +8,7 @@ pub mod amx;
 mod dots;
 mod lanes;
 
-use super::scalar::{AdamStep, LANES, Lacking, Left};
+use super::scalar::{AdamStep, LANES, Lacking, Left, of_rank, rank};
 use adam::{adam_and_add_body, adam_body};
 use dots::dots_body;
 pub use dots::spill_len;
@@ -454,6 +454,78 @@ unsafe fn append_above_body<S: V>(
     len
 }
 
+/// The lanes of `v` put together, one half with the other.
+#[inline(always)]
+unsafe fn together<S: V>(v: S, of: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: there are as many values as lanes.
+    unsafe { v.store(lanes.as_mut_ptr()) };
+    for half in [8, 4, 2, 1] {
+        (0..half).for_each(|i| lanes[i] = of(lanes[i], lanes[i + half]));
+    }
+    lanes[0]
+}
+
+/// Values that are counted in one go.
+const MANY: usize = 8 * LANES;
+
+/// How many of a block reach `t`.
+#[inline(always)]
+unsafe fn reach<S: V>(block: &[f32; MANY], t: S) -> u32 {
+    let mut n = 0;
+    for i in 0..8 {
+        // SAFETY: there are eight vectors.
+        n += unsafe { S::load(block.as_ptr().add(i * LANES)).count_at_least(t) };
+    }
+    n
+}
+
+/// Halves the range of bits that has the k-th largest value until a number is found that exactly `k` reach: some ten passes over few
+/// vectors, nothing moved.
+#[inline(always)]
+unsafe fn kth_largest_body<S: V>(values: &[f32], k: usize) -> f32 {
+    assert!((1..=values.len()).contains(&k));
+    let (blocks, rest) = values.as_chunks::<MANY>();
+    let mut last = [f32::NEG_INFINITY; MANY];
+    last[..rest.len()].copy_from_slice(rest);
+    // SAFETY: every load stays within a block.
+    unsafe {
+        let (mut least, mut most) = (S::splat(f32::INFINITY), S::splat(f32::NEG_INFINITY));
+        for block in blocks.iter().chain([&last]) {
+            for i in 0..8 {
+                let v = S::load(block.as_ptr().add(i * LANES));
+                most = most.max(v);
+                least = least.min(v.at_least_or(S::splat(f32::MIN), S::splat(f32::INFINITY)));
+            }
+        }
+        let least = together(least, |a, b| if b < a { b } else { a });
+        let most = together(most, |a, b| if b > a { b } else { a });
+        // At least `k` reach the lower end, fewer the upper.
+        let (mut low, mut high) = (rank(f32::NEG_INFINITY), rank(most) + 1);
+        let mut middle = rank(least);
+        while low < middle && middle < high {
+            let t = of_rank(middle);
+            let mut n = reach(&last, S::splat(t)) as usize;
+            for block in blocks {
+                n += reach(block, S::splat(t)) as usize;
+            }
+            if n == k {
+                let mut next = S::splat(most);
+                for block in blocks.iter().chain([&last]) {
+                    for i in 0..8 {
+                        let v = S::load(block.as_ptr().add(i * LANES));
+                        next = next.min(v.at_least_or(S::splat(t), S::splat(most)));
+                    }
+                }
+                return together(next, |a, b| if b < a { b } else { a });
+            }
+            (low, high) = if n > k { (middle, high) } else { (low, middle) };
+            middle = low + (high - low) / 2;
+        }
+        of_rank(low)
+    }
+}
+
 macro_rules! twins {
     ($module:ident, $lanes:ty, $features:literal, $m:literal, $n:literal, $g:literal) => {
         /// The kernels compiled for this instruction set.
@@ -552,9 +624,14 @@ macro_rules! twins {
                 // SAFETY: as above.
                 unsafe { append_above_body::<$lanes>(row, base, threshold, index, value, len) }
             }
+            #[target_feature(enable = $features)]
+            pub fn kth_largest(values: &[f32], k: usize) -> f32 {
+                // SAFETY: as above.
+                unsafe { kth_largest_body::<$lanes>(values, k) }
+            }
         }
     };
 }
 
-twins!(avx512, V512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", 4, 6, 8);
-twins!(avx2, V256, "avx2,fma", 2, 3, 4);
+twins!(avx512, V512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt", 4, 6, 8);
+twins!(avx2, V256, "avx2,fma,popcnt", 2, 3, 4);

@@ -1,81 +1,69 @@
-//! Exact pre-activations of some entries of a batch, latent by latent: a row of weights is read once for all rows of the
-//! batch that ask for it, and these, far fewer than the weights, stay in cache.
+//! Exact pre-activations of what a screen found, latent by latent: a row of weights is read once for all rows of the batch that ask for it,
+//! and these, far fewer than the weights, stay in cache.
 
 use super::{Sae, reserve};
-use crate::activation::{Candidates, above::select_any};
 use crate::kernels::Isa;
-use crate::kernels::workers::Own;
-use crate::matrix::{Latents, put_by_latent};
+use crate::kernels::screen::Found;
 use std::ops::Range;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 
-/// What was asked for, and the answers.
+/// What is asked for in a range of latents, and the answers.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// By row of the batch; the values are approximate.
-    entries: Latents,
-    /// Entries of the fullest row of the batch before, and some more.
-    room: usize,
+    first: usize,
     /// Where the entries of each latent begin, and the last end.
     start: Vec<u32>,
+    /// Where the next entry of each latent is.
+    next: Vec<u32>,
     /// Latent by latent: the rows of the batch that ask for it, ascending, and the answers.
     row: Vec<u32>,
     exact: Vec<f32>,
-    /// For each of `entries` its place in `exact`.
-    place: Vec<AtomicU32>,
 }
 
 /// Latents that one worker answers for in one go.
 const CHUNK: usize = 16;
 
 impl Asked {
-    /// Asks for the entries of each of so many rows that `find(row, scratch)` leaves in the scratch, by ascending index.
-    pub fn ask(
-        &mut self,
-        rows: usize,
-        latents: usize,
-        candidates: &[Own<Candidates>],
-        find: impl Fn(usize, &mut Candidates) -> usize + Sync,
-    ) {
-        select_any(rows, &mut self.room, candidates, &mut self.entries, find);
-        self.group(latents);
-    }
-
-    /// Answers.
-    ///
-    /// # Shapes
-    /// `input [B, D]`.
-    pub fn answer(&mut self, sae: &Sae, isa: Isa, input: &[f32]) {
-        let latents = sae.config.latents;
-        let (Asked { start, row, exact, .. }, bias) = (self, sae.bias());
-        let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
-            isa.gather_dots(sae.W_enc.row(h), rows, input, out);
-            out.iter_mut().for_each(|v| *v += bias[h]);
-        };
-        each_latent(0..latents, start, row, exact, &answer);
-    }
-
-    /// Regroups by latent, and keeps the place of each entry there.
-    fn group(&mut self, latents: usize) {
-        let Asked { entries, start, row, exact, place, .. } = self;
-        let (total, capacity) = (entries.count(), entries.capacity());
-        reserve(row, entries.rows() * capacity);
-        reserve(exact, entries.rows() * capacity);
+    /// Asks for those entries that may reach `reached` of their row, the others are dropped: NaN where none is to stay. Errors are
+    /// those of [`Found::error`] behind the limit.
+    pub fn ask(&mut self, found: &mut Found, reached: &[f32], errors: &[[f32; 3]]) {
+        let Asked { first, start, next, row, exact } = self;
+        let ((from, latents), (rows, room)) = (found.latents(), found.room());
+        *first = from;
+        start.clear();
+        start.resize(latents + 1, 0);
+        found.keep(reached, errors, &mut start[1..]);
+        for h in 0..latents {
+            start[h + 1] += start[h];
+        }
+        let total = start[latents] as usize;
+        reserve(row, rows * room);
+        reserve(exact, rows * room);
         row.resize(total, 0);
         exact.resize(total, 0.0);
-        place.resize_with(entries.rows() * capacity, AtomicU32::default);
-        let place = &*place;
-        put_by_latent(latents, &[(0, 1, entries)], &[], start, row, exact, &|b, j, approximate, at| {
-            place[b * capacity + j].store(at, Relaxed);
-            approximate
+        next.clone_from(start);
+        found.for_each(|b, h, _| {
+            row[next[h as usize] as usize] = b;
+            next[h as usize] += 1;
         });
     }
 
-    /// The entries of a row of the batch, by ascending index, with their exact values.
-    pub fn row(&self, b: usize) -> impl ExactSizeIterator<Item = (u32, f32)> + '_ {
-        let place = &self.place[b * self.entries.capacity()..];
-        self.entries.row(b).0.iter().zip(place).map(|(&h, at)| (h, self.exact[at.load(Relaxed) as usize]))
+    /// Answers, in place of the approximate values.
+    ///
+    /// # Shapes
+    /// `input [B, D]`.
+    pub fn answer(&mut self, found: &mut Found, sae: &Sae, isa: Isa, input: &[f32]) {
+        let Asked { first, start, next, row, exact } = self;
+        let (first, bias) = (*first, sae.bias());
+        let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
+            isa.gather_dots(sae.W_enc.row(first + h), rows, input, out);
+            out.iter_mut().for_each(|v| *v += bias[first + h]);
+        };
+        each_latent(0..start.len() - 1, start, row, exact, &answer);
+        next.clone_from(start);
+        found.for_each(|_, h, value| {
+            *value = exact[next[h as usize] as usize];
+            next[h as usize] += 1;
+        });
     }
 
     /// How many entries there are, and latents that have any.

@@ -1,10 +1,9 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
-use super::asked::Asked;
-use super::screen::{Wanted, most_left};
+use super::screen::{Screen, Wanted, most_left};
 use super::{Config, Sae, Work, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
-use crate::activation::{self, Activation, top_k, top_k_of};
+use crate::activation::{self, Activation, Screened, top_k, top_k_of};
 use crate::kernels::Isa;
 use crate::kernels::workers::{Own, thread};
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
@@ -29,29 +28,27 @@ const GUESSES: [f32; 3] = [0.9, 0.6, 0.0];
 
 /// The exact pre-activations that [`Sae::values`] left.
 struct Exact<'a> {
-    asked: Option<&'a Asked>,
-    left: &'a [u32],
+    screened: bool,
+    screen: &'a Screen,
     pre_acts: &'a Panels,
 }
 
-/// Those of a row: some by ascending index, or all.
-enum Entries<S, A> {
-    Some(S),
-    All(A),
+/// Those of a row: some, or all.
+enum Entries<'a> {
+    Some(Screened<'a>),
+    All(Pieces<'a>),
 }
 
 impl Exact<'_> {
     fn of(work: &Work) -> Exact<'_> {
-        Exact { asked: work.screened.then_some(&work.asked), left: work.screen.left(), pre_acts: &work.pre_acts }
+        Exact { screened: work.screened, screen: &work.screen, pre_acts: &work.pre_acts }
     }
 
-    fn row(&self, b: usize) -> Entries<impl ExactSizeIterator<Item = (u32, f32)> + '_, Pieces<'_>> {
-        match self.asked {
-            None => Entries::All(self.pre_acts.row(b)),
-            Some(asked) => match self.left.binary_search(&(b as u32)) {
-                Ok(at) => Entries::All(self.pre_acts.row(at)),
-                Err(_) => Entries::Some(asked.row(b)),
-            },
+    fn row(&self, b: usize) -> Entries<'_> {
+        match self.screen.left().binary_search(&(b as u32)) {
+            _ if !self.screened => Entries::All(self.pre_acts.row(b)),
+            Ok(at) => Entries::All(self.pre_acts.row(at)),
+            Err(_) => Entries::Some(self.screen.row(b)),
         }
     }
 }
@@ -219,7 +216,7 @@ impl Sae {
                 let exact = Exact::of(work);
                 let bad = activation::select(k, relu_after, rows, &work.candidates, latents, |b, own, index, value| {
                     match exact.row(b) {
-                        Entries::Some(entries) => top_k_of(k, entries, own, index, value),
+                        Entries::Some(row) => top_k_of(isa, k, row, own, index, value),
                         Entries::All(row) => top_k(isa, k, || row.clone(), own, index, value),
                     }
                 });
@@ -289,7 +286,7 @@ impl Sae {
         let exact = Exact::of(work);
         select_any(rows, &mut room, &work.candidates, latents, |b, own| {
             let n = match exact.row(b) {
-                Entries::Some(entries) => above_of(t, entries, own),
+                Entries::Some(row) => above_of(t, row, own),
                 Entries::All(row) => above(isa, t, row, own),
             };
             let (index, value) = own.found(n);
@@ -305,20 +302,20 @@ impl Sae {
         let dim = self.config.d_in;
         let mut looked = work.screened;
         if looked {
-            let Work { screen, asked, candidates, pre_acts, some, .. } = work;
+            let Work { screen, candidates, pre_acts, some, .. } = work;
             // Room for rows that may be left, now or later.
             let most = most_left(input.len() / dim);
             pre_acts.resize(most, self.config.latents);
             some.resize(most * dim);
-            looked = screen.ask((self, isa), input, wanted, asked, candidates);
+            looked = screen.ask((self, isa), input, wanted, candidates);
             work.product += screen.took();
-            work.screened = looked && screen.spares(asked.count(), input.len() / dim, self);
+            work.screened = looked && screen.spares(input.len() / dim, self);
         }
         if !work.screened {
             self.dense(isa, input, work);
             return looked;
         }
-        work.asked.answer(self, isa, input);
+        work.screen.answer(self, isa, input);
         let left = work.screen.left();
         if !left.is_empty() {
             let mut some = std::mem::take(&mut work.some);

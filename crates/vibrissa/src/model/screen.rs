@@ -84,12 +84,13 @@ pub struct Screen {
     limits: Vec<f32>,
     /// By range of latents.
     found: Vec<Found>,
+    asked: Vec<Asked>,
     /// Entries of a row that each of these has room for.
     room: usize,
     /// A guess below which share of ‖x‖ the k-th largest value of no row lies. It decides how much is looked at, never what is found.
     guess: Option<f32>,
     /// Of each row a value that its k-th largest reaches; NaN where that is not known.
-    reached: Vec<AtomicU32>,
+    reached: Vec<f32>,
     /// Scratch of [`Screen::learn`].
     shares: Vec<f32>,
     /// Rows of which the screen could not say what may be selected.
@@ -142,8 +143,9 @@ impl Screen {
     }
 
     /// Whether what a batch asks for costs less than the dense product; if not, the next ones are left to that, too.
-    pub fn spares(&mut self, (asked, latents): (usize, usize), rows: usize, sae: &Sae) -> bool {
+    pub fn spares(&mut self, rows: usize, sae: &Sae) -> bool {
         let config = &sae.config;
+        let (asked, latents) = self.count();
         let few = rows < FEW_ROWS && MOST_READ * latents > config.latents && sae.kept.get().is_none();
         let enough = self.left.len() <= most_left(rows);
         self.missed = if enough { 0 } else { self.missed + 1 };
@@ -169,6 +171,16 @@ impl Screen {
         &self.left
     }
 
+    /// Entries that were asked for, and latents that have any.
+    fn count(&self) -> (usize, usize) {
+        self.asked.iter().map(Asked::count).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+
+    /// What a row asked for, and was answered.
+    pub fn row(&self, b: usize) -> Screened<'_> {
+        Screened { found: &self.found, row: b }
+    }
+
     /// Asks for the exact values of what may be selected of `input [B, D]`; false where no bound can be given (weights or rows are near the
     /// end of f32).
     pub fn ask(
@@ -176,7 +188,6 @@ impl Screen {
         (sae, isa): (&Sae, Isa),
         input: &[f32],
         wanted: Wanted,
-        asked: &mut Asked,
         candidates: &[Own<Candidates>],
     ) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
@@ -188,27 +199,33 @@ impl Screen {
         if !bounded {
             return false;
         }
-        let Screen { found, rows: limits, reached, left, room, .. } = self;
-        reached.resize_with(rows, AtomicU32::default);
-        let (found, reached) = (&*found, &*reached);
-        asked.ask(rows, latents, candidates, |b, own| {
-            let row = Screened { found, row: b, limit: limits[b] };
-            let kept = match wanted {
-                Wanted::Top(k) => row.may_be_top(k, own),
-                Wanted::Above(_) => row.all(own).map(|n| (n, 0.0)),
+        let Screen { found, asked, rows: limits, reached, left, room, .. } = self;
+        reached.resize(rows, 0.0);
+        reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, &limit))| {
+            let row = Screened { found, row: b };
+            let least = match wanted {
+                Wanted::Top(k) => {
+                    row.reached(isa, k, limit, &mut candidates[thread()].lock().expect("no panic while held"))
+                }
+                Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
             };
-            let (n, t) = kept.unwrap_or((0, f32::NAN));
-            reached[b].store(t.to_bits(), Ordering::Relaxed);
-            n
+            *reached = least.unwrap_or(f32::NAN);
         });
         left.clear();
-        left.extend((0..rows as u32).filter(|&b| f32::from_bits(reached[b as usize].load(Ordering::Relaxed)).is_nan()));
+        left.extend((0..rows as u32).filter(|&b| reached[b as usize].is_nan()));
         // Kept where there is some to spare, so that memory is asked for now and then, not with every fuller batch.
         let fullest = found.iter().map(Found::fullest).max().unwrap_or(0);
         if fullest + fullest / 8 > *room {
             *room = fullest + fullest / 2 + SIDE;
         }
+        asked.resize_with(found.len(), Asked::default);
+        asked.par_iter_mut().zip(found).for_each(|(asked, found)| asked.ask(found, reached, limits));
         true
+    }
+
+    /// Answers what was asked for.
+    pub fn answer(&mut self, sae: &Sae, isa: Isa, input: &[f32]) {
+        self.asked.par_iter_mut().zip(&mut self.found).for_each(|(asked, found)| asked.answer(found, sae, isa, input));
     }
 
     /// Sets the limits of the rows that were laid out, their errors, and the limits of the latents.
@@ -270,10 +287,8 @@ impl Screen {
     /// Learns from the batch that was asked for last; `least` is the k-th largest value of a row, known now.
     pub fn learn_from(&mut self, least: impl Fn(usize) -> f32) {
         let Screen { guess, shares, tiles, reached, .. } = self;
-        let row = |(b, (square, reached)): (usize, (&[f32; 2], &AtomicU32))| {
-            let t = f32::from_bits(reached.load(Ordering::Relaxed));
-            (if t.is_nan() { least(b) } else { t }, square[0].sqrt())
-        };
+        let row =
+            |(b, (square, &t)): (usize, (&[f32; 2], &f32))| (if t.is_nan() { least(b) } else { t }, square[0].sqrt());
         follow(guess, shares, tiles.squares().iter().zip(&*reached).enumerate().map(row));
     }
 }
@@ -342,17 +357,17 @@ mod tests {
     fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
         let k = sae.config.k;
         let candidates = own_of_each::<Candidates>();
-        let (mut asked, mut latents) = (Asked::default(), Latents::default());
+        let mut latents = Latents::default();
         let mut screen = Screen { guess: Some(-1e30), room: sae.config.latents, ..Screen::default() };
         let mut bounded = true;
         let all = [(); 2].map(|()| {
-            bounded &= screen.ask((sae, isa), x.data(), Wanted::Top(k), &mut asked, &candidates);
+            bounded &= screen.ask((sae, isa), x.data(), Wanted::Top(k), &candidates);
             if !bounded {
                 return Vec::new();
             }
-            asked.answer(sae, isa, x.data());
+            screen.answer(sae, isa, x.data());
             let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-                top_k_of(k, asked.row(b), own, index, value)
+                top_k_of(isa, k, screen.row(b), own, index, value)
             };
             select(k, false, x.rows(), &candidates, &mut latents, find);
             screen.learn_from(|b| latents.row(b).1.iter().fold(0.0, |m, &v| m.min(v)));
@@ -482,15 +497,15 @@ mod tests {
         let candidates = own_of_each::<Candidates>();
         for isa in Isa::available() {
             for each in [&each[..], &each[..1]] {
-                let (mut screen, mut asked) = (Screen { room: h, ..Screen::default() }, Asked::default());
+                let mut screen = Screen { room: h, ..Screen::default() };
                 let wanted = Wanted::Above(Thresholds { each, margin: 0.0 });
-                assert!(screen.ask((&sae, isa), x.data(), wanted, &mut asked, &candidates) && screen.left.is_empty());
-                asked.answer(&sae, isa, x.data());
-                assert!(asked.count().0 < b * h * 4 / 5);
+                assert!(screen.ask((&sae, isa), x.data(), wanted, &candidates) && screen.left.is_empty());
+                screen.answer(&sae, isa, x.data());
+                assert!(screen.count().0 < b * h * 4 / 5);
                 for (b, row) in all.iter().enumerate() {
                     let exceeds = |h: u32, v: u32| f32::from_bits(v) > each[h as usize % each.len()];
                     let got: Vec<(u32, u32)> =
-                        asked.row(b).map(|(h, v)| (h, v.to_bits())).filter(|e| exceeds(e.0, e.1)).collect();
+                        screen.row(b).entries().map(|e| (e.h, e.p.to_bits())).filter(|e| exceeds(e.0, e.1)).collect();
                     let want: Vec<(u32, u32)> = row.iter().copied().filter(|e| exceeds(e.0, e.1)).collect();
                     assert_eq!(got, want, "{} row {b}", isa.name());
                 }
@@ -512,6 +527,35 @@ mod tests {
             (0..b).filter(|r| r % 7 == round % 7).for_each(|r| x.row_mut(r).iter_mut().for_each(|v| *v *= 0.001));
             sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
             assert_eq!(rows(&latents), dense(&sae, &x), "round {round}");
+        }
+    }
+
+    /// Whatever the guess, a row of which k sums do not reach it for sure is left: what the guess kept out may belong to the k largest.
+    #[test]
+    fn a_guess_that_is_too_high_leaves_rows_and_changes_none() {
+        let mut s = Stream::new(12, "screen", &[]);
+        let (b, d, h, k) = (64, 40, 600, 8);
+        let mut noise = |n: usize| (0..n).map(|_| s.normal() as f32).collect::<Vec<_>>();
+        let (x, w) = (Mat::from_vec(b, d, noise(b * d)), Mat::from_vec(h, d, noise(h * d)));
+        let sae = sae(d, h, k, w, vec![0.0; h]);
+        let want = dense(&sae, &x);
+        for isa in Isa::available() {
+            let (mut left, mut latents, candidates) = ([0; 2], Latents::default(), own_of_each::<Candidates>());
+            for share in 0..60 {
+                let guess = Some(1.0 + 0.05 * share as f32);
+                let mut screen = Screen { guess, room: h, ..Screen::default() };
+                assert!(screen.ask((&sae, isa), x.data(), Wanted::Top(k), &candidates));
+                screen.answer(&sae, isa, x.data());
+                select(k, false, b, &candidates, &mut latents, |b, own, index, value| {
+                    top_k_of(isa, k, screen.row(b), own, index, value)
+                });
+                for (b, (got, want)) in rows(&latents).iter().zip(&want).enumerate() {
+                    let is_left = screen.left.contains(&(b as u32));
+                    left[usize::from(is_left)] += 1;
+                    assert!(is_left || got == want, "{} guess {guess:?} row {b}", isa.name());
+                }
+            }
+            assert!(left.iter().all(|&n| n > b), "{left:?}");
         }
     }
 

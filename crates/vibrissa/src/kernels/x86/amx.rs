@@ -56,7 +56,7 @@ const AHEAD: usize = 4;
 
 /// Rounds some steps of rows of `w` to bf16 into tiles `[row / 16][step][row % 16]` of lines, zeros beyond the last column, and
 /// adds to `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl,popcnt")]
 fn round_rows(w: &[f32], dim: usize, steps: Range<usize>, tiles: &mut [Line], squares: &mut [[f32; 2]]) {
     let n = squares.len();
     assert!(w.len() == n * dim && steps.end <= dim.div_ceil(STEP));
@@ -104,7 +104,7 @@ fn round_rows(w: &[f32], dim: usize, steps: Range<usize>, tiles: &mut [Line], sq
 }
 
 /// See [`super::super::scalar::lay_out`].
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl,popcnt")]
 pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
     if squares.len() < SIDE {
         lines.fill(Line::default());
@@ -220,7 +220,7 @@ unsafe fn two_by_one(w: *const Line, x: *const Line, steps: usize, out: *mut Lin
 }
 
 /// See [`super::super::scalar::round`].
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl,popcnt")]
 pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
     let steps = dim.div_ceil(STEP);
     squares.fill([0.0; 2]);
@@ -233,7 +233,7 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
 ///
 /// # Safety
 /// [`available`] said yes.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl,popcnt")]
 pub unsafe fn screen(s: &Search, w: Weights, found: &mut Found, scratch: &mut Vec<Line>) {
     let (dim, rows, steps, n) = (s.dim, s.x.rows(), s.x.steps(), s.bias.len());
     assert!(steps == dim.div_ceil(STEP) && s.rows.len() == rows && s.limits.len() == n);
@@ -315,7 +315,7 @@ fn add(sums: &mut [Line], products: &mut [Line], more: bool, last: bool) {
 }
 
 /// What a tile of products, of 16 latents from `from` of these columns on with a block of rows, has to be found.
-#[target_feature(enable = "avx512f,avx512dq")]
+#[target_feature(enable = "avx512f,avx512dq,popcnt")]
 fn pick(s: &Search, tile: &[Line], columns: &Columns, first: usize, from: usize, block: usize, found: &mut Found) {
     let here = SIDE.min(s.rows.len() - block * SIDE);
     let rows = &s.rows[block * SIDE..][..here];
@@ -364,7 +364,7 @@ fn pick(s: &Search, tile: &[Line], columns: &Columns, first: usize, from: usize,
 }
 
 /// Hands out the columns of a tile of f32.
-#[target_feature(enable = "avx512f,avx512dq")]
+#[target_feature(enable = "avx512f,avx512dq,popcnt")]
 #[inline]
 fn transpose(tile: &[Line], mut each: impl FnMut(usize, __m512)) {
     assert_eq!(tile.len(), SIDE);

@@ -25,6 +25,14 @@ pub trait V: Copy {
     unsafe fn fold(self) -> f32;
     /// Eight lanes whose sum, folded on, is that of the sixteen: `s[i] + s[i + 8]`.
     unsafe fn halves(self) -> __m256;
+    /// Lane by lane the smaller, of numbers.
+    unsafe fn min(self, b: Self) -> Self;
+    /// Lane by lane the larger, of numbers.
+    unsafe fn max(self, b: Self) -> Self;
+    /// Lanes that are not at least as large as those of `t` are replaced.
+    unsafe fn at_least_or(self, t: Self, other: Self) -> Self;
+    /// How many lanes are at least as large.
+    unsafe fn count_at_least(self, t: Self) -> u32;
     /// Writes the lanes `> threshold` and their numbers from `base` on, packed; returns how many.
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
 }
@@ -123,6 +131,22 @@ impl V for V512 {
         }
     }
     #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        unsafe { V512(_mm512_min_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        unsafe { V512(_mm512_max_ps(self.0, b.0)) }
+    }
+    #[inline(always)]
+    unsafe fn at_least_or(self, t: Self, other: Self) -> Self {
+        unsafe { V512(_mm512_mask_mov_ps(other.0, _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, t.0), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn count_at_least(self, t: Self) -> u32 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, t.0).count_ones() }
+    }
+    #[inline(always)]
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
         unsafe {
             let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_set1_ps(threshold)) & ((1u32 << n) - 1) as u16;
@@ -216,6 +240,29 @@ impl V for V256 {
     #[inline(always)]
     unsafe fn halves(self) -> __m256 {
         unsafe { _mm256_add_ps(self.0, self.1) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        unsafe { V256(_mm256_min_ps(self.0, b.0), _mm256_min_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        unsafe { V256(_mm256_max_ps(self.0, b.0), _mm256_max_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn at_least_or(self, t: Self, other: Self) -> Self {
+        unsafe {
+            let one = |a, t, o| _mm256_blendv_ps(o, a, _mm256_cmp_ps::<_CMP_GE_OQ>(a, t));
+            V256(one(self.0, t.0, other.0), one(self.1, t.1, other.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn count_at_least(self, t: Self) -> u32 {
+        unsafe {
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(self.0, t.0)) as u32;
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(self.1, t.1)) as u32;
+            (low | high << 8).count_ones()
+        }
     }
     #[inline(always)]
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize {
