@@ -85,6 +85,7 @@ impl Candidates {
         if self.index.len() < room {
             self.index.resize(room, 0);
             self.value.resize(room, 0.0);
+            self.lower.resize(room, 0.0);
         }
     }
 
@@ -182,20 +183,18 @@ impl<'a> Screened<'a> {
         [limit, by_norm, by_lost]: [f32; 3],
         scratch: &mut Candidates,
     ) -> Option<f32> {
-        let lower = &mut scratch.lower;
         let mut n = 0;
         for found in self.found {
             let entries = found.row(self.row)?;
-            if lower.len() < n + entries.len() {
-                lower.resize(n + entries.len() + LANES, 0.0);
-            }
+            scratch.prepare(n + entries.len());
+            let lower = &mut scratch.lower;
             for e in entries {
                 let low = e.p - found.error(e.h, by_norm, by_lost);
                 lower[n] = low;
                 n += usize::from(low >= limit);
             }
         }
-        (n >= k).then(|| isa.kth_largest(&lower[..n], k))
+        (n >= k).then(|| isa.kth_largest(&scratch.lower[..n], k))
     }
 }
 
