@@ -173,7 +173,7 @@ impl<'a> Screened<'a> {
         self.found.iter().all(|found| found.row(self.row).is_some())
     }
 
-    /// Where the values are approximate, and off by as much as `errors` for each unit of ‖w‖ and of ‖w - ŵ‖ say: the k-th largest of
+    /// Where the values are approximate, and off by `by_norm` for each unit of ‖w‖ and `by_lost` of ‖w - ŵ‖: the k-th largest of
     /// (value - its error), which k exact values reach for sure. None where the screen had no room for all, or where fewer than `k` reach the
     /// limit for sure.
     pub fn reached(

@@ -145,6 +145,13 @@ pub struct Entry {
     pub p: f32,
 }
 
+/// See [`Found::error`].
+#[inline]
+fn error_of([norm, lost, rest]: [f32; 3], by_norm: f32, by_lost: f32) -> f32 {
+    // Plain products: a fused one is a call where the program is compiled for every CPU.
+    by_norm * norm + (by_lost * lost + rest)
+}
+
 /// What a screen found in a range of latents.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -179,9 +186,7 @@ impl Found {
     /// How far the value of a latent may be off in a row of which these are the errors for each unit of ‖w‖ and ‖w - ŵ‖.
     #[inline]
     pub fn error(&self, h: u32, by_norm: f32, by_lost: f32) -> f32 {
-        let [norm, lost, rest] = self.lengths[(h - self.first) as usize];
-        // Plain products: a fused one is a call where the program is compiled for every CPU.
-        by_norm * norm + (by_lost * lost + rest)
+        error_of(self.lengths[(h - self.first) as usize], by_norm, by_lost)
     }
 
     /// The largest ‖w‖, ‖w - ŵ‖ and |bias| of all that was looked at.
@@ -218,8 +223,7 @@ impl Found {
             for j in 0..n {
                 let e = row[j];
                 let h = (e.h - *first) as usize;
-                let [norm, lost, rest] = lengths[h];
-                let stays = e.p + (by_norm * norm + (by_lost * lost + rest)) >= reached;
+                let stays = e.p + error_of(lengths[h], by_norm, by_lost) >= reached;
                 row[kept] = e;
                 kept += usize::from(stays);
                 counts[h] += u32::from(stays);

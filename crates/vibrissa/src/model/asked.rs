@@ -9,7 +9,6 @@ use std::ops::Range;
 /// What is asked for in a range of latents, and the answers.
 #[derive(Debug, Default)]
 pub struct Asked {
-    first: usize,
     /// Where the entries of each latent begin, and the last end.
     start: Vec<u32>,
     /// Where the next entry of each latent is.
@@ -26,9 +25,8 @@ impl Asked {
     /// Asks for those entries that may reach `reached` of their row, the others are dropped: NaN where none is to stay. Errors are
     /// those of [`Found::error`] behind the limit.
     pub fn ask(&mut self, found: &mut Found, reached: &[f32], errors: &[[f32; 3]]) {
-        let Asked { first, start, next, row, exact } = self;
-        let ((from, latents), (rows, room)) = (found.latents(), found.room());
-        *first = from;
+        let Asked { start, next, row, exact } = self;
+        let ((_, latents), (rows, room)) = (found.latents(), found.room());
         start.clear();
         start.resize(latents + 1, 0);
         found.keep(reached, errors, &mut start[1..]);
@@ -40,11 +38,7 @@ impl Asked {
         reserve(exact, rows * room);
         row.resize(total, 0);
         exact.resize(total, 0.0);
-        next.clone_from(start);
-        found.for_each(|b, h, _| {
-            row[next[h as usize] as usize] = b;
-            next[h as usize] += 1;
-        });
+        each_place(found, start, next, |at, b, _| row[at] = b);
     }
 
     /// Answers, in place of the approximate values.
@@ -52,24 +46,31 @@ impl Asked {
     /// # Shapes
     /// `input [B, D]`.
     pub fn answer(&mut self, found: &mut Found, sae: &Sae, isa: Isa, input: &[f32]) {
-        let Asked { first, start, next, row, exact } = self;
-        let (first, bias) = (*first, sae.bias());
+        let Asked { start, next, row, exact } = self;
+        let ((first, _), bias) = (found.latents(), sae.bias());
         let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
             isa.gather_dots(sae.W_enc.row(first + h), rows, input, out);
             out.iter_mut().for_each(|v| *v += bias[first + h]);
         };
         each_latent(0..start.len() - 1, start, row, exact, &answer);
-        next.clone_from(start);
-        found.for_each(|_, h, value| {
-            *value = exact[next[h as usize] as usize];
-            next[h as usize] += 1;
-        });
+        each_place(found, start, next, |at, _, value| *value = exact[at]);
     }
 
     /// How many entries there are, and latents that have any.
     pub fn count(&self) -> (usize, usize) {
         (self.row.len(), self.start.windows(2).filter(|w| w[0] < w[1]).count())
     }
+}
+
+/// Calls `each(place, row, value)` for all entries, row by row; `start` is where those of each latent begin, `next` is scratch.
+fn each_place(found: &mut Found, start: &[u32], next: &mut Vec<u32>, mut each: impl FnMut(usize, u32, &mut f32)) {
+    next.clear();
+    next.extend_from_slice(start);
+    found.for_each(|b, h, value| {
+        let next = &mut next[h as usize];
+        each(*next as usize, b, value);
+        *next += 1;
+    });
 }
 
 /// Calls `answer(latent, rows, out)` for all latents of a range, whose entries `rows` and `out` are.

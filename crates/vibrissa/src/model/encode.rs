@@ -45,8 +45,10 @@ impl Exact<'_> {
     }
 
     fn row(&self, b: usize) -> Entries<'_> {
+        if !self.screened {
+            return Entries::All(self.pre_acts.row(b));
+        }
         match self.screen.left().binary_search(&(b as u32)) {
-            _ if !self.screened => Entries::All(self.pre_acts.row(b)),
             Ok(at) => Entries::All(self.pre_acts.row(at)),
             Err(_) => Entries::Some(self.screen.row(b)),
         }
