@@ -6,9 +6,9 @@
 
 pub mod above;
 
-use crate::kernels::screen::{Entry, Found};
+use crate::kernels::screen::Found;
 use crate::kernels::workers::{Own, thread};
-use crate::kernels::{Isa, LANES};
+use crate::kernels::{Isa, LANES, prefetch};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -150,20 +150,23 @@ pub struct Screened<'a> {
 
 impl<'a> Screened<'a> {
     /// All entries, by ascending index.
-    pub fn entries(self) -> impl Iterator<Item = &'a Entry> {
-        self.found.iter().flat_map(move |found| found.row(self.row).unwrap_or(&[]))
+    pub fn entries(self) -> impl Iterator<Item = (u32, f32)> + 'a {
+        let of = move |found: &'a Found| found.row(self.row).unwrap_or(&[]).iter().map(|&e| (found.latent(e), e.p));
+        self.found.iter().flat_map(of)
     }
 
     /// Leaves them in the scratch; returns how many.
     fn copy(self, scratch: &mut Candidates) -> usize {
         let mut len = 0;
         for found in self.found {
-            let entries = found.row(self.row).unwrap_or(&[]);
-            scratch.prepare(len + entries.len());
-            for (e, (i, v)) in entries.iter().zip(scratch.index[len..].iter_mut().zip(&mut scratch.value[len..])) {
-                (*i, *v) = (e.h, e.p);
+            let Some((n, blocks)) = found.blocks(self.row) else { continue };
+            scratch.prepare(len + n);
+            let (index, value) = (scratch.index[len..].as_chunks_mut().0, scratch.value[len..].as_chunks_mut().0);
+            for (entries, (index, value)) in blocks.iter().zip(index.iter_mut().zip(value)) {
+                *index = entries.map(|e| found.latent(e));
+                *value = entries.map(|e| e.p);
             }
-            len += entries.len();
+            len += n;
         }
         len
     }
@@ -173,28 +176,20 @@ impl<'a> Screened<'a> {
         self.found.iter().all(|found| found.row(self.row).is_some())
     }
 
-    /// Where the values are approximate, and off by `by_norm` for each unit of ‖w‖ and `by_lost` of ‖w - ŵ‖: the k-th largest of
-    /// (value - its error), which k exact values reach for sure. None where the screen had no room for all, or where fewer than `k` reach the
+    /// Where the values are approximate: the k-th largest of (value - its error), which k exact values reach for sure. None where the screen had no room for all, or where fewer than `k` reach the
     /// limit for sure.
-    pub fn reached(
-        self,
-        isa: Isa,
-        k: usize,
-        [limit, by_norm, by_lost]: [f32; 3],
-        scratch: &mut Candidates,
-    ) -> Option<f32> {
+    pub fn reached(self, isa: Isa, k: usize, limit: f32, scratch: &mut Candidates) -> Option<f32> {
         let mut n = 0;
+        self.found.iter().for_each(|found| found.prefetch(self.row + 1));
         for found in self.found {
-            let entries = found.row(self.row)?;
-            scratch.prepare(n + entries.len());
-            let lower = &mut scratch.lower;
-            for e in entries {
-                let low = e.p - found.error(e.h, by_norm, by_lost);
-                lower[n] = low;
-                n += usize::from(low >= limit);
+            let (more, blocks) = found.blocks(self.row)?;
+            scratch.prepare(n + more);
+            for (entries, lower) in blocks.iter().zip(scratch.lower[n..].as_chunks_mut().0) {
+                *lower = entries.map(|e| e.p - e.error());
             }
+            n += more;
         }
-        (n >= k).then(|| isa.kth_largest(&scratch.lower[..n], k))
+        (n >= k).then(|| isa.kth_largest(&scratch.lower[..n], k)).filter(|&reached| reached >= limit)
     }
 }
 
@@ -215,11 +210,11 @@ pub fn top_k_of(
 const AHEAD: usize = 8;
 
 /// The same pieces, memory asked for those that come later.
-fn ahead<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(isa: Isa, pieces: P) -> impl Iterator<Item = P::Item> {
+fn ahead<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(pieces: P) -> impl Iterator<Item = P::Item> {
     let mut later = pieces.clone().skip(AHEAD);
     pieces.inspect(move |_| {
         if let Some((_, part)) = later.next() {
-            isa.prefetch(part);
+            prefetch(part);
         }
     })
 }
@@ -239,7 +234,7 @@ fn candidates<'a>(
 ) -> usize {
     let full = full(k);
     let mut len = 0;
-    for (first, values) in ahead(isa, pieces) {
+    for (first, values) in ahead(pieces) {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
             let base = (first + i * Panels::WIDTH) as u32;
             len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);

@@ -44,7 +44,7 @@ pub fn above<'a>(
     scratch: &mut Candidates,
 ) -> usize {
     let mut len = 0;
-    for (first, values) in ahead(isa, pieces) {
+    for (first, values) in ahead(pieces) {
         for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
             scratch.prepare(len);
             let base = first + i * Panels::WIDTH;

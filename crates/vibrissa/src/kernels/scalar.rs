@@ -72,8 +72,7 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
 }
 
 /// Finds the entries of `p[b, j] = x[b] · w[j] + bias[j]` that may reach their limits. Products are of bf16 numbers, summed in any
-/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum ([`Found::error`]), `p + e` reaches the
-/// limits of what is found.
+/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum, `p + e` reaches the limits of what is found.
 pub fn screen(s: &Search, w: Weights, found: &mut Found, _scratch: &mut Vec<Line>) {
     let (dim, n, panel) = (s.dim, s.bias.len(), panel_lines(s.dim));
     for first in (0..n).step_by(PANEL) {
@@ -104,7 +103,7 @@ pub fn screen(s: &Search, w: Weights, found: &mut Found, _scratch: &mut Vec<Line
                 if p + e >= limit.max(columns.limit[j]) {
                     let at = len[b] as usize;
                     if at + SIDE <= room {
-                        entries[b * room + at] = Entry { h: s.first + (first + j) as u32, p };
+                        entries[b * room + at] = Entry::new(first + j, e, p);
                     }
                     len[b] += 1;
                 }
@@ -137,10 +136,36 @@ pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f3
     }
 }
 
-/// [`gather_dots`] of `a` and [`add_columns`] to all of `out` of the same rows in one pass over them.
-pub fn dots_and_add(a: &[f32], coef: &[f32], index: &[u32], rows: &[f32], dots: &mut [f32], out: &mut [f32]) {
+/// [`gather_dots`] of `a` and [`add_columns`] to all of `out`, or to nothing where that is not `begun`, of the same rows in one pass over
+/// them.
+pub fn dots_and_add(
+    a: &[f32],
+    coef: &[f32],
+    index: &[u32],
+    rows: &[f32],
+    dots: &mut [f32],
+    out: &mut [f32],
+    begun: bool,
+) {
+    if !begun {
+        out.fill(0.0);
+    }
     gather_dots(a, index, rows, dots);
     add_columns(out, 0, coef, index, rows, a.len());
+}
+
+/// Gradients of a latent's pre-activations, from the dot products `d` of residuals with its direction: `d[b] = factor · d[b] + more`.
+/// Returns `Σ_b a[b] · factor · d[b]` and the sum of the gradients.
+#[inline(always)]
+pub fn pre_gradients(a: &[f32], factor: f32, more: f32, d: &mut [f32]) -> [f32; 2] {
+    let (mut along, mut sum) = (0.0f32, 0.0);
+    for (d, &a) in d.iter_mut().zip(a) {
+        let own = factor * *d;
+        along = a.mul_add(own, along);
+        *d = own + more;
+        sum += *d;
+    }
+    [along, sum]
 }
 
 /// `out[d] += c · row[d]`.

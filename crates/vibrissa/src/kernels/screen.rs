@@ -1,7 +1,7 @@
 //! Products in bf16, to find out cheaply which exact ones are needed. Their error is bounded, never corrected: see
 //! `model/screen.rs`.
 
-use super::{Isa, large_pages};
+use super::{Isa, large_pages, prefetch, prefetch_to_write};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -96,8 +96,6 @@ pub struct Search<'a> {
     pub bias: &'a [f32],
     /// Of each latent.
     pub limits: &'a [f32],
-    /// The index of the first latent.
-    pub first: u32,
 }
 
 /// Latents of a panel side by side; those beyond the last are never found.
@@ -128,29 +126,67 @@ impl Columns {
             let rest = 1.001 * (4.0 * f32::EPSILON * bias.abs() + 4.0 * s.dim as f32 * f32::MIN_POSITIVE);
             (all.bias[j], all.norm[j], all.lost[j], all.rest[j]) = (bias, norm, lost, rest);
             all.limit[j] = s.limits[first + j];
-            found.lengths[first + j] = [norm, lost, rest];
-            found.bias_most = found.bias_most.max(bias.abs());
+            let [most_norm, most_lost, most_bias] = found.most;
+            found.most = [most_norm.max(norm), most_lost.max(lost), most_bias.max(bias.abs())];
         }
         all
     }
 }
 
-/// An entry that a screen found: its latent and its approximate value, later the exact one.
+/// An entry that a screen found: the place of its latent in its range, how far its approximate value may be off, and this value, later the
+/// exact one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(8))]
 pub struct Entry {
-    /// The latent.
-    pub h: u32,
+    /// The error in the upper half, a bf16 from above, the place in the lower.
+    tag: u32,
     /// `p` of [`super::scalar::screen`].
     pub p: f32,
 }
 
-/// See [`Found::error`].
-#[inline]
-fn error_of([norm, lost, rest]: [f32; 3], by_norm: f32, by_lost: f32) -> f32 {
-    // Plain products: a fused one is a call where the program is compiled for every CPU.
-    by_norm * norm + (by_lost * lost + rest)
+/// Latents of a range, at most.
+pub const MOST_PLACES: usize = 1 << 16;
+
+impl Entry {
+    /// Of the latent at this place of a range.
+    pub fn new(place: usize, error: f32, p: f32) -> Entry {
+        debug_assert!(place < MOST_PLACES);
+        Entry { tag: error.to_bits().wrapping_add(0xffff) & 0xffff_0000 | place as u32, p }
+    }
+
+    /// Where its latent is in the range.
+    #[inline]
+    pub fn place(self) -> u32 {
+        self.tag & 0xffff
+    }
+
+    /// Keeps the number of the answer that it waits for, in place of the approximate value.
+    #[inline]
+    pub fn wait(&mut self, answer: u32) {
+        self.p = f32::from_bits(answer);
+    }
+
+    /// The answer that it waits for.
+    #[inline]
+    pub fn waits_for(self) -> u32 {
+        self.p.to_bits()
+    }
+
+    /// How far its approximate value may be off, 1 % more at most.
+    #[inline]
+    pub fn error(self) -> f32 {
+        f32::from_bits(self.tag & 0xffff_0000)
+    }
 }
+
+/// The entries of a row, as many as it has room for; none where there is no such row.
+#[inline]
+fn coming<'a>(entries: &'a [Entry], len: &[u32], room: usize, b: usize) -> &'a [Entry] {
+    len.get(b).map_or(&[], |&n| &entries[b * room..][..room.min(n as usize)])
+}
+
+/// Rows in advance of which memory is asked for their entries: they lie apart from each other.
+const AHEAD: usize = 3;
 
 /// What a screen found in a range of latents.
 #[derive(Debug, Default)]
@@ -158,18 +194,17 @@ pub struct Found {
     first: u32,
     room: usize,
     len: Vec<u32>,
+    latents: usize,
     entries: Vec<Entry>,
-    /// Of each latent ‖w‖ and ‖w - ŵ‖, from above, and what the error has besides.
-    lengths: Vec<[f32; 3]>,
-    bias_most: f32,
+    most: [f32; 3],
 }
 
 impl Found {
     /// Nothing yet in so many latents from `first` on, room for so many entries of each row; allocates only when it grows.
     pub fn begin(&mut self, (first, latents): (usize, usize), rows: usize, room: usize) {
+        assert!(latents <= MOST_PLACES);
         // A vector of entries may be written behind the last one.
-        (self.first, self.room, self.bias_most) = (first as u32, room + SIDE, 0.0);
-        self.lengths.resize(latents, [0.0; 3]);
+        (self.first, self.latents, self.room, self.most) = (first as u32, latents, room + SIDE, [0.0; 3]);
         self.len.clear();
         self.len.resize(rows, 0);
         if self.entries.len() < rows * self.room {
@@ -183,16 +218,27 @@ impl Found {
         (len + SIDE <= self.room).then(|| &self.entries[b * self.room..][..len])
     }
 
-    /// How far the value of a latent may be off in a row of which these are the errors for each unit of ‖w‖ and ‖w - ŵ‖.
+    /// How many entries a row has, and blocks that begin with them: what stands in the last one behind them has no meaning.
+    pub fn blocks(&self, b: usize) -> Option<(usize, &[[Entry; SIDE]])> {
+        let n = self.row(b)?.len();
+        Some((n, self.entries[b * self.room..][..n.next_multiple_of(SIDE)].as_chunks().0))
+    }
+
+    /// Asks ahead of time for the entries of a row, if there is one.
     #[inline]
-    pub fn error(&self, h: u32, by_norm: f32, by_lost: f32) -> f32 {
-        error_of(self.lengths[(h - self.first) as usize], by_norm, by_lost)
+    pub fn prefetch(&self, b: usize) {
+        prefetch(coming(&self.entries, &self.len, self.room, b));
+    }
+
+    /// The index of an entry's latent.
+    #[inline]
+    pub fn latent(&self, e: Entry) -> u32 {
+        self.first + e.place()
     }
 
     /// The largest ‖w‖, ‖w - ŵ‖ and |bias| of all that was looked at.
     pub fn most(&self) -> [f32; 3] {
-        let most = self.lengths.iter().fold([0.0f32; 2], |m, l| [m[0].max(l[0]), m[1].max(l[1])]);
-        [most[0], most[1], self.bias_most]
+        self.most
     }
 
     /// Entries of the fullest row, those included for which there was no room.
@@ -202,7 +248,7 @@ impl Found {
 
     /// The first latent, and how many there are.
     pub fn latents(&self) -> (usize, usize) {
-        (self.first as usize, self.lengths.len())
+        (self.first as usize, self.latents)
     }
 
     /// Rows, and entries that each has room for.
@@ -211,32 +257,31 @@ impl Found {
     }
 
     /// Keeps those entries that may reach `reached` of their row, which is NaN where none is to stay; counts those that stay in
-    /// `counts`, by latent.
-    pub fn keep(&mut self, reached: &[f32], errors: &[[f32; 3]], counts: &mut [u32]) {
-        let Found { first, room, len, entries, lengths, .. } = self;
-        let (lengths, counts) = (&lengths[..], &mut counts[..lengths.len()]);
-        for (((len, row), &reached), &[_, by_norm, by_lost]) in
-            len.iter_mut().zip(entries.chunks_exact_mut(*room)).zip(reached).zip(errors)
-        {
-            let n = if reached.is_nan() { 0 } else { *len as usize };
+    /// `counts`, by place.
+    pub fn keep(&mut self, reached: &[f32], counts: &mut [u32]) {
+        let Found { room, len, entries, latents, .. } = self;
+        let counts = &mut counts[..*latents];
+        for (b, &reached) in reached.iter().enumerate() {
+            prefetch_to_write(coming(entries, len, *room, b + AHEAD));
+            let n = if reached.is_nan() { 0 } else { len[b] as usize };
+            let row = &mut entries[b * *room..][..n];
             let mut kept = 0;
             for j in 0..n {
                 let e = row[j];
-                let h = (e.h - *first) as usize;
-                let stays = e.p + error_of(lengths[h], by_norm, by_lost) >= reached;
+                let stays = e.p + e.error() >= reached;
                 row[kept] = e;
                 kept += usize::from(stays);
-                counts[h] += u32::from(stays);
+                counts[e.place() as usize] += u32::from(stays);
             }
-            *len = kept as u32;
+            len[b] = kept as u32;
         }
     }
 
-    /// Calls `each(row, latent - first, value)` for all entries, row by row.
-    pub fn for_each(&mut self, mut each: impl FnMut(u32, u32, &mut f32)) {
+    /// Calls `each(row, entry)` for all entries, row by row.
+    pub fn for_each(&mut self, mut each: impl FnMut(u32, &mut Entry)) {
         for (b, &n) in self.len.iter().enumerate() {
             for e in &mut self.entries[b * self.room..][..n as usize] {
-                each(b as u32, e.h - self.first, &mut e.p);
+                each(b as u32, e);
             }
         }
     }

@@ -8,7 +8,7 @@ pub mod amx;
 mod dots;
 mod lanes;
 
-use super::scalar::{AdamStep, LANES, Lacking, Left, of_rank, rank};
+use super::scalar::{self, AdamStep, LANES, Lacking, Left, of_rank, rank};
 use adam::{adam_and_add_body, adam_body};
 use dots::dots_body;
 pub use dots::spill_len;
@@ -305,6 +305,7 @@ unsafe fn both_of<S: V, const N: usize>(
     rows: *const f32,
     dots: &mut [f32],
     out: *mut f32,
+    begun: bool,
 ) {
     let n = a.len();
     // SAFETY: `index` has `N` rows of `n` values each, which the caller checked, and `out` has `n` values.
@@ -314,7 +315,7 @@ unsafe fn both_of<S: V, const N: usize>(
         let mut s = [S::splat(0.0); N];
         let mut d = 0;
         while d + LANES <= n {
-            let (y, mut o) = (S::load(a.as_ptr().add(d)), S::load(out.add(d)));
+            let (y, mut o) = (S::load(a.as_ptr().add(d)), if begun { S::load(out.add(d)) } else { S::splat(0.0) });
             for t in 0..N {
                 let row = S::load(p[t].add(d));
                 s[t] = row.fma(y, s[t]);
@@ -324,7 +325,8 @@ unsafe fn both_of<S: V, const N: usize>(
             d += LANES;
         }
         if d < n {
-            let (y, mut o) = (S::load_n(a.as_ptr().add(d), n - d), S::load_n(out.add(d), n - d));
+            let y = S::load_n(a.as_ptr().add(d), n - d);
+            let mut o = if begun { S::load_n(out.add(d), n - d) } else { S::splat(0.0) };
             for t in 0..N {
                 let row = S::load_n(p[t].add(d), n - d);
                 s[t] = row.fma(y, s[t]);
@@ -346,6 +348,7 @@ unsafe fn dots_and_add_body<S: V, const MOST: usize>(
     rows: &[f32],
     dots: &mut [f32],
     out: &mut [f32],
+    begun: bool,
 ) {
     assert!(out.len() == a.len() && dots.len() == index.len() && coef.len() == index.len());
     check_rows(index, a.len(), rows);
@@ -353,7 +356,10 @@ unsafe fn dots_and_add_body<S: V, const MOST: usize>(
     let mut j = 0;
     // SAFETY: every index was checked against `rows`.
     unsafe {
-        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o));
+        by_groups!(S, MOST, j, index.len(), both_of(a, &coef[j..], &index[j..], r, &mut dots[j..], o, begun || j > 0));
+    }
+    if index.is_empty() && !begun {
+        out.fill(0.0);
     }
 }
 
@@ -377,10 +383,25 @@ unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
 
 /// Asks for values that will be read.
 #[inline(always)]
-pub fn prefetch(values: &[f32]) {
-    for line in values.chunks(LANES) {
-        // SAFETY: a prefetch changes nothing that a program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+pub fn prefetch<T>(values: &[T]) {
+    const LINE: usize = 64;
+    let (first, bytes) = (values.as_ptr().cast::<i8>(), size_of_val(values));
+    for at in (0..bytes).step_by(LINE) {
+        // SAFETY: a prefetch changes nothing that a program sees, and every CPU of this kind has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(at)) };
+    }
+}
+
+/// Asks for values that will be written.
+#[inline(always)]
+pub fn prefetch_to_write<T>(values: &[T]) {
+    const LINE: usize = 64;
+    let (first, bytes) = (values.as_ptr().cast::<f32>(), size_of_val(values));
+    for at in (0..bytes).step_by(LINE) {
+        // SAFETY: as below.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) first.wrapping_byte_add(at), options(nostack, preserves_flags))
+        };
     }
 }
 
@@ -568,9 +589,15 @@ macro_rules! twins {
                 rows: &[f32],
                 dots: &mut [f32],
                 out: &mut [f32],
+                begun: bool,
             ) {
                 // SAFETY: as above.
-                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out) }
+                unsafe { dots_and_add_body::<$lanes, $g>(a, coef, index, rows, dots, out, begun) }
+            }
+            #[target_feature(enable = $features)]
+            pub fn pre_gradients(a: &[f32], factor: f32, more: f32, d: &mut [f32]) -> [f32; 2] {
+                // The same chain of additions; here a fused one is an instruction, not a call.
+                scalar::pre_gradients(a, factor, more, d)
             }
             #[target_feature(enable = $features)]
             pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {

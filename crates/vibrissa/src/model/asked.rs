@@ -22,14 +22,13 @@ pub struct Asked {
 const CHUNK: usize = 16;
 
 impl Asked {
-    /// Asks for those entries that may reach `reached` of their row, the others are dropped: NaN where none is to stay. Errors are
-    /// those of [`Found::error`] behind the limit.
-    pub fn ask(&mut self, found: &mut Found, reached: &[f32], errors: &[[f32; 3]]) {
+    /// Asks for those entries that may reach `reached` of their row, the others are dropped: NaN where none is to stay.
+    pub fn ask(&mut self, found: &mut Found, reached: &[f32]) {
         let Asked { start, next, row, exact } = self;
         let ((_, latents), (rows, room)) = (found.latents(), found.room());
         start.clear();
         start.resize(latents + 1, 0);
-        found.keep(reached, errors, &mut start[1..]);
+        found.keep(reached, &mut start[1..]);
         for h in 0..latents {
             start[h + 1] += start[h];
         }
@@ -38,7 +37,14 @@ impl Asked {
         reserve(exact, rows * room);
         row.resize(total, 0);
         exact.resize(total, 0.0);
-        each_place(found, start, next, |at, b, _| row[at] = b);
+        next.clear();
+        next.extend_from_slice(start);
+        found.for_each(|b, e| {
+            let next = &mut next[e.place() as usize];
+            row[*next as usize] = b;
+            e.wait(*next);
+            *next += 1;
+        });
     }
 
     /// Answers, in place of the approximate values.
@@ -46,31 +52,20 @@ impl Asked {
     /// # Shapes
     /// `input [B, D]`.
     pub fn answer(&mut self, found: &mut Found, sae: &Sae, isa: Isa, input: &[f32]) {
-        let Asked { start, next, row, exact } = self;
+        let Asked { start, row, exact, .. } = self;
         let ((first, _), bias) = (found.latents(), sae.bias());
         let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
             isa.gather_dots(sae.W_enc.row(first + h), rows, input, out);
             out.iter_mut().for_each(|v| *v += bias[first + h]);
         };
         each_latent(0..start.len() - 1, start, row, exact, &answer);
-        each_place(found, start, next, |at, _, value| *value = exact[at]);
+        found.for_each(|_, e| e.p = exact[e.waits_for() as usize]);
     }
 
     /// How many entries there are, and latents that have any.
     pub fn count(&self) -> (usize, usize) {
         (self.row.len(), self.start.windows(2).filter(|w| w[0] < w[1]).count())
     }
-}
-
-/// Calls `each(place, row, value)` for all entries, row by row; `start` is where those of each latent begin, `next` is scratch.
-fn each_place(found: &mut Found, start: &[u32], next: &mut Vec<u32>, mut each: impl FnMut(usize, u32, &mut f32)) {
-    next.clear();
-    next.extend_from_slice(start);
-    found.for_each(|b, h, value| {
-        let next = &mut next[h as usize];
-        each(*next as usize, b, value);
-        *next += 1;
-    });
 }
 
 /// Calls `answer(latent, rows, out)` for all latents of a range, whose entries `rows` and `out` are.

@@ -15,7 +15,7 @@ use crate::activation::above::Thresholds;
 use crate::activation::{Candidates, Screened};
 use crate::kernels::Isa;
 use crate::kernels::screen::{
-    CHUNK, Found, Line, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
+    CHUNK, Found, Line, MOST_PLACES, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
 };
 use crate::kernels::workers::{Own, thread};
 use rayon::prelude::*;
@@ -205,7 +205,7 @@ impl Screen {
             let row = Screened { found, row: b };
             let least = match wanted {
                 Wanted::Top(k) => {
-                    row.reached(isa, k, limit, &mut candidates[thread()].lock().expect("no panic while held"))
+                    row.reached(isa, k, limit[0], &mut candidates[thread()].lock().expect("no panic while held"))
                 }
                 Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
             };
@@ -219,7 +219,7 @@ impl Screen {
             *room = fullest + fullest / 2 + SIDE;
         }
         asked.resize_with(found.len(), Asked::default);
-        asked.par_iter_mut().zip(found).for_each(|(asked, found)| asked.ask(found, reached, limits));
+        asked.par_iter_mut().zip(found).for_each(|(asked, found)| asked.ask(found, reached));
         true
     }
 
@@ -258,7 +258,7 @@ impl Screen {
         for own in &mut *scratch {
             reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows.len(), dim));
         }
-        let range = latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL;
+        let range = (latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL).min(MOST_PLACES);
         *room = (*room).max(range.min(4 * k * range / latents + 3 * SIDE));
         found.resize_with(latents.div_ceil(range), Found::default);
         let own = |r: usize| r * range..latents.min((r + 1) * range);
@@ -268,8 +268,8 @@ impl Screen {
             let own = own(r);
             let w = Weights::Rows(&sae.W_enc.data()[own.start * dim..own.end * dim]);
             let w = rounded.map_or(w, |rounded| rounded.some(own.clone()));
-            let (bias, limits, first) = (&sae.bias()[own.clone()], &limits[own.clone()], own.start as u32);
-            let search = Search { x: tiles, dim, rows, bias, limits, first };
+            let (bias, limits) = (&sae.bias()[own.clone()], &limits[own.clone()]);
+            let search = Search { x: tiles, dim, rows, bias, limits };
             let mut scratch = scratch[thread()].lock().expect("no panic while held");
             isa.screen(&search, w, found, &mut scratch);
         });
@@ -505,7 +505,7 @@ mod tests {
                 for (b, row) in all.iter().enumerate() {
                     let exceeds = |h: u32, v: u32| f32::from_bits(v) > each[h as usize % each.len()];
                     let got: Vec<(u32, u32)> =
-                        screen.row(b).entries().map(|e| (e.h, e.p.to_bits())).filter(|e| exceeds(e.0, e.1)).collect();
+                        screen.row(b).entries().map(|(h, p)| (h, p.to_bits())).filter(|e| exceeds(e.0, e.1)).collect();
                     let want: Vec<(u32, u32)> = row.iter().copied().filter(|e| exceeds(e.0, e.1)).collect();
                     assert_eq!(got, want, "{} row {b}", isa.name());
                 }

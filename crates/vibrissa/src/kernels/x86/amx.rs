@@ -328,8 +328,8 @@ fn pick(s: &Search, tile: &[Line], columns: &Columns, first: usize, from: usize,
         let (bias, norm, lost) = (load(&columns.bias), load(&columns.norm), load(&columns.lost));
         let (rest, limits) = (load(&columns.rest), load(&columns.limit));
         let ids = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        let ids = _mm512_add_epi32(ids, _mm512_set1_epi32((s.first as usize + first + from) as i32));
-        // Latents and values in turns: the first eight entries, and the others.
+        let ids = _mm512_add_epi32(ids, _mm512_set1_epi32((first + from) as i32));
+        // Tags of entries and values in turns: the first eight entries, and the others.
         let front = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
         let back = _mm512_add_epi32(front, _mm512_set1_epi32(8));
         transpose(tile, |r, v| {
@@ -345,7 +345,9 @@ fn pick(s: &Search, tile: &[Line], columns: &Columns, first: usize, from: usize,
                 let (n, count) = (len[r] as usize, found.count_ones());
                 if n + SIDE <= room {
                     let to = entries.as_mut_ptr().add(r * room + n);
-                    let h = _mm512_maskz_compress_epi32(found, ids);
+                    let e = _mm512_add_epi32(_mm512_castps_si512(e), _mm512_set1_epi32(0xffff));
+                    let tags = _mm512_or_si512(_mm512_and_si512(e, _mm512_set1_epi32(!0xffff)), ids);
+                    let h = _mm512_maskz_compress_epi32(found, tags);
                     let p = _mm512_castps_si512(_mm512_maskz_compress_ps(found, p));
                     let both = _mm512_permutex2var_epi32(h, front, p);
                     if count <= 4 {

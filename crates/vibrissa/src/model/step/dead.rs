@@ -196,7 +196,7 @@ impl Group {
                 coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
                 let to_direction =
                     if context.config.tied { &mut enc[columns.clone()] } else { &mut dec[columns.clone()] };
-                isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction);
+                isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction, true);
                 for (d, &a) in d_pre.iter_mut().zip(values) {
                     *d *= scale * inv;
                     sums[i][0] += *d;

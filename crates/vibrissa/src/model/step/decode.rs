@@ -52,16 +52,7 @@ impl Engine {
                 // Entries below a threshold are there for the threshold alone.
                 let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
                 let (index, value) = match &mut own {
-                    Some(own) => {
-                        let (kept, values) = &mut own.active;
-                        kept.clear();
-                        values.clear();
-                        for (&h, &v) in index.iter().zip(value).filter(|e| *e.1 != 0.0) {
-                            kept.push(h);
-                            values.push(v);
-                        }
-                        (&kept[..], &values[..])
-                    }
+                    Some(own) => own.parted.part(index, value),
                     None => (index, value),
                 };
                 *loss = RowLoss::default();

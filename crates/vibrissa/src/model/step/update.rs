@@ -48,23 +48,68 @@ pub struct Scratch {
     pub d_pre: Vec<f32>,
     pub coef: Vec<f32>,
     pub rows: Vec<u32>,
-    /// jumprelu: entries that are active, and the rows of those that are not.
-    pub active: (Vec<u32>, Vec<f32>),
-    pub below: Vec<u32>,
+    /// jumprelu's entries.
+    pub parted: Parted,
     pub below_dots: Vec<f32>,
+    /// Gradients of bias, threshold and gain of the latents of a chunk.
+    pub small: [Vec<f32>; 3],
 }
 
 impl Scratch {
     /// Room for `most` entries and rows of `dim` values; allocates only when it grows.
     pub fn prepare(&mut self, dim: usize, most: usize) {
-        let Scratch { enc, dec, d_pre, coef, rows, active, below, below_dots } = self;
+        let Scratch { enc, dec, d_pre, coef, rows, parted, below_dots, small: [bias, second, gain] } = self;
+        let Parted { active, values, below } = parted;
         enc.resize(dim);
         dec.resize(dim);
         if coef.len() < most {
             coef.resize(most, 0.0);
         }
-        [d_pre, &mut active.1, below_dots].into_iter().for_each(|v| reserve(v, most));
-        [rows, &mut active.0, below].into_iter().for_each(|v| reserve(v, most));
+        [d_pre, values, below_dots, bias, second, gain].into_iter().for_each(|v| reserve(v, most));
+        [rows, active, below].into_iter().for_each(|v| reserve(v, most));
+    }
+}
+
+/// Sums over the entries of a latent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pulls {
+    /// (gradient of its direction) · direction
+    along: f32,
+    /// Gradients of its pre-activations.
+    pre: f32,
+    /// Gradients of its bias, threshold and gain.
+    bias: f32,
+    second: f32,
+    gain: f32,
+    /// Its values.
+    values: f32,
+    /// What removing it adds to the squared error.
+    effect: f64,
+}
+
+/// Entries with a value, and the indices of those without: these lie below jumprelu's threshold, and teach it alone.
+#[derive(Debug, Default)]
+pub struct Parted {
+    active: Vec<u32>,
+    values: Vec<f32>,
+    below: Vec<u32>,
+}
+
+impl Parted {
+    /// Parts entries; returns those with a value.
+    pub fn part(&mut self, index: &[u32], values: &[f32]) -> (&[u32], &[f32]) {
+        self.active.clear();
+        self.values.clear();
+        self.below.clear();
+        for (&i, &a) in index.iter().zip(values) {
+            if a == 0.0 {
+                self.below.push(i);
+            } else {
+                self.active.push(i);
+                self.values.push(a);
+            }
+        }
+        (&self.active, &self.values)
     }
 }
 
@@ -113,6 +158,76 @@ impl Context<'_> {
         let dead = || self.dead.is_some_and(|dead| dead.place(h).is_some());
         let idles = self.extra.is_none() && self.by_latent.latent(h).0.is_empty() && !dead();
         idles && (still || self.optimizer == Optimizer::SparseAdam)
+    }
+
+    /// What the entries of a latent do to it, of `[bias, threshold, gain]`, where residuals reach its pre-activations by `factor · d_pre`:
+    /// `d_pre` becomes their gradients, `batch_rows` the rows of the batch that they belong to.
+    #[inline(never)]
+    fn pulls(
+        &self,
+        [bias, threshold, gain]: [f32; 3],
+        (rows, values): (&[u32], &[f32]),
+        [factor, l1, d_kl]: [f32; 3],
+        d_pre: &mut [f32],
+        batch_rows: &mut Vec<u32>,
+    ) -> Pulls {
+        let (activation, bandwidth) = (self.config.activation, self.bandwidth);
+        let gain = if activation == Activation::Gated { gain.exp() } else { 1.0 };
+        let mut all = Pulls::default();
+        batch_rows.clear();
+        for ((&r, &a), d_pre) in rows.iter().zip(values).zip(d_pre) {
+            // What reaches the latent from the reconstruction.
+            let d = factor * *d_pre;
+            let (b, part) = self.segments.place(r);
+            batch_rows.push(b);
+            if part == Part::Main {
+                // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d is scale · r·w.
+                all.effect += 2.0 * f64::from(a) * f64::from(d / self.scale) + f64::from(a) * f64::from(a);
+            }
+            if part != Part::Gate {
+                all.along = a.mul_add(d, all.along);
+            }
+            let d = match (part, activation) {
+                (Part::Gate, _) => {
+                    all.values += a;
+                    all.second += d + l1;
+                    d + l1
+                }
+                (Part::Main, Activation::TopK | Activation::BatchTopK | Activation::Relu) => {
+                    all.values += a;
+                    let d = d + l1;
+                    all.bias += d;
+                    d
+                }
+                (Part::Main, Activation::JumpRelu) => {
+                    all.values += a;
+                    let d = d + l1;
+                    if a - threshold < 0.5 * bandwidth {
+                        all.second -= (threshold * d + self.d_l0) / bandwidth;
+                    }
+                    all.bias += d;
+                    d
+                }
+                (Part::Main, Activation::Gated) => {
+                    if a > 0.0 {
+                        all.bias += d;
+                        all.gain += d * (a - bias);
+                        d * gain
+                    } else {
+                        0.0
+                    }
+                }
+                (Part::Main, Activation::Sigmoid) => {
+                    all.values += a;
+                    let d = (d + l1 + d_kl) * a * (1.0 - a);
+                    all.bias += d;
+                    d
+                }
+            };
+            *d_pre = d;
+            all.pre += d;
+        }
+        all
     }
 }
 
@@ -208,9 +323,38 @@ impl<'a> Rows<'a> {
             if context.optimizer == Optimizer::Adam {
                 self.idle[i] = self.idle[i].saturating_add(1);
             }
-            keep_threshold(context, h, &mut self.second.each_mut().map(|a| one(a, i)));
+            self.keep_threshold(context, i);
         }
         None
+    }
+
+    /// Thresholds stay at least 0, and sink where a latent is dead.
+    fn keep_threshold(&mut self, context: &Context, i: usize) {
+        if context.config.activation == Activation::JumpRelu {
+            let dead = context.silent[self.first + i] >= context.dead_after;
+            let left = if dead { 1.0 - context.sink } else { 1.0 };
+            self.second[0][i] = left * self.second[0][i].max(0.0);
+        }
+    }
+
+    /// Whether every latent has a gradient and had one in the step before.
+    fn all_learn(&self, context: &Context) -> bool {
+        let mut all = self.idle.iter().enumerate();
+        all.all(|(i, &idle)| idle == 0 && !context.by_latent.latent(self.first + i).0.is_empty())
+    }
+
+    /// Adam of what latents have one value of each, by their gradients, or nothing where they have none.
+    fn descend_small(&mut self, context: &Context, latents: Range<usize>, d: [&[f32]; 3], left: Left) {
+        let Context { isa, optimizer, weight_step, bias_step, .. } = *context;
+        // SparseAdam belongs to the rows of all parameters of a latent.
+        let sparse = optimizer == Optimizer::SparseAdam && !d[0].is_empty();
+        let step = if sparse { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
+        for (all, d) in [&mut self.bias, &mut self.second, &mut self.gain].into_iter().zip(d) {
+            if !all[0].is_empty() {
+                isa.adam(all.each_mut().map(|a| &mut a[latents.clone()]), d, left, &step, [&[]; 3]);
+            }
+        }
+        latents.for_each(|i| self.keep_threshold(context, i));
     }
 
     fn update(mut self, context: &Context) {
@@ -220,6 +364,8 @@ impl<'a> Rows<'a> {
         }
         let mut own = context.scratch[thread()].lock().expect("no panic while held");
         let mut group = context.dead.map(|dead| (dead, dead.groups()[thread()].lock().expect("no panic while held")));
+        let together = self.all_learn(context);
+        own.small.iter_mut().for_each(Vec::clear);
         let mut coming = self.awake(context, 0);
         while let Some(i) = coming {
             coming = self.awake(context, i + 1);
@@ -230,24 +376,33 @@ impl<'a> Rows<'a> {
             } else {
                 apart(self.dec.each_mut().map(|a| row_and_next(a, i, coming, dim)))
             };
-            let bias = self.bias.each_mut().map(|a| one(a, i));
-            let second = self.second.each_mut().map(|a| one(a, i));
-            let gain = self.gain.each_mut().map(|a| one(a, i));
+            let left = context.adam.left(self.idle[i]);
+            let value = |all: &[&mut [f32]; 3]| all[0].get(i).copied().unwrap_or(0.0);
             let through = if context.config.decoder_bias { &mut self.through_input[..dim] } else { &mut [] };
             let latent = Latent {
                 h: self.first + i,
                 enc,
                 dec,
                 next: [next_enc, next_dec],
-                bias,
-                second,
-                gain,
+                bias: value(&self.bias),
+                threshold: value(&self.second),
+                gain: value(&self.gain),
+                left,
                 begun,
                 inv_norm: self.inv_norm.get_mut(i),
                 idle: &mut self.idle[i],
                 effect: self.effect.get_mut(i),
             };
-            latent.update(context, &mut own, through);
+            let d = latent.update(context, &mut own, through);
+            match d {
+                Some(d) if together => own.small.iter_mut().zip(d).for_each(|(all, d)| all.push(d)),
+                Some(d) => self.descend_small(context, i..i + 1, d.each_ref().map(std::slice::from_ref), left),
+                None => self.descend_small(context, i..i + 1, [&[]; 3], left),
+            }
+        }
+        if together {
+            let d = own.small.each_ref().map(|all| &all[..]);
+            self.descend_small(context, 0..self.len(), d, Left::ALL);
         }
     }
 }
@@ -290,21 +445,6 @@ fn apart<A, B>(pairs: [(A, B); 3]) -> ([A; 3], [B; 3]) {
     ([a, b, c], [x, y, z])
 }
 
-/// Value i, of none nothing.
-fn one(all: &mut [f32], i: usize) -> &mut [f32] {
-    let n = all.len().min(1);
-    &mut all[i * n..][..n]
-}
-
-/// Thresholds stay at least 0, and sink where a latent is dead.
-fn keep_threshold(context: &Context, h: usize, second: &mut [&mut [f32]; 3]) {
-    if context.config.activation == Activation::JumpRelu {
-        let dead = context.silent[h] >= context.dead_after;
-        let left = if dead { 1.0 - context.sink } else { 1.0 };
-        second[0][0] = left * second[0][0].max(0.0);
-    }
-}
-
 /// The weights and moments of one latent.
 struct Latent<'a> {
     h: usize,
@@ -312,9 +452,11 @@ struct Latent<'a> {
     dec: [&'a mut [f32]; 3],
     /// The same of the latent that comes next, encoder and decoder, where memory is asked for them.
     next: [[&'a [f32]; 3]; 2],
-    bias: [&'a mut [f32]; 3],
-    second: [&'a mut [f32]; 3],
-    gain: [&'a mut [f32]; 3],
+    bias: f32,
+    threshold: f32,
+    gain: f32,
+    /// What is left of its moments.
+    left: Left,
     /// What the gradient begins with: the part of a dead latent in explaining residuals.
     begun: Option<Begun<'a>>,
     inv_norm: Option<&'a mut f32>,
@@ -323,18 +465,14 @@ struct Latent<'a> {
 }
 
 impl Latent<'_> {
-    fn update(mut self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) {
-        let Context { isa, config, scale, weight_step, bias_step, segments, bandwidth, .. } = *context;
+    /// Adam of its rows; gradients of its bias, threshold and gain, none where it has no gradient.
+    fn update(mut self, context: &Context, own: &mut Scratch, through_input: &mut [f32]) -> Option<[f32; 3]> {
+        let Context { isa, config, scale, weight_step, segments, .. } = *context;
         let (rows, values) = context.by_latent.latent(self.h);
-        let (enc, mut dec) = (self.enc, self.dec);
-        let left = context.adam.left(*self.idle);
+        let Latent { left, threshold, mut dec, enc, .. } = self;
         if rows.is_empty() && context.extra.is_none() && self.begun.is_none() {
             *self.idle = self.idle.saturating_add(1);
             let square = isa.adam(enc, &[], left, &weight_step, self.next[0]);
-            for one in [&mut self.bias, &mut self.second, &mut self.gain] {
-                isa.adam(again(one), &[], left, &bias_step, [&[]; 3]);
-            }
-            keep_threshold(context, self.h, &mut self.second);
             match self.inv_norm {
                 Some(inv_norm) => *inv_norm = inverse_root(square),
                 None => {
@@ -344,142 +482,84 @@ impl Latent<'_> {
                     }
                 }
             }
-            return;
+            return None;
         }
         *self.idle = 0;
-        // Entries below a threshold teach the threshold alone.
-        let Scratch { active, below, .. } = own;
-        let (mut active, mut below) = (std::mem::take(active), std::mem::take(below));
+        let Scratch { enc: enc_buffer, dec: dec_buffer, d_pre, coef, rows: batch_rows, parted, below_dots, .. } = own;
         let jump = config.activation == Activation::JumpRelu;
         if jump {
-            active.0.clear();
-            active.1.clear();
-            below.clear();
-            for (&r, &a) in rows.iter().zip(values) {
-                if a == 0.0 {
-                    below.push(r);
-                } else {
-                    active.0.push(r);
-                    active.1.push(a);
-                }
-            }
+            parted.part(rows, values);
         }
-        let (rows, values) = if jump { (&active.0[..], &active.1[..]) } else { (rows, values) };
+        let (rows, values) = if jump { (&parted.active[..], &parted.values[..]) } else { (rows, values) };
         let inv = self.inv_norm.as_ref().map_or(1.0, |inv| **inv);
         let direction: &[f32] = if config.tied { enc[0] } else { dec[0] };
 
         // Gradient to the direction, -2/B Σ_b a_b residual_b, and d_pre[b] = -2/B residual_b · direction; along =
         // (gradient of the direction) · direction. The gate's loss spares the direction. Rows that fit the first cache are
         // read once for both; of long ones the sum is taken later, piece by piece.
-        let coef = &mut own.coef[..rows.len()];
+        let coef = &mut coef[..rows.len()];
         for ((c, &a), &r) in coef.iter_mut().zip(values).zip(rows) {
             *c = if segments.place(r).1 == Part::Gate { 0.0 } else { a * scale * inv };
         }
-        own.d_pre.resize(rows.len(), 0.0);
+        d_pre.resize(rows.len(), 0.0);
         let long = direction.len() >= LONG;
         let direction_begun = self.begun.as_ref().map(|begun| if config.tied { begun.enc } else { begun.dec });
         if long {
-            isa.gather_dots(direction, rows, context.residual, &mut own.d_pre);
+            isa.gather_dots(direction, rows, context.residual, d_pre);
         } else {
-            let buffer = if config.tied { &mut own.enc } else { &mut own.dec };
-            begin(buffer, direction_begun);
-            isa.dots_and_add(direction, coef, rows, context.residual, &mut own.d_pre, buffer);
+            let buffer = if config.tied { &mut *enc_buffer } else { &mut *dec_buffer };
+            if let Some(begun) = direction_begun {
+                buffer.copy_from_slice(begun);
+            }
+            isa.dots_and_add(direction, coef, rows, context.residual, d_pre, buffer, direction_begun.is_some());
         }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
         let l1 = context.l1 * norm;
-        let d_kl = context.d_kl.get(self.h).copied().unwrap_or(0.0);
-        let threshold = self.second[0].first().copied().unwrap_or(0.0);
-        let gain = self.gain[0].first().map_or(1.0, |r| r.exp());
-        let (mut d_bias, mut d_second, mut d_gain) = (0.0f32, 0.0f32, 0.0f32);
-        let (mut d_pre_sum, mut along, mut sum) = (0.0f32, 0.0f32, 0.0f32);
-        own.rows.clear();
-        let (watched, mut effect) = (self.effect.is_some(), 0.0f64);
-        for ((&r, &a), d_pre) in rows.iter().zip(values).zip(&mut own.d_pre) {
-            // What reaches the latent from the reconstruction.
-            let d = scale * inv * *d_pre;
-            let (b, part) = segments.place(r);
-            own.rows.push(b);
-            if watched && part == Part::Main {
-                // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d is scale · r·w.
-                effect += 2.0 * f64::from(a) * f64::from(d / scale) + f64::from(a) * f64::from(a);
-            }
-            if part != Part::Gate {
-                along = a.mul_add(d, along);
-            }
-            let d = match (part, config.activation) {
-                (Part::Gate, _) => {
-                    sum += a;
-                    d_second += d + l1;
-                    d + l1
-                }
-                (Part::Main, Activation::TopK | Activation::BatchTopK | Activation::Relu) => {
-                    sum += a;
-                    let d = d + l1;
-                    d_bias += d;
-                    d
-                }
-                (Part::Main, Activation::JumpRelu) => {
-                    sum += a;
-                    let d = d + l1;
-                    if a - threshold < 0.5 * bandwidth {
-                        d_second -= (threshold * d + context.d_l0) / bandwidth;
-                    }
-                    d_bias += d;
-                    d
-                }
-                (Part::Main, Activation::Gated) => {
-                    if a > 0.0 {
-                        d_bias += d;
-                        d_gain += d * (a - self.bias[0][0]);
-                        d * gain
-                    } else {
-                        0.0
-                    }
-                }
-                (Part::Main, Activation::Sigmoid) => {
-                    sum += a;
-                    let d = (d + l1 + d_kl) * a * (1.0 - a);
-                    d_bias += d;
-                    d
-                }
-            };
-            *d_pre = d;
-            d_pre_sum += d;
-        }
+        let plain = matches!(config.activation, Activation::TopK | Activation::BatchTopK | Activation::Relu);
+        let (batch_rows, mut pulls) = if plain && segments.count() == 1 && self.effect.is_none() {
+            let [along, pre] = isa.pre_gradients(values, scale * inv, l1, d_pre);
+            let sum = if config.free_decoder { values.iter().sum() } else { 0.0 };
+            (rows, Pulls { along, pre, bias: pre, values: sum, ..Pulls::default() })
+        } else {
+            let d_kl = context.d_kl.get(self.h).copied().unwrap_or(0.0);
+            let more = [scale * inv, l1, d_kl];
+            let pulls = context.pulls([self.bias, threshold, self.gain], (rows, values), more, d_pre, batch_rows);
+            (&batch_rows[..], pulls)
+        };
         if let Some(begun) = &self.begun {
-            along += begun.along;
-            *(if config.activation == Activation::Gated { &mut d_second } else { &mut d_bias }) += begun.d_pre;
-            d_pre_sum += begun.d_pre;
+            pulls.along += begun.along;
+            let bias = if config.activation == Activation::Gated { &mut pulls.second } else { &mut pulls.bias };
+            *bias += begun.d_pre;
+            pulls.pre += begun.d_pre;
         }
-        if !below.is_empty() {
-            own.below_dots.resize(below.len(), 0.0);
-            isa.gather_dots(direction, &below, context.residual, &mut own.below_dots);
-            for dot in &own.below_dots {
+        if jump && !parted.below.is_empty() {
+            below_dots.resize(parted.below.len(), 0.0);
+            isa.gather_dots(direction, &parted.below, context.residual, below_dots);
+            for dot in below_dots {
                 let d = scale * inv * *dot + l1;
-                d_second -= (threshold * d + context.d_l0) / bandwidth;
+                pulls.second -= (threshold * d + context.d_l0) / context.bandwidth;
             }
         }
         if let Some(total) = &mut self.effect {
-            **total += effect;
+            **total += pulls.effect;
         }
         if let Some(extra) = context.extra {
-            along += isa.dot(extra.row(self.h), direction) * inv;
+            pulls.along += isa.dot(extra.row(self.h), direction) * inv;
         }
         let own_share = match config.free_decoder {
             // ‖w‖ of the L1 penalty.
-            true if l1 > 0.0 && norm > 0.0 => context.l1 * sum / norm,
+            true if l1 > 0.0 && norm > 0.0 => context.l1 * pulls.values / norm,
             true => 0.0,
             // The direction has unit length: the part of its gradient along it is removed.
-            false => -along * inv * inv,
+            false => -pulls.along * inv * inv,
         };
         if !through_input.is_empty() {
-            isa.add_scaled(through_input, d_pre_sum, enc[0]);
+            isa.add_scaled(through_input, pulls.pre, enc[0]);
         }
-        let Scratch { enc: enc_buffer, dec: dec_buffer, coef, d_pre, rows: batch_rows, .. } = own;
         let to_direction = Gradient {
             begun: !long,
             first: direction_begun,
-            residual: long.then_some(Sum { coef: &coef[..rows.len()], index: rows, rows: context.residual }),
+            residual: long.then_some(Sum { coef, index: rows, rows: context.residual }),
             extra: context.extra.map(|extra| (inv, extra.row(self.h))),
             own: own_share,
             input: None,
@@ -493,14 +573,6 @@ impl Latent<'_> {
             Gradient { begun: false, first, residual: None, extra: None, own: 0.0, input, left }
         };
         let square = to_encoder.descend(isa, enc, enc_buffer, &weight_step, self.next[0]);
-        // SparseAdam belongs to the rows of all parameters of a latent.
-        let bias_step =
-            if context.optimizer == Optimizer::SparseAdam { AdamStep { keep: 1.0, ..weight_step } } else { bias_step };
-        for (one, d) in [(&mut self.bias, d_bias), (&mut self.second, d_second), (&mut self.gain, d_gain)] {
-            let d = &[d][..one[0].len()];
-            isa.adam(again(one), d, left, &bias_step, [&[]; 3]);
-        }
-        keep_threshold(context, self.h, &mut self.second);
         match self.inv_norm {
             Some(inv_norm) => *inv_norm = inverse_root(square),
             None => {
@@ -510,7 +582,7 @@ impl Latent<'_> {
                 }
             }
         }
-        (own.active, own.below) = (active, below);
+        Some([pulls.bias, pulls.second, pulls.gain])
     }
 }
 
