@@ -388,14 +388,16 @@ impl Engine {
     fn watch(&mut self, rows: u64, k: usize) {
         self.state.silent.iter_mut().for_each(|s| *s += rows);
         for b in 0..self.latents.rows() {
-            let (index, value) = self.latents.row(b);
+            let ((index, value), mut sum) = (self.latents.row(b), 0.0);
             for (&h, &v) in index.iter().zip(value) {
                 if v != 0.0 {
                     self.state.silent[h as usize] = 0;
                     self.activity.counts[h as usize] += 1;
-                    self.activity.sum += f64::from(v);
+                    sum += f64::from(v);
                 }
             }
+            // A sum of its own does not wait for that of the row before.
+            self.activity.sum += sum;
         }
         self.activity.rows += rows;
         let steer = self.options.penalties.steer;
