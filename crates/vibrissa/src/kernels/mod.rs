@@ -483,6 +483,10 @@ mod tests {
                             isa.name()
                         );
                     }
+                    let (mut d, mut want) = (noise(n, 16), noise(n, 16));
+                    let (got, more) = (isa.pre_gradients(&coef, -0.3, 0.7, &mut d), scalar::pre_gradients);
+                    assert_eq!(bits(&got), bits(&more(&coef, -0.3, 0.7, &mut want)), "{} {n}", isa.name());
+                    assert_eq!(bits(&d), bits(&want), "{} pre_gradients {n}", isa.name());
                     let mut b = a.clone();
                     isa.add_rows(&mut a, &coef, &index, &rows);
                     scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);

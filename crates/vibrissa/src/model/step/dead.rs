@@ -19,9 +19,9 @@ const ONE_IN: usize = 2;
 /// Rows of the batch that are summed together.
 const ROWS: usize = 16;
 
-/// Rows of the batch whose inputs and residuals stay in cache while those of a group are added up.
+/// Rows of the batch whose residuals stay in cache while those of a group are added up, and then their inputs.
 fn block_rows(dim: usize) -> usize {
-    (131_072 / dim.max(1)).max(8)
+    (262_144 / dim.max(1)).max(8)
 }
 
 /// Dead latents whose gradients begin together, as many as stay in cache; strips of the dense product have six.
@@ -186,23 +186,27 @@ impl Group {
         let (isa, scale, dim, batch) = (context.isa, context.scale, rows.dim, dead.rows.len());
         for first in (0..batch).step_by(block_rows(dim)) {
             let end = (first + block_rows(dim)) as u32;
+            // Of those that take a row, the ones in this block.
+            let here = |taken: &[u32]| taken.partition_point(|&b| b < first as u32)..taken.partition_point(|&b| b < end);
             for (i, at) in members.clone().enumerate() {
                 let (taken, values) = dead.by_latent.latent(at);
-                let own = taken.partition_point(|&b| b < first as u32)..taken.partition_point(|&b| b < end);
+                let own = here(taken);
                 let (taken, values) = (&taken[own.clone()], &values[own]);
                 let (direction, inv) = rows.direction(dead.list[at] as usize);
-                let (coef, d_pre, columns) =
-                    (&mut coef[..taken.len()], &mut d_pre[..taken.len()], i * dim..(i + 1) * dim);
+                let (coef, d_pre) = (&mut coef[..taken.len()], &mut d_pre[i * batch..][..taken.len()]);
                 coef.iter_mut().zip(values).for_each(|(c, &a)| *c = a * scale * inv);
-                let to_direction =
-                    if context.config.tied { &mut enc[columns.clone()] } else { &mut dec[columns.clone()] };
+                let to_direction = &mut (if context.config.tied { &mut *enc } else { &mut *dec })[i * dim..][..dim];
                 isa.dots_and_add(direction, coef, taken, context.missing, d_pre, to_direction, true);
                 for (d, &a) in d_pre.iter_mut().zip(values) {
                     *d *= scale * inv;
                     sums[i][0] += *d;
                     sums[i][1] += a * *d;
                 }
-                isa.add_rows(&mut enc[columns], d_pre, taken, context.input);
+            }
+            for (i, at) in members.clone().enumerate() {
+                let taken = dead.by_latent.latent(at).0;
+                let taken = &taken[here(taken)];
+                isa.add_rows(&mut enc[i * dim..][..dim], &d_pre[i * batch..][..taken.len()], taken, context.input);
             }
         }
     }
