@@ -187,7 +187,8 @@ impl Group {
         for first in (0..batch).step_by(block_rows(dim)) {
             let end = (first + block_rows(dim)) as u32;
             // Of those that take a row, the ones in this block.
-            let here = |taken: &[u32]| taken.partition_point(|&b| b < first as u32)..taken.partition_point(|&b| b < end);
+            let here =
+                |taken: &[u32]| taken.partition_point(|&b| b < first as u32)..taken.partition_point(|&b| b < end);
             for (i, at) in members.clone().enumerate() {
                 let (taken, values) = dead.by_latent.latent(at);
                 let own = here(taken);
