@@ -200,8 +200,10 @@ def growth():
     for name, own in f.items():
         D, H, k, B = own["shape"]
         ms, ratio = own["ms"], own["ratio"]
-        cells = [f"{ms[key]:.2f} ms ({ratio[key]:.2f})" for key in "HDBk"]
-        rows.append([f"{name}, {D:,} → {H:,}, k {k}, B {B:,}", f"{ms['base']:.2f} ms", *cells])
+        # Of few dead latents AuxK has little to learn: how many there were belongs to its times.
+        dead = {key: f", {n:,} dead" if "AuxK" in name else "" for key, n in own["dead"].items()}
+        cells = [f"{ms[key]:.2f} ms ({ratio[key]:.2f}){dead[key]}" for key in "HDBk"]
+        rows.append([f"{name}, {D:,} → {H:,}, k {k}, B {B:,}", f"{ms['base']:.2f} ms{dead['base']}", *cells])
     head = ["inside the step (times the base)", "base", "H × 2", "D × 2", "B × 2", "k × 2"]
     return table(head, rows) + made("growth")
 
