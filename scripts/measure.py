@@ -433,9 +433,9 @@ def folder(b):
 # On noise nearly every latent is in use; on rows of 64 dimensions most are dead, and AuxK has work at every size.
 # Batches divide the number of rows, so that every step has a whole one.
 NOISE = "g.standard_normal(({}, {}), dtype=numpy.float32)"
+FLAT = "(g.standard_normal(({}, 64)) @ g.standard_normal((64, {}))).astype(numpy.float32)"
 # The defaults differ by width, and with them the share of dead latents: the same ones for all.
 SAME = "--init auto --lr 3e-4".split()
-FLAT = "(g.standard_normal(({}, 64)) @ g.standard_normal((64, {}))).astype(numpy.float32)"
 GROWTH = {
     "untied": dict(shape=(1024, 4096, 32, 256), options=["--auxk", 0], rows=8192, values=NOISE),
     "untied, AuxK": dict(shape=(1024, 4096, 32, 256), options=SAME, rows=8192, values=FLAT),

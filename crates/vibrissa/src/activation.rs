@@ -176,8 +176,8 @@ impl<'a> Screened<'a> {
         self.found.iter().all(|found| found.row(self.row).is_some())
     }
 
-    /// Where the values are approximate: the k-th largest of (value - its error), which k exact values reach for sure. None where the screen had no room for all, or where fewer than `k` reach the
-    /// limit for sure.
+    /// Where the values are approximate: the k-th largest of (value - its error), which k exact values reach for sure. None where the
+    /// screen had no room for all, or where fewer than `k` reach the limit for sure.
     pub fn reached(self, isa: Isa, k: usize, limit: f32, scratch: &mut Candidates) -> Option<f32> {
         let mut n = 0;
         self.found.iter().for_each(|found| found.prefetch(self.row + 1));

@@ -553,18 +553,21 @@ mod tests {
         }
     }
 
+    /// The index of the first latent that tests look at.
+    const FIRST: usize = 32;
+
     /// Everything that a screen of `[rows, n]` finds, `[value, error]` by row and latent; none where it did not.
     fn found(isa: Isa, search: &Search, w: screen::Weights) -> Vec<Option<[f32; 2]>> {
         let (n, rows) = (search.bias.len(), search.rows.len());
         let (mut found, mut scratch) = (Found::default(), vec![Line([u32::MAX; 16]); 7]);
-        found.begin((32, n), rows, n);
+        found.begin((FIRST, n), rows, n);
         isa.screen(search, w, &mut found, &mut scratch);
         let mut all = vec![None; rows * n];
         for b in 0..rows {
             let row = found.row(b).expect("room for all");
             assert!(row.is_sorted_by_key(|e| e.place()));
             for e in row {
-                all[b * n + found.latent(*e) as usize - 32] = Some([e.p, e.error()]);
+                all[b * n + found.latent(*e) as usize - FIRST] = Some([e.p, e.error()]);
             }
         }
         all

@@ -72,7 +72,8 @@ pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]
 }
 
 /// Finds the entries of `p[b, j] = x[b] · w[j] + bias[j]` that may reach their limits. Products are of bf16 numbers, summed in any
-/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum, `p + e` reaches the limits of what is found.
+/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum, `p + e` reaches the
+/// limits of what is found.
 pub fn screen(s: &Search, w: Weights, found: &mut Found, _scratch: &mut Vec<Line>) {
     let (dim, n, panel) = (s.dim, s.bias.len(), panel_lines(s.dim));
     for first in (0..n).step_by(PANEL) {

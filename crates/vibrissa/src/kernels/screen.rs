@@ -191,11 +191,13 @@ const AHEAD: usize = 3;
 /// What a screen found in a range of latents.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// The index of the first latent, and how many there are.
     first: u32,
+    latents: usize,
     room: usize,
     len: Vec<u32>,
-    latents: usize,
     entries: Vec<Entry>,
+    /// See [`Found::most`].
     most: [f32; 3],
 }
 

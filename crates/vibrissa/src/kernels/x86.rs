@@ -381,35 +381,30 @@ unsafe fn add_scaled_body<S: V>(out: &mut [f32], c: f32, row: &[f32]) {
     }
 }
 
+/// Calls `ask` with an address in every line of a cache that these values lie in, counted from the first.
+#[inline(always)]
+fn each_line<T>(values: &[T], ask: impl Fn(*const i8)) {
+    let first = values.as_ptr().cast::<i8>();
+    (0..size_of_val(values)).step_by(64).for_each(|at| ask(first.wrapping_add(at)));
+}
+
 /// Asks for values that will be read.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {
-    const LINE: usize = 64;
-    let (first, bytes) = (values.as_ptr().cast::<i8>(), size_of_val(values));
-    for at in (0..bytes).step_by(LINE) {
-        // SAFETY: a prefetch changes nothing that a program sees, and every CPU of this kind has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(at)) };
-    }
+    // SAFETY: a prefetch changes nothing that a program sees, and every CPU of this kind has it.
+    each_line(values, |line| unsafe { _mm_prefetch::<_MM_HINT_T0>(line) });
 }
 
 /// Asks for values that will be written.
 #[inline(always)]
 pub fn prefetch_to_write<T>(values: &[T]) {
-    const LINE: usize = 64;
-    let (first, bytes) = (values.as_ptr().cast::<f32>(), size_of_val(values));
-    for at in (0..bytes).step_by(LINE) {
-        // SAFETY: as below.
-        unsafe {
-            std::arch::asm!("prefetchw [{}]", in(reg) first.wrapping_byte_add(at), options(nostack, preserves_flags))
-        };
-    }
+    each_line(values, ask_to_write);
 }
 
 /// Asks for the line of a value that will be written: it comes alone, not shared with another core.
 #[inline(always)]
-fn ask_to_write(value: &f32) {
-    // SAFETY: a prefetch changes nothing that a program sees; every CPU with AVX2 decodes this one (at worst as a no-op),
-    // and only their `Isa` comes here.
+fn ask_to_write<T>(value: *const T) {
+    // SAFETY: a prefetch changes nothing that a program sees; CPUs decode this one (at worst as a no-op) since before AVX2.
     unsafe { std::arch::asm!("prefetchw [{}]", in(reg) value, options(nostack, preserves_flags)) };
 }
 

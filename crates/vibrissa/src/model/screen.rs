@@ -201,11 +201,11 @@ impl Screen {
         }
         let Screen { found, asked, rows: limits, reached, left, room, .. } = self;
         reached.resize(rows, 0.0);
-        reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, &limit))| {
+        reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, &[limit, ..]))| {
             let row = Screened { found, row: b };
             let least = match wanted {
                 Wanted::Top(k) => {
-                    row.reached(isa, k, limit[0], &mut candidates[thread()].lock().expect("no panic while held"))
+                    row.reached(isa, k, limit, &mut candidates[thread()].lock().expect("no panic while held"))
                 }
                 Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
             };

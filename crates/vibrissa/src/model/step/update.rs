@@ -161,13 +161,14 @@ impl Context<'_> {
     }
 
     /// What the entries of a latent do to it, of `[bias, threshold, gain]`, where residuals reach its pre-activations by `factor · d_pre`:
-    /// `d_pre` becomes their gradients, `batch_rows` the rows of the batch that they belong to.
+    /// `d_pre` becomes their gradients, `batch_rows` the rows of the batch that they belong to. Effects are summed where they are watched.
     #[inline(never)]
     fn pulls(
         &self,
         [bias, threshold, gain]: [f32; 3],
         (rows, values): (&[u32], &[f32]),
         [factor, l1, d_kl]: [f32; 3],
+        watched: bool,
         d_pre: &mut [f32],
         batch_rows: &mut Vec<u32>,
     ) -> Pulls {
@@ -180,7 +181,7 @@ impl Context<'_> {
             let d = factor * *d_pre;
             let (b, part) = self.segments.place(r);
             batch_rows.push(b);
-            if part == Part::Main {
+            if watched && part == Part::Main {
                 // Removing the latent adds 2 a (r·w) + a² to a row's squared error; d is scale · r·w.
                 all.effect += 2.0 * f64::from(a) * f64::from(d / self.scale) + f64::from(a) * f64::from(a);
             }
@@ -515,6 +516,7 @@ impl Latent<'_> {
         }
         let norm = context.norms.get(self.h).copied().unwrap_or(1.0);
         let l1 = context.l1 * norm;
+        // Most often the kernel gives the same sums in the same order.
         let plain = matches!(config.activation, Activation::TopK | Activation::BatchTopK | Activation::Relu);
         let (batch_rows, mut pulls) = if plain && segments.count() == 1 && self.effect.is_none() {
             let [along, pre] = isa.pre_gradients(values, scale * inv, l1, d_pre);
@@ -523,7 +525,8 @@ impl Latent<'_> {
         } else {
             let d_kl = context.d_kl.get(self.h).copied().unwrap_or(0.0);
             let more = [scale * inv, l1, d_kl];
-            let pulls = context.pulls([self.bias, threshold, self.gain], (rows, values), more, d_pre, batch_rows);
+            let (own, watched) = ([self.bias, threshold, self.gain], self.effect.is_some());
+            let pulls = context.pulls(own, (rows, values), more, watched, d_pre, batch_rows);
             (&batch_rows[..], pulls)
         };
         if let Some(begun) = &self.begun {
