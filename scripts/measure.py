@@ -430,10 +430,10 @@ def folder(b):
     b.write("folder", figures)
 
 
-# On noise nearly every latent is in use; on rows of 64 dimensions most are dead, and AuxK has work at every size.
+# On noise nearly every latent is in use; on rows of 128 dimensions many are dead at every size, and AuxK has work.
 # Batches divide the number of rows, so that every step has a whole one.
 NOISE = "g.standard_normal(({}, {}), dtype=numpy.float32)"
-FLAT = "(g.standard_normal(({}, 64)) @ g.standard_normal((64, {}))).astype(numpy.float32)"
+FLAT = "(g.standard_normal(({}, 128)) @ g.standard_normal((128, {}))).astype(numpy.float32)"
 # The defaults differ by width, and with them the share of dead latents: the same ones for all.
 SAME = "--init auto --lr 3e-4".split()
 GROWTH = {

@@ -16,8 +16,15 @@ use std::ops::Range;
 /// Zeros cost a dense product as much as other numbers; it is faster by so much.
 const ONE_IN: usize = 2;
 
-/// Rows of the batch that are summed together.
-const ROWS: usize = 16;
+/// Rows of the batch that stay in cache while blocks of the dead are added to them.
+fn rows_together(dim: usize) -> usize {
+    (65_536 / dim.max(1)).max(16)
+}
+
+/// Dead latents that stay in cache while all of these rows take some; enough that each takes about eight.
+fn latents_together(dim: usize, dead: usize, k: usize) -> usize {
+    (131_072 / dim.max(1)).max(8 * dead / k)
+}
 
 /// Rows of the batch whose residuals stay in cache while those of a group are added up, and then their inputs.
 fn block_rows(dim: usize) -> usize {
@@ -72,6 +79,8 @@ pub struct Group {
     dec: Aligned,
     spill: Aligned,
     index: Vec<u32>,
+    /// How many of those a row takes were added to it.
+    added: Vec<usize>,
 }
 
 /// What the gradient of a dead latent begins with.
@@ -98,7 +107,7 @@ impl Dead {
         self.adds.resize(rows * latents.min(self.one_in * k));
         let n = group_size(dim);
         for group in &mut self.groups {
-            let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, index } =
+            let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, index, added } =
                 group.get_mut().expect("no panic while held");
             *members = 0..0;
             for all in [directions, enc, dec] {
@@ -109,6 +118,7 @@ impl Dead {
             coef.resize((n * rows).max(k), 0.0);
             sums.resize(n, [0.0; 2]);
             reserve(index, k);
+            added.resize(rows_together(dim), 0);
             spill.resize(spill_len(rows, dim));
         }
     }
@@ -268,21 +278,28 @@ impl Engine {
         let dead = &self.dead;
         let decoder = sae.decoder_rows().data();
         let (missing, out) = self.residual.data_mut().split_at_mut(segments * rows * dim);
-        let out = out[..rows * dim].par_chunks_mut(ROWS * dim);
-        out.zip(self.row_loss.par_chunks_mut(ROWS)).enumerate().for_each(|(block, (out, losses))| {
-            let first = block * ROWS;
+        let together = rows_together(dim);
+        let out = out[..rows * dim].par_chunks_mut(together * dim);
+        out.zip(self.row_loss.par_chunks_mut(together)).enumerate().for_each(|(block, (out, losses))| {
+            let first = block * together;
             out.fill(0.0);
             if dead.dense {
                 let n = dead.list.len();
                 isa.add_combinations(out, &dead.adds[first * n..][..losses.len() * n], &dead.list, decoder, dim);
             } else {
                 let mut own = dead.groups[thread()].lock().expect("no panic while held");
-                let Group { coef, index, .. } = &mut *own;
-                for (b, out) in out.chunks_exact_mut(dim).enumerate() {
-                    let (taken, values) = dead.taken.row(first + b);
-                    index.clear();
-                    index.extend(taken.iter().map(|&at| dead.list[at as usize]));
-                    sae.add_features(isa, out, index, values, coef, decoder);
+                let Group { coef, index, added, .. } = &mut *own;
+                added.fill(0);
+                let many = latents_together(dim, dead.list.len(), k);
+                for end in (many..dead.list.len() + many).step_by(many) {
+                    for (b, (out, added)) in out.chunks_exact_mut(dim).zip(&mut *added).enumerate() {
+                        let (taken, values) = dead.taken.row(first + b);
+                        let more = taken[*added..].iter().map(|&at| at as usize).take_while(|&at| at < end);
+                        index.clear();
+                        index.extend(more.map(|at| dead.list[at]));
+                        sae.add_features(isa, out, index, &values[*added..][..index.len()], coef, decoder);
+                        *added += index.len();
+                    }
                 }
             }
             for (b, (out, loss)) in out.chunks_exact_mut(dim).zip(losses).enumerate() {
