@@ -382,12 +382,18 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Replaces the models by others, which act on rows as loaded.
-    pub fn take_back(&mut self, saes: Vec<Sae>) {
-        for (engine, mut sae) in self.engines.iter_mut().zip(saes) {
+    /// Replaces the models by those of a file, which act on rows as loaded. No step follows: moments are dropped first,
+    /// so that this takes no more memory than training did.
+    ///
+    /// # Errors
+    /// Those of [`format::read_model`].
+    pub fn take_back(&mut self, path: &Path) -> Result<()> {
+        self.engines.iter_mut().for_each(Engine::drop_moments);
+        for (engine, mut sae) in self.engines.iter_mut().zip(format::read_model(path)?.saes) {
             sae.unscale(1.0 / self.facts.scale);
             engine.replace(sae);
         }
+        Ok(())
     }
 
     /// After every twentieth part of training, up to three quarters of it: what begins again needs steps to learn.

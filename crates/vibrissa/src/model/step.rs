@@ -209,6 +209,11 @@ impl Engine {
         self.sae = sae;
     }
 
+    /// Frees the moments where no step follows.
+    pub fn drop_moments(&mut self) {
+        self.state.moments_mut().for_each(|(_, moments)| *moments = Moments::default());
+    }
+
     /// Mean active latents of a batch by the rule of training, which ends here: batchtopk's threshold has moved.
     pub fn l0_in_training(&mut self, x: MatRef) -> Result<f64> {
         self.select(x, self.sae.config.k)?;

@@ -409,7 +409,7 @@ pub fn train(
         folder.append(&Interval::default().line(&mut trainer, data, probe, 0.0))?;
     }
     if best.is_some() && folder.best().exists() {
-        trainer.take_back(format::read_model(&folder.best())?.saes);
+        trainer.take_back(&folder.best())?;
     }
     trainer.calibrate(rows.to_calibrate());
     trainer.write_model(&folder.model())?;
