@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// Values that begin at a cache line, as do rows of a multiple of 16 values then: reading 16 of them reads one line, not
-/// parts of two, which takes twice as long.
+/// parts of two, which takes twice as long. Many of them begin at a large page, and may have the rest of the last one.
 #[derive(Debug, Default)]
 pub struct Aligned {
     all: Vec<f32>,
@@ -17,15 +17,32 @@ impl Aligned {
     /// Values that may have to be left out before the first line begins.
     const SPARE: usize = Aligned::LINE / size_of::<f32>() - 1;
 
+    /// Bytes of a large page.
+    pub const LARGE_PAGE: usize = 2 << 20;
+
+    /// Values of a large page.
+    const PAGE: usize = Aligned::LARGE_PAGE / size_of::<f32>();
+
     /// Zeros.
     pub fn zeros(n: usize) -> Aligned {
         if n == 0 {
             return Aligned::default();
         }
-        let mut all = vec![0.0; n + Aligned::SPARE];
-        let start = all.as_ptr().align_offset(Aligned::LINE);
+        // What no one writes to takes no memory.
+        let (room, at) = match n {
+            Aligned::PAGE.. => (n.next_multiple_of(Aligned::PAGE) + Aligned::PAGE, Aligned::LARGE_PAGE),
+            _ => (n + Aligned::SPARE, Aligned::LINE),
+        };
+        let mut all = vec![0.0; room];
+        let start = all.as_ptr().align_offset(at);
         all.truncate(start + n);
         Aligned { all, start }
+    }
+
+    /// Where they begin, and bytes from there: the rest of the last large page with them where it is theirs.
+    pub fn pages(&self) -> (*const u8, usize) {
+        let (n, room) = (self.len().next_multiple_of(Aligned::PAGE), self.all.capacity() - self.start);
+        (self.as_ptr().cast(), if n <= room { n } else { self.len() } * size_of::<f32>())
     }
 
     /// Makes room for `n` values, which are not those of before where it grows; allocates only then.
@@ -120,6 +137,11 @@ impl Mat {
     /// All values, row by row.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
+    }
+
+    /// See [`Aligned::pages`].
+    pub fn pages(&self) -> (*const u8, usize) {
+        self.data.pages()
     }
 
     /// One row.
@@ -473,6 +495,20 @@ mod tests {
             }
         }
         assert!(Aligned::zeros(0).is_empty() && Aligned::from(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn many_values_begin_at_a_large_page_and_end_with_one() {
+        for n in [Aligned::PAGE, Aligned::PAGE + 1, 3 * Aligned::PAGE - 1] {
+            let zeros = Aligned::zeros(n);
+            let (start, bytes) = zeros.pages();
+            assert_eq!((start.addr() % Aligned::LARGE_PAGE, zeros.len()), (0, n));
+            assert_eq!(bytes, (4 * n).next_multiple_of(Aligned::LARGE_PAGE));
+        }
+        // No more than they have.
+        for short in [Aligned::zeros(100), Aligned::from(vec![0.0; 100])] {
+            assert_eq!(short.pages().1, 400);
+        }
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl Sae {
             return Err(Error::option("threshold", "0 or more", "a negative one", "the model is broken"));
         }
         for w in std::iter::once(&mut W_enc).chain(&mut W_dec) {
-            large_pages(w.data_mut());
+            large_pages(w.pages());
         }
         let mut sae = Sae {
             config,

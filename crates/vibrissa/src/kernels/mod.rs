@@ -127,27 +127,27 @@ pub fn prefetch_to_write<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks for large pages under these values, so that walking over them waits less for the table of pages; changes no
+/// Asks for large pages under these bytes, so that walking over them waits less for the table of pages; changes no
 /// value, and a system that refuses is left alone.
-pub fn large_pages<T>(values: &mut [T]) {
+pub fn large_pages((start, bytes): (*const u8, usize)) {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
     {
-        const LARGE: usize = 2 << 20;
+        const LARGE_PAGE: usize = crate::matrix::Aligned::LARGE_PAGE;
         // Since Linux 6.1; libc names it for some targets only.
         const MADV_COLLAPSE: libc::c_int = 25;
-        let start = values.as_mut_ptr().addr().next_multiple_of(LARGE);
-        let end = (values.as_mut_ptr().addr() + size_of_val(values)) / LARGE * LARGE;
-        if start < end {
-            let from = values.as_mut_ptr().with_addr(start).cast();
+        let first = start.addr().next_multiple_of(LARGE_PAGE);
+        let end = (start.addr() + bytes) / LARGE_PAGE * LARGE_PAGE;
+        if first < end {
+            let from = start.with_addr(first).cast_mut().cast();
             for advice in [libc::MADV_HUGEPAGE, MADV_COLLAPSE] {
-                // SAFETY: the range lies within `values`, and neither advice changes what a program reads.
-                unsafe { libc::madvise(from, end - start, advice) };
+                // SAFETY: neither advice changes what a program reads, whose memory it ever is.
+                unsafe { libc::madvise(from, end - first, advice) };
             }
         }
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = values;
+    let _ = (start, bytes);
 }
 
 /// Floats of scratch that [`Isa::dots`] needs for `rows` rows of `dim` values.

@@ -63,7 +63,7 @@ impl Rounded {
     pub fn new(isa: Isa, w: &[f32], dim: usize) -> Rounded {
         let (n, panel) = (w.len() / dim, panel_lines(dim));
         let mut lines = vec![Line::default(); n.div_ceil(PANEL) * panel];
-        large_pages(&mut lines);
+        large_pages((lines.as_ptr().cast(), size_of_val(&lines[..])));
         let mut squares = vec![[0.0; 2]; n];
         let each = lines.par_chunks_mut(panel).zip(squares.par_chunks_mut(PANEL)).zip(w.par_chunks(PANEL * dim));
         each.for_each(|((lines, squares), w)| isa.round(w, dim, lines, squares));

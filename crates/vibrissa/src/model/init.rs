@@ -103,7 +103,7 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
 
 fn random_rows(rows: usize, dim: usize, draw: impl Fn(u64, &mut [f32]) + Sync) -> Mat {
     let mut out = Mat::zeros(rows, dim);
-    large_pages(out.data_mut());
+    large_pages(out.pages());
     out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| draw(h as u64, row));
     out
 }

@@ -157,8 +157,8 @@ impl Engine {
             state.l1 = options.penalties.l1;
         }
         for (_, moments) in state.moments_mut() {
-            large_pages(&mut moments.m);
-            large_pages(&mut moments.v);
+            large_pages(moments.m.pages());
+            large_pages(moments.v.pages());
         }
         state.effect.resize(if options.reinforce { config.latents } else { 0 }, 0.0);
         Engine {

@@ -360,7 +360,7 @@ mod tests {
                 });
                 assert!((one_by_one.0 / dense.0 - 1.0).abs() < 1e-5, "{} {}", one_by_one.0, dense.0);
                 let moments =
-                    |s: &State| [s.W_enc.m.to_vec(), s.W_dec.m.to_vec(), s.b_enc.m.clone(), s.b_gate.m.clone()];
+                    |s: &State| [s.W_enc.m.to_vec(), s.W_dec.m.to_vec(), s.b_enc.m.to_vec(), s.b_gate.m.to_vec()];
                 for (a, b) in moments(&one_by_one.1).iter().zip(&moments(&dense.1)) {
                     let most = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                     let off = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));

@@ -2,20 +2,21 @@
 
 use super::super::Config;
 use crate::activation::Activation;
+use crate::matrix::Aligned;
 use std::time::Duration;
 
 /// First and second moments of one parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moments {
     /// First.
-    pub m: Vec<f32>,
+    pub m: Aligned,
     /// Second.
-    pub v: Vec<f32>,
+    pub v: Aligned,
 }
 
 impl Moments {
     fn zeros(n: usize) -> Moments {
-        Moments { m: vec![0.0; n], v: vec![0.0; n] }
+        Moments { m: Aligned::zeros(n), v: Aligned::zeros(n) }
     }
 }
 

@@ -674,8 +674,8 @@ mod tests {
             let mut state = State::new(&config);
             state.idle.fill(0);
             for all in [&mut state.b_enc, &mut state.b_gate, &mut state.r_mag] {
-                all.m = noise(all.m.len());
-                all.v = noise(all.v.len()).iter().map(|v| v * v).collect();
+                all.m = noise(all.m.len()).into();
+                all.v = noise(all.v.len()).iter().map(|v| v * v).collect::<Vec<f32>>().into();
             }
             let (which, idle) = (5, 3);
             let left = AdamOptions::default().left(idle);
