@@ -474,8 +474,8 @@ pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
         state.steps = progress.step;
         for (name, moments) in state.moments_mut() {
             let n = moments.m.len();
-            moments.m = file.read::<f32>(&format!("state.{i}.{name}.m"), Dtype::F32, &[n])?.into();
-            moments.v = file.read::<f32>(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?.into();
+            moments.m.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.m"), Dtype::F32, &[n])?);
+            moments.v.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?);
         }
         state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
         state.idle = file.read(&format!("state.{i}.idle"), Dtype::U32, &[config.sae.latents])?;

@@ -16,9 +16,9 @@ use std::ops::Range;
 /// Zeros cost a dense product as much as other numbers; it is faster by so much.
 const ONE_IN: usize = 2;
 
-/// Rows of the batch that stay in cache while blocks of the dead are added to them.
-fn rows_together(dim: usize) -> usize {
-    (65_536 / dim.max(1)).max(16)
+/// Rows of the batch that stay in cache while blocks of the dead are added to them; no more than leave some for each worker.
+fn rows_together(dim: usize, rows: usize) -> usize {
+    (65_536 / dim.max(1)).min(rows.div_ceil(rayon::current_num_threads().max(1))).max(16)
 }
 
 /// Dead latents that stay in cache while all of these rows take some; enough that each takes about eight.
@@ -118,7 +118,7 @@ impl Dead {
             coef.resize((n * rows).max(k), 0.0);
             sums.resize(n, [0.0; 2]);
             reserve(index, k);
-            added.resize(rows_together(dim), 0);
+            added.resize(rows, 0);
             spill.resize(spill_len(rows, dim));
         }
     }
@@ -278,7 +278,7 @@ impl Engine {
         let dead = &self.dead;
         let decoder = sae.decoder_rows().data();
         let (missing, out) = self.residual.data_mut().split_at_mut(segments * rows * dim);
-        let together = rows_together(dim);
+        let together = rows_together(dim, rows);
         let out = out[..rows * dim].par_chunks_mut(together * dim);
         out.zip(self.row_loss.par_chunks_mut(together)).enumerate().for_each(|(block, (out, losses))| {
             let first = block * together;
@@ -289,10 +289,11 @@ impl Engine {
             } else {
                 let mut own = dead.groups[thread()].lock().expect("no panic while held");
                 let Group { coef, index, added, .. } = &mut *own;
+                let added = &mut added[..losses.len()];
                 added.fill(0);
                 let many = latents_together(dim, dead.list.len(), k);
                 for end in (many..dead.list.len() + many).step_by(many) {
-                    for (b, (out, added)) in out.chunks_exact_mut(dim).zip(&mut *added).enumerate() {
+                    for (b, (out, added)) in out.chunks_exact_mut(dim).zip(added.iter_mut()).enumerate() {
                         let (taken, values) = dead.taken.row(first + b);
                         let more = taken[*added..].iter().map(|&at| at as usize).take_while(|&at| at < end);
                         index.clear();
