@@ -79,6 +79,26 @@ fn killed_and_resumed_equals_not_killed() {
     assert_eq!(kept, history.into_iter().collect());
 }
 
+/// SAEs of an ensemble do several steps each before the next one comes, but no further than to a checkpoint: with one
+/// after every step they go step by step.
+#[test]
+fn checkpoints_change_nothing_in_an_ensemble() {
+    let dir = tempdir();
+    let data = long(&dir);
+    let options = "--saes 3 --latents 128 -k 8 --batch 16 --steps 150 --lr 0.001 --warmup 30 --k-start 20 --noise 0.1 \
+                   --dropout 0.1 --auxk 0.1 --dead-after 200 --init kaiming";
+    for more in ["--reinforce", "--matryoshka random:3"] {
+        let options: Vec<&str> = [options, more].into_iter().flat_map(str::split_whitespace).collect();
+        let (few, all) = (dir.path().join(format!("few {more}")), dir.path().join(format!("all {more}")));
+        train(&data, &few, &options).ok();
+        train(&data, &all, &[&options[..], &["--checkpoint-every", "1"]].concat()).ok();
+        assert!(model(&few) == model(&all), "{more}: another model where checkpoints are written");
+        let saes = |run: &Path| -> Vec<serde_json::Value> { metrics(run).iter().map(|l| l["saes"].clone()).collect() };
+        assert_eq!(saes(&few), saes(&all), "{more}");
+        steps_are_whole(&few, 150);
+    }
+}
+
 /// Checkpoints fall on the steps at which latents begin again, whose lengths a file does not keep.
 #[test]
 fn killed_while_latents_begin_again_and_resumed() {

@@ -212,6 +212,12 @@ impl<'a> MatRef<'a> {
     pub fn row(&self, r: usize) -> &'a [f32] {
         &self.data[r * self.cols..][..self.cols]
     }
+
+    /// These rows.
+    pub fn part(&self, rows: std::ops::Range<usize>) -> MatRef<'a> {
+        let data = &self.data[rows.start * self.cols..rows.end * self.cols];
+        MatRef { rows: rows.len(), cols: self.cols, data }
+    }
 }
 
 /// A mutably borrowed row-major matrix.

@@ -308,18 +308,17 @@ impl<'a> Sweep<'a> {
             let Some(leader) = active.first_mut() else { break };
             let trainer = leader.trainer.as_mut().expect("active");
             let epoch = trainer.epoch();
-            let rows = trainer.rows_ahead().expect("steps are left");
+            let rows = trainer.rows_ahead(1).expect("steps are left");
             if batch.rows() < rows.len() {
                 batch = Mat::zeros(rows.len(), self.facts.dim);
             }
             let n = rows.len();
             self.data.fill(rows, epoch, batch.top_mut(n));
             let step = |r: &mut &mut &mut Running| {
-                let report = r.trainer.as_mut().expect("active").step_on(batch.top(n));
-                report.map(|report| {
-                    r.step += 1;
-                    r.seconds += report.step_s;
-                })
+                let reports = r.trainer.as_mut().expect("active").steps_on(batch.top(n))?;
+                r.step += reports.len() as u64;
+                r.seconds += reports.iter().map(|report| report.step_s).sum::<f64>();
+                Ok(())
             };
             let reports: Vec<Result<()>> = active.par_iter_mut().map(step).collect();
             told.done += active.len() as u64;

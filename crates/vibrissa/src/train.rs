@@ -219,8 +219,9 @@ impl<'a> Trainer<'a> {
         self.engines.iter_mut().map(|e| (e.take_activity(), e.dead())).collect()
     }
 
-    /// The rows of the next step; `None` when training has ended.
-    pub fn rows_ahead(&mut self) -> Option<&[usize]> {
+    /// The rows of the next step, or of some more of this epoch, `at_most` so many steps, where an ensemble gains by that;
+    /// `None` when training has ended.
+    pub fn rows_ahead(&mut self, at_most: u64) -> Option<&[usize]> {
         if self.step >= self.steps {
             return None;
         }
@@ -236,33 +237,55 @@ impl<'a> Trainer<'a> {
             }
             self.order_epoch = Some(epoch);
         }
-        Some(&self.order[at..(at + self.options.batch).min(self.order.len())])
+        let steps = self.in_a_row().min(at_most).min(self.steps - self.step).max(1) as usize;
+        Some(&self.order[at..(at + steps * self.options.batch).min(self.order.len())])
     }
 
-    /// One step of every SAE on the next batch; `None` when training has ended.
+    /// Steps that one SAE may do before the next one comes. Several where SAEs step side by side and the rows of these
+    /// steps are small beside a model: it then comes from memory once for all of them.
+    fn in_a_row(&self) -> u64 {
+        let TrainOptions { saes, latents, batch, consistency, reinforce, .. } = self.options;
+        if saes == 1 || consistency > 0.0 || !self.side_by_side() {
+            return 1;
+        }
+        let until_reborn = if reinforce { self.rebirths() - self.step % self.rebirths() } else { u64::MAX };
+        ((latents / (2 * batch)) as u64).clamp(1, IN_A_ROW).min(until_reborn)
+    }
+
+    /// Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
+    /// memory, step one after the other: together they would share the caches.
+    fn side_by_side(&self) -> bool {
+        self.options.latents * self.facts.dim < LARGE
+    }
+
+    /// The next step of every SAE, or some more, `at_most` so many, each with its report; none when training has ended.
     ///
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite.
-    #[allow(clippy::should_implement_trait)] // an iterator could not be looked at between its items
-    pub fn next(&mut self) -> Result<Option<StepReport>> {
-        let (data, epoch) = (self.data, self.epoch());
+    pub fn advance(&mut self, at_most: u64) -> Result<Vec<StepReport>> {
+        let (data, epoch, dim) = (self.data, self.epoch(), self.facts.dim);
         let mut batch = std::mem::take(&mut self.batch);
-        let n = self.rows_ahead().map(|rows| {
+        let n = self.rows_ahead(at_most).map(|rows| {
+            if batch.rows() < rows.len() {
+                batch = Mat::zeros(rows.len(), dim);
+            }
             data.fill(rows, epoch, batch.top_mut(rows.len()));
             rows.len()
         });
-        let report = n.map(|n| self.step_on(batch.top(n))).transpose();
+        let reports = n.map_or(Ok(Vec::new()), |n| self.steps_on(batch.top(n)));
         self.batch = batch;
-        report
+        reports
     }
 
-    /// One step of every SAE on the rows of [`Trainer::rows_ahead`].
+    /// The steps of every SAE on the rows of [`Trainer::rows_ahead`].
     ///
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite; [`Error::Option`] for rows that the loss cannot have.
-    pub fn step_on(&mut self, target: MatRef) -> Result<StepReport> {
+    pub fn steps_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
         let started = Instant::now();
-        let n = target.rows();
+        let (rows, size) = (target.rows(), self.options.batch);
+        let steps = rows.div_ceil(size) as u64;
+        assert!(steps <= self.in_a_row(), "rows of so many steps");
         if self.options.loss == Loss::CrossEntropy
             && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
         {
@@ -270,9 +293,7 @@ impl<'a> Trainer<'a> {
             return Err(Error::option("--loss cross-entropy", "rows between 0 and 1", value, remedy));
         }
         self.corrupt(target);
-        let x = if self.corrupted.rows() > 0 { self.corrupted.top(n) } else { target };
-        let factor = self.options.schedule.factor(self.step, self.steps, self.options.warmup);
-        let lr = self.options.lr * factor;
+        let x = if self.corrupted.rows() > 0 { self.corrupted.top(rows) } else { target };
         let mut shared = 0.0;
         if self.options.consistency > 0.0 {
             let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
@@ -280,7 +301,6 @@ impl<'a> Trainer<'a> {
             let weight = self.options.consistency * self.units();
             shared = consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.gradients);
         }
-        let k = Some(self.options.k_at(self.step));
         let bank = self.bank.as_ref();
         let see = bank.map(|(bank, scratch)| {
             move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
@@ -289,32 +309,51 @@ impl<'a> Trainer<'a> {
             }
         });
         let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
-        let (options, gradients, at) = (&self.options, &self.gradients, self.step);
-        let step = |(s, engine): (usize, &mut Engine)| {
+        let (options, gradients, first, all) = (&self.options, &self.gradients, self.step, self.steps);
+        let step = |s: usize, engine: &mut Engine, i: u64| {
+            let at = first + i;
+            let batch = i as usize * size..rows.min((i as usize + 1) * size);
             let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
             let prefixes = options.matryoshka.lengths(options.latents, drawn);
-            let extra = gradients.get(s).map(|g| (g, shared));
-            engine.step_on(&Step { x, target, lr, k, prefixes: &prefixes, extra, perceptual })
+            engine.step_on(&Step {
+                x: x.part(batch.clone()),
+                target: target.part(batch),
+                lr: options.lr * options.schedule.factor(at, all, options.warmup),
+                k: Some(options.k_at(at)),
+                prefixes: &prefixes,
+                extra: gradients.get(s).map(|g| (g, shared)),
+                perceptual,
+            })
         };
-        // Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
-        // memory, step one after the other: together they would share the caches.
-        let side_by_side = options.latents * self.facts.dim < LARGE;
-        let stepped: Vec<Result<Losses>> = if side_by_side {
-            self.engines.par_iter_mut().enumerate().map(step).collect()
+        // Each SAE as far as it comes.
+        let stepped = |(s, engine): (usize, &mut Engine)| -> Vec<Result<Losses>> {
+            let mut going = true;
+            let steps = (0..steps).map_while(|i| going.then(|| step(s, engine, i)).inspect(|done| going = done.is_ok()));
+            steps.collect()
+        };
+        let stepped: Vec<Vec<Result<Losses>>> = if self.side_by_side() {
+            self.engines.par_iter_mut().enumerate().map(stepped).collect()
         } else {
-            self.engines.iter_mut().enumerate().map(step).collect()
+            self.engines.iter_mut().enumerate().map(stepped).collect()
         };
-        // Of several that fail the first is told of, whoever was first.
-        let mut losses = stepped.into_iter().collect::<Result<Vec<Losses>>>()?;
+        let mut of_saes: Vec<_> = stepped.into_iter().map(Vec::into_iter).collect();
         let units = 1.0 / self.units();
-        for l in &mut losses {
-            let mut scaled = Losses::default();
-            scaled.add(l, units);
-            *l = scaled;
+        let step_s = started.elapsed().as_secs_f64() / steps as f64;
+        let mut reports = Vec::with_capacity(steps as usize);
+        for i in 0..steps as usize {
+            // Of several that fail the first is told of, whoever was first.
+            let losses = of_saes.iter_mut().map(|s| s.next().expect("those before it succeeded"));
+            let mut losses = losses.collect::<Result<Vec<Losses>>>()?;
+            for l in &mut losses {
+                let mut scaled = Losses::default();
+                scaled.add(l, units);
+                *l = scaled;
+            }
+            let (step, rows) = (self.step, size.min(rows - i * size));
+            self.step += 1;
+            reports.push(StepReport { step, rows, losses, reborn: self.reinforce(), step_s });
         }
-        self.step += 1;
-        let reborn = self.reinforce();
-        Ok(StepReport { step: self.step - 1, rows: n, losses, reborn, step_s: started.elapsed().as_secs_f64() })
+        Ok(reports)
     }
 
     /// Fills what is encoded in place of the rows themselves, where the input is corrupted: drawn by step and row.
@@ -328,9 +367,10 @@ impl<'a> Trainer<'a> {
             self.corrupted = Mat::zeros(rows, dim);
         }
         let size = noise * (self.facts.spread / dim as f64).sqrt();
-        let (step, grown) = (self.step, (1.0 / (1.0 - dropout)) as f32);
+        let (first, batch, grown) = (self.step, self.options.batch, (1.0 / (1.0 - dropout)) as f32);
         self.corrupted.data_mut()[..rows * dim].par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
-            let mut drawn = Stream::new(seed, "corrupt", &[step, b as u64]);
+            let (step, b_of_step) = (first + (b / batch) as u64, (b % batch) as u64);
+            let mut drawn = Stream::new(seed, "corrupt", &[step, b_of_step]);
             for (o, &x) in out.iter_mut().zip(target.row(b)) {
                 *o = if noise > 0.0 { x + (size * drawn.normal()) as f32 } else { x };
                 if dropout > 0.0 {
@@ -398,13 +438,17 @@ impl<'a> Trainer<'a> {
 
     /// After every twentieth part of training, up to three quarters of it: what begins again needs steps to learn.
     fn reinforce(&mut self) -> Vec<usize> {
-        let every = (self.steps / 20).max(1);
-        if !self.options.reinforce || !self.step.is_multiple_of(every) || 4 * self.step > 3 * self.steps {
+        if !self.options.reinforce || !self.step.is_multiple_of(self.rebirths()) || 4 * self.step > 3 * self.steps {
             return Vec::new();
         }
         let (seed, step) = (self.options.seed, self.step);
         let engines = self.engines.iter_mut().enumerate();
         engines.map(|(s, e)| e.reinforce(&mut Stream::new(seed, "reinforce", &[s as u64, step]))).collect()
+    }
+
+    /// Steps from one to the next.
+    fn rebirths(&self) -> u64 {
+        (self.steps / 20).max(1)
     }
 
     /// Squared errors are so much larger while training than those of rows as loaded.
@@ -459,6 +503,9 @@ impl<'a> Trainer<'a> {
 
 /// Weights of an encoder that, with their moments, hardly fit a cache.
 const LARGE: usize = 1 << 22;
+
+/// Steps of one SAE before the next one comes, at most.
+const IN_A_ROW: u64 = 4;
 
 /// Rows that active latents are counted over.
 const COUNTED: usize = 2048;

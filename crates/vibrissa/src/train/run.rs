@@ -358,12 +358,20 @@ pub fn train(
     let mut go_on = tell(Event::Started { step: trainer.step(), steps, began: trainer.began(), before });
     let mut ended = false;
     while go_on.is_continue() {
-        let Some(report) = trainer.next()? else {
+        // No further than to where the models are looked at or written.
+        let until = |every: u64| every - trainer.step() % every;
+        let at_most = checkpoint_every.map_or(u64::MAX, |every| until(every.max(1))).min(until(line_every));
+        let reports = trainer.advance(at_most)?;
+        if reports.is_empty() {
             ended = true;
             break;
-        };
-        interval.add(&report);
-        go_on = tell(Event::Step(&report));
+        }
+        for report in &reports {
+            interval.add(report);
+            if tell(Event::Step(report)).is_break() {
+                go_on = ControlFlow::Break(());
+            }
+        }
         let step = trainer.step();
         let wall_s = wall_before + started.elapsed().as_secs_f64();
         if step % line_every == 0 || step == steps {
