@@ -284,8 +284,8 @@ impl<'a> Trainer<'a> {
     pub fn steps_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
         let started = Instant::now();
         let (rows, size) = (target.rows(), self.options.batch);
-        let steps = rows.div_ceil(size) as u64;
-        assert!(steps <= self.in_a_row(), "rows of so many steps");
+        let steps = rows.div_ceil(size);
+        assert!(steps as u64 <= self.in_a_row(), "rows of so many steps");
         if self.options.loss == Loss::CrossEntropy
             && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
         {
@@ -310,9 +310,9 @@ impl<'a> Trainer<'a> {
         });
         let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
         let (options, gradients, first, all) = (&self.options, &self.gradients, self.step, self.steps);
-        let step = |s: usize, engine: &mut Engine, i: u64| {
-            let at = first + i;
-            let batch = i as usize * size..rows.min((i as usize + 1) * size);
+        let step = |s: usize, engine: &mut Engine, i: usize| {
+            let at = first + i as u64;
+            let batch = i * size..rows.min((i + 1) * size);
             let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
             let prefixes = options.matryoshka.lengths(options.latents, drawn);
             engine.step_on(&Step {
@@ -326,10 +326,12 @@ impl<'a> Trainer<'a> {
             })
         };
         // Each SAE as far as it comes.
-        let stepped = |(s, engine): (usize, &mut Engine)| -> Vec<Result<Losses>> {
-            let mut going = true;
-            let steps = (0..steps).map_while(|i| going.then(|| step(s, engine, i)).inspect(|done| going = done.is_ok()));
-            steps.collect()
+        let stepped = |(s, engine): (usize, &mut Engine)| {
+            let mut done: Vec<Result<Losses>> = Vec::with_capacity(steps);
+            while done.len() < steps && done.last().is_none_or(Result::is_ok) {
+                done.push(step(s, engine, done.len()));
+            }
+            done
         };
         let stepped: Vec<Vec<Result<Losses>>> = if self.side_by_side() {
             self.engines.par_iter_mut().enumerate().map(stepped).collect()
@@ -339,8 +341,8 @@ impl<'a> Trainer<'a> {
         let mut of_saes: Vec<_> = stepped.into_iter().map(Vec::into_iter).collect();
         let units = 1.0 / self.units();
         let step_s = started.elapsed().as_secs_f64() / steps as f64;
-        let mut reports = Vec::with_capacity(steps as usize);
-        for i in 0..steps as usize {
+        let mut reports = Vec::with_capacity(steps);
+        for i in 0..steps {
             // Of several that fail the first is told of, whoever was first.
             let losses = of_saes.iter_mut().map(|s| s.next().expect("those before it succeeded"));
             let mut losses = losses.collect::<Result<Vec<Losses>>>()?;
