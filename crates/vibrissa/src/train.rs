@@ -57,6 +57,8 @@ pub struct Trainer<'a> {
     order_epoch: Option<u64>,
     step: u64,
     steps: u64,
+    /// Seconds of the step before.
+    step_s: f64,
     batch: Mat,
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch of each thread.
@@ -155,6 +157,7 @@ impl<'a> Trainer<'a> {
             order_epoch: None,
             step: 0,
             steps,
+            step_s: 0.0,
             matches: Vec::new(),
             gradients,
             began: None,
@@ -241,15 +244,16 @@ impl<'a> Trainer<'a> {
         Some(&self.order[at..(at + steps * self.options.batch).min(self.order.len())])
     }
 
-    /// Steps that one SAE may do before the next one comes. Several where SAEs step side by side and the rows of these
-    /// steps are small beside a model: it then comes from memory once for all of them.
+    /// Steps that one SAE may do before the next one comes. Several where the rows of these steps are small beside a
+    /// model: it then comes from memory once for all of them. In a second at most, since the caller may break off.
     fn in_a_row(&self) -> u64 {
         let TrainOptions { saes, latents, batch, consistency, reinforce, .. } = self.options;
-        if saes == 1 || consistency > 0.0 || !self.side_by_side() {
+        if saes == 1 || consistency > 0.0 {
             return 1;
         }
         let until_reborn = if reinforce { self.rebirths() - self.step % self.rebirths() } else { u64::MAX };
-        ((latents / (2 * batch)) as u64).clamp(1, IN_A_ROW).min(until_reborn)
+        let in_a_second = (1.0 / self.step_s) as u64;
+        ((latents / (2 * batch)) as u64).min(IN_A_ROW).min(in_a_second).max(1).min(until_reborn)
     }
 
     /// Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
@@ -353,6 +357,7 @@ impl<'a> Trainer<'a> {
             }
             let (step, rows) = (self.step, size.min(rows - i * size));
             self.step += 1;
+            self.step_s = step_s;
             reports.push(StepReport { step, rows, losses, reborn: self.reinforce(), step_s });
         }
         Ok(reports)
