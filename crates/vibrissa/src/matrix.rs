@@ -214,6 +214,9 @@ impl<'a> MatRef<'a> {
     }
 
     /// These rows.
+    ///
+    /// # Panics
+    /// If there are not so many.
     pub fn part(&self, rows: std::ops::Range<usize>) -> MatRef<'a> {
         let data = &self.data[rows.start * self.cols..rows.end * self.cols];
         MatRef { rows: rows.len(), cols: self.cols, data }

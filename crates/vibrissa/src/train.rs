@@ -41,7 +41,7 @@ pub struct StepReport {
     pub losses: Vec<Losses>,
     /// Latents that began again after it, by SAE; empty but every twentieth part of a run with `reinforce`.
     pub reborn: Vec<usize>,
-    /// Seconds in the step alone, without reading the rows.
+    /// Seconds in the step alone, without reading the rows: of several in a row its share by rows.
     pub step_s: f64,
 }
 
@@ -57,7 +57,7 @@ pub struct Trainer<'a> {
     order_epoch: Option<u64>,
     step: u64,
     steps: u64,
-    /// Seconds of the step before.
+    /// Seconds of the step before with reading its rows; infinite before the first.
     step_s: f64,
     batch: Mat,
     corrupted: Mat,
@@ -157,7 +157,7 @@ impl<'a> Trainer<'a> {
             order_epoch: None,
             step: 0,
             steps,
-            step_s: 0.0,
+            step_s: f64::INFINITY,
             matches: Vec::new(),
             gradients,
             began: None,
@@ -267,6 +267,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite.
     pub fn advance(&mut self, at_most: u64) -> Result<Vec<StepReport>> {
+        let started = Instant::now();
         let (data, epoch, dim) = (self.data, self.epoch(), self.facts.dim);
         let mut batch = std::mem::take(&mut self.batch);
         let n = self.rows_ahead(at_most).map(|rows| {
@@ -278,13 +279,18 @@ impl<'a> Trainer<'a> {
         });
         let reports = n.map_or(Ok(Vec::new()), |n| self.steps_on(batch.top(n)));
         self.batch = batch;
-        reports
+        let reports = reports?;
+        self.step_s = started.elapsed().as_secs_f64() / reports.len() as f64;
+        Ok(reports)
     }
 
     /// The steps of every SAE on the rows of [`Trainer::rows_ahead`].
     ///
     /// # Errors
     /// [`Error::Diverged`] when the numbers leave the finite; [`Error::Option`] for rows that the loss cannot have.
+    ///
+    /// # Panics
+    /// On rows of more steps than [`Trainer::rows_ahead`] gives.
     pub fn steps_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
         let started = Instant::now();
         let (rows, size) = (target.rows(), self.options.batch);
@@ -344,7 +350,6 @@ impl<'a> Trainer<'a> {
         };
         let mut of_saes: Vec<_> = stepped.into_iter().map(Vec::into_iter).collect();
         let units = 1.0 / self.units();
-        let step_s = started.elapsed().as_secs_f64() / steps as f64;
         let mut reports = Vec::with_capacity(steps);
         for i in 0..steps {
             // Of several that fail the first is told of, whoever was first.
@@ -357,9 +362,10 @@ impl<'a> Trainer<'a> {
             }
             let (step, rows) = (self.step, size.min(rows - i * size));
             self.step += 1;
-            self.step_s = step_s;
-            reports.push(StepReport { step, rows, losses, reborn: self.reinforce(), step_s });
+            reports.push(StepReport { step, rows, losses, reborn: self.reinforce(), step_s: 0.0 });
         }
+        let a_row = started.elapsed().as_secs_f64() / rows as f64;
+        reports.iter_mut().for_each(|report| report.step_s = a_row * report.rows as f64);
         Ok(reports)
     }
 

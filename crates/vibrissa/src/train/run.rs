@@ -368,8 +368,8 @@ pub fn train(
         }
         for report in &reports {
             interval.add(report);
-            if tell(Event::Step(report)).is_break() {
-                go_on = ControlFlow::Break(());
+            if go_on.is_continue() {
+                go_on = tell(Event::Step(report));
             }
         }
         let step = trainer.step();
