@@ -386,7 +386,7 @@ def ensemble(b):
     """Five SAEs in one run beside five runs: a step of MNIST's shape, and a folder of JPGs from start to end."""
     mnist = [*SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --steps 800".split()]
     each = {"one_ms": [], "five_ms": []}
-    for _ in range(1 if b.quick else 7):
+    for _ in range(1 if b.quick else 21):  # one round differs from the next by a fifth
         for key, saes in (("one_ms", 1), ("five_ms", 5)):
             each[key].append(inside(b.train("ensemble-step", b.data / "mnist", *mnist, "--saes", saes)[0]))
     step = medians(each)
