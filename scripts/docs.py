@@ -228,7 +228,16 @@ def bench():
         rows.append(cells + [text(s[k], 2) for k in ("step_ms", "encode_ms", "floor_ms")] + [s["floor_set_by"], text(s["step_over_floor"], 2)])
     head = ["shape", "D → H", "k", "B", "layout", "step ms", "encode ms", "floor ms", "set by", "step ÷ floor"]
     machine = f"\nThis machine: {f['gemm_gflops']:.0f} GFLOP/s in dense products, {f['read_gb_per_s']:.1f} GB/s read, {f['update_gb_per_s']:.1f} GB/s in and out when updating in place.\n"
-    return table(head, rows) + machine + made("bench")
+    whole = table(head, rows) + machine
+    others = {f["isa"]: f} | f.get("other_kernels", {})
+    if len(others) > 1:
+        rows = []
+        for i, s in enumerate(f["shapes"]):
+            of = [o["shapes"][i] for o in others.values()]
+            rows.append([s["name"]] + [f"{text(o['step_ms'], 2)} ({text(o['step_over_floor'], 2)})" for o in of] + [text(o["encode_ms"], 2) for o in of])
+        head = ["shape"] + [f"{isa}: step ms (÷ floor)" for isa in others] + [f"{isa}: encode ms" for isa in others]
+        whole += "\n" + table(head, rows)
+    return whole + made("bench")
 
 
 def memory():
