@@ -110,6 +110,14 @@ impl Mat {
         Mat { rows, cols, data: Aligned::zeros(rows * cols) }
     }
 
+    /// Makes room for `rows` rows of `cols` values at least: zeros where there was none, else what was there; allocates
+    /// only then.
+    pub fn reserve(&mut self, rows: usize, cols: usize) {
+        if self.rows < rows || self.cols != cols {
+            *self = Mat::zeros(rows, cols);
+        }
+    }
+
     /// A matrix over `data`, row by row.
     ///
     /// # Panics

@@ -232,8 +232,8 @@ impl Work {
         for s in &mut self.spill {
             s.get_mut().expect("no panic while held").resize(need);
         }
-        if config.decoder_bias && (self.centred.rows() < rows || self.centred.cols() != config.d_in) {
-            self.centred = Mat::zeros(rows, config.d_in);
+        if config.decoder_bias {
+            self.centred.reserve(rows, config.d_in);
         }
     }
 }

@@ -300,7 +300,7 @@ impl<'a> Sweep<'a> {
         told: &mut Told,
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
-        let mut batch = Mat::zeros(0, 0);
+        let mut batch = Mat::default();
         let mut saving = Saving::every(APART);
         loop {
             let mut active: Vec<&mut &mut Running> =
@@ -309,9 +309,7 @@ impl<'a> Sweep<'a> {
             let trainer = leader.trainer.as_mut().expect("active");
             let epoch = trainer.epoch();
             let rows = trainer.rows_ahead(1).expect("steps are left");
-            if batch.rows() < rows.len() {
-                batch = Mat::zeros(rows.len(), self.facts.dim);
-            }
+            batch.reserve(rows.len(), self.facts.dim);
             let n = rows.len();
             self.data.fill(rows, epoch, batch.top_mut(n));
             let step = |r: &mut &mut &mut Running| {

@@ -145,7 +145,7 @@ impl<'a> Trainer<'a> {
             Vec::new()
         };
         Trainer {
-            batch: Mat::zeros(options.batch.min(rows.len()), facts.dim),
+            batch: Mat::default(),
             corrupted: Mat::default(),
             bank,
             order: rows.clone(),
@@ -271,9 +271,7 @@ impl<'a> Trainer<'a> {
         let (data, epoch, dim) = (self.data, self.epoch(), self.facts.dim);
         let mut batch = std::mem::take(&mut self.batch);
         let n = self.rows_ahead(at_most).map(|rows| {
-            if batch.rows() < rows.len() {
-                batch = Mat::zeros(rows.len(), dim);
-            }
+            batch.reserve(rows.len(), dim);
             data.fill(rows, epoch, batch.top_mut(rows.len()));
             rows.len()
         });
@@ -376,9 +374,7 @@ impl<'a> Trainer<'a> {
             return;
         }
         let (rows, dim) = (target.rows(), target.cols());
-        if self.corrupted.rows() < rows {
-            self.corrupted = Mat::zeros(rows, dim);
-        }
+        self.corrupted.reserve(rows, dim);
         let size = noise * (self.facts.spread / dim as f64).sqrt();
         let (first, batch, grown) = (self.step, self.options.batch, (1.0 / (1.0 - dropout)) as f32);
         self.corrupted.data_mut()[..rows * dim].par_chunks_mut(dim).enumerate().for_each(|(b, out)| {

@@ -179,9 +179,7 @@ pub fn adaptive(
     let mut hard: Vec<f64> = Vec::new();
     let (mut recon, mut latents) = (Mat::default(), Latents::default());
     let mut look = |x: MatRef, curves: Vec<Curve>, work: &Work| {
-        if recon.rows() < x.rows() {
-            recon = Mat::zeros(x.rows(), x.cols());
-        }
+        recon.reserve(x.rows(), x.cols());
         hard.extend((0..x.rows()).map(|b| complexity(data, x.row(b), mean)));
         for (rule, (counts, figures)) in counts.iter_mut().zip(&mut figures).enumerate() {
             let own: Vec<usize> = curves

@@ -339,7 +339,8 @@ pub fn train(
     // Held-out figures cost a forward pass over the probe: at most about a hundredth of the training.
     let apart = (32 * probe.len()).div_ceil(trainer.options().batch) as u64;
     let line_every = steps.div_ceil(50).max(apart).max(1);
-    let checkpoint_every = keep.checkpoint_every.or((keep.history > 0).then_some((steps / 10).max(100)));
+    let where_some_are_kept = (keep.history > 0).then_some((steps / 10).max(100));
+    let checkpoint_every = keep.checkpoint_every.or(where_some_are_kept).map(|every| every.max(1));
     let mut saving = Saving::every(APART);
     let started = Instant::now();
     let mut interval = Interval::default();
@@ -360,7 +361,7 @@ pub fn train(
     while go_on.is_continue() {
         // No further than to where the models are looked at or written.
         let until = |every: u64| every - trainer.step() % every;
-        let at_most = checkpoint_every.map_or(u64::MAX, |every| until(every.max(1))).min(until(line_every));
+        let at_most = checkpoint_every.map_or(u64::MAX, until).min(until(line_every));
         let reports = trainer.advance(at_most)?;
         if reports.is_empty() {
             ended = true;
@@ -399,7 +400,7 @@ pub fn train(
                 break;
             }
         }
-        let due = checkpoint_every.map_or_else(|| saving.due(), |every| step % every.max(1) == 0);
+        let due = checkpoint_every.map_or_else(|| saving.due(), |every| step % every == 0);
         if due && step < steps {
             saving.time(|| trainer.checkpoint(&folder.last(), &hash, wall_s, best))?;
             if keep.history > 0 {

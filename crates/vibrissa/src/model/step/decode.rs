@@ -7,7 +7,7 @@ use crate::activation::Activation;
 use crate::kernels::Isa;
 use crate::kernels::workers::{Own, thread};
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
-use crate::matrix::{ByLatent, Latents, Mat, Panels};
+use crate::matrix::{ByLatent, Latents, Panels};
 use rayon::prelude::*;
 
 impl Engine {
@@ -20,9 +20,7 @@ impl Engine {
         self.segments = Segments { prefixes, gated };
         let (segments, aux) = (self.segments.count(), self.options.auxk.coef > 0.0);
         let all = (segments + usize::from(aux)) * rows;
-        if self.residual.rows() < all || self.residual.cols() != dim {
-            self.residual = Mat::zeros(all, dim);
-        }
+        self.residual.reserve(all, dim);
         self.row_loss.resize(rows, RowLoss::default());
         // Every worker has room for all that a row or a latent may need, whoever gets which.
         self.scratch.resize_with(rayon::current_num_threads().max(1), Own::default);
