@@ -1,4 +1,4 @@
-//! Milliseconds a training step, beside the physical floor of this machine measured in turns with it: medians of seven rounds.
+//! Milliseconds a training step, beside the physical floor of this machine measured in turns with it: medians of fifteen rounds.
 //!
 //! ```text
 //! floor = max( 2·B·D·H / GEMM rate,  read(W_enc) / read rate + (parameters + moments, in and out) / update rate )
@@ -62,7 +62,7 @@ impl Effort {
         if smoke {
             Effort { smoke, rounds: 1, buffer: 1 << 20, least: 1, most: 2, seconds: 0.0 }
         } else {
-            Effort { smoke, rounds: 7, buffer: 1 << 26, least: 7, most: 400, seconds: 0.5 }
+            Effort { smoke, rounds: 15, buffer: 1 << 26, least: 7, most: 400, seconds: 0.5 }
         }
     }
 

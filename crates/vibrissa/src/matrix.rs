@@ -413,6 +413,8 @@ pub struct ByLatent {
     start: Vec<u32>,
     row: Vec<u32>,
     value: Vec<f32>,
+    /// See [`ByLatent::active`].
+    active: Vec<u32>,
 }
 
 impl ByLatent {
@@ -420,14 +422,16 @@ impl ByLatent {
     /// latent h are numbered `segment_of[h]` higher (where it is empty: no higher). By several workers where there are many
     /// entries, each of some latents.
     pub fn group(&mut self, n_latents: usize, parts: &[(u32, u32, &Latents)], segment_of: &[u32]) {
-        let ByLatent { start, row, value } = self;
+        let ByLatent { start, row, value, active } = self;
         let total = parts.iter().map(|p| p.2.count()).sum();
         row.resize(total, 0);
         value.resize(total, 0.0);
+        active.clear();
+        active.resize(n_latents, 0);
         begin_by_latent(n_latents, parts.iter().map(|p| p.2), start);
         let rows: usize = parts.iter().map(|p| p.2.rows()).sum();
         let ranges = (total / 8192).min(total / rows.max(1) / 8).clamp(1, 16);
-        let all = Places { first: 0, start: &mut start[1..=n_latents], row, value };
+        let all = Places { first: 0, start: &mut start[1..=n_latents], active, row, value };
         all.fill(parts, segment_of, n_latents.div_ceil(ranges).max(1));
     }
 
@@ -436,6 +440,11 @@ impl ByLatent {
         let (from, to) = (self.start[h] as usize, self.start[h + 1] as usize);
         (&self.row[from..to], &self.value[from..to])
     }
+
+    /// How many entries of the first part each latent has whose value is not 0.
+    pub fn active(&self) -> &[u32] {
+        &self.active
+    }
 }
 
 /// The places of a range of latents.
@@ -443,6 +452,7 @@ struct Places<'a> {
     first: usize,
     /// Where the entries of each latent begin, counted as those of all; moves on with each entry.
     start: &'a mut [u32],
+    active: &'a mut [u32],
     row: &'a mut [u32],
     value: &'a mut [f32],
 }
@@ -450,16 +460,16 @@ struct Places<'a> {
 impl Places<'_> {
     /// Puts entries in their places, by at most `most` latents a worker.
     fn fill(self, parts: &[(u32, u32, &Latents)], segment_of: &[u32], most: usize) {
-        let Places { first, start, row, value } = self;
+        let Places { first, start, active, row, value } = self;
         let n = start.len();
         let Some(&begin) = start.first() else { return };
         if n > most {
             let half = n / 2;
-            let (low, high) = start.split_at_mut(half);
+            let ((low, high), (active0, active1)) = (start.split_at_mut(half), active.split_at_mut(half));
             let at = (high[0] - begin) as usize;
             let ((row0, row1), (value0, value1)) = (row.split_at_mut(at), value.split_at_mut(at));
-            let low = Places { first, start: low, row: row0, value: value0 };
-            let high = Places { first: first + half, start: high, row: row1, value: value1 };
+            let low = Places { first, start: low, active: active0, row: row0, value: value0 };
+            let high = Places { first: first + half, start: high, active: active1, row: row1, value: value1 };
             rayon::join(|| low.fill(parts, segment_of, most), || high.fill(parts, segment_of, most));
             return;
         }
@@ -475,6 +485,7 @@ impl Places<'_> {
                     row[at] = number + b as u32 * step + segment_of.get(h as usize).copied().unwrap_or(0);
                     value[at] = v;
                     *next += 1;
+                    active[h as usize - first] += u32::from(p == 0 && v != 0.0);
                 }
             }
         }
@@ -571,6 +582,7 @@ mod tests {
         }
         for (h, (rows, values)) in naive.iter().enumerate() {
             assert_eq!(by.latent(h), (&rows[..], &values[..]), "{h}");
+            assert_eq!(by.active()[h] as usize, values.iter().filter(|v| **v != 0.0).count(), "{h}");
         }
     }
 
@@ -598,6 +610,7 @@ mod tests {
         assert_eq!(by.latent(2), (&[][..], &[][..]));
         assert_eq!(by.latent(3), (&[0, 2, 1][..], &[2.0, 3.0, 4.0][..]));
         assert_eq!(by.latent(4), (&[][..], &[][..]));
+        assert_eq!(by.active(), [1, 0, 0, 2, 0]);
         by.group(5, &[(0, 3, &a), (2, 3, &b)], &[0, 0, 0, 1, 1]);
         assert_eq!(by.latent(0), (&[0][..], &[1.0][..]));
         assert_eq!(by.latent(3), (&[1, 4, 2][..], &[2.0, 3.0, 4.0][..]));

@@ -174,6 +174,9 @@ unsafe fn add_all<S: V, const N: usize>(
     }
 }
 
+/// Vectors of sums that stay in registers while rows go by.
+const IN_REGISTERS: usize = 6;
+
 #[inline(always)]
 unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     const MOST: usize = 8;
@@ -189,10 +192,7 @@ unsafe fn add_columns_body<S: V>(out: &mut [f32], first: usize, coef: &[f32], in
     unsafe {
         match n.div_ceil(LANES) {
             0 => return,
-            1 => return add_all::<S, 1>(o, tail, coef, index, r, dim),
-            2 => return add_all::<S, 2>(o, tail, coef, index, r, dim),
-            3 => return add_all::<S, 3>(o, tail, coef, index, r, dim),
-            4 => return add_all::<S, 4>(o, tail, coef, index, r, dim),
+            few @ ..=IN_REGISTERS => return by_count!(S, few, add_all(o, tail, coef, index, r, dim)),
             _ => {}
         }
     }

@@ -128,8 +128,8 @@ pub fn most_left(rows: usize) -> usize {
     rows / 16 + 1
 }
 
-/// Ranges of latents for each worker.
-const RANGES: usize = 4;
+/// Ranges of latents for each worker: every row has a few entries in each, which lie apart.
+const RANGES: usize = 2;
 
 impl Screen {
     /// Whether a batch of this many rows is encoded faster by a screen.

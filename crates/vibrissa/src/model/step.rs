@@ -96,6 +96,8 @@ const CHUNKS: usize = 32;
 /// What the rows of a batch add to its loss.
 #[derive(Clone, Copy, Debug, Default)]
 struct RowLoss {
+    /// `Σ latent`: no loss, but what each row knows.
+    activity: f64,
     recon: f64,
     gate: f64,
     /// `Σ latent ‖W_dec‖`
@@ -271,7 +273,7 @@ impl Engine {
             return Err(Error::Diverged { step: self.state.steps, term: "loss", value: losses.total() });
         }
         self.update(step);
-        self.watch(step.x.rows() as u64, k);
+        self.watch(step.x.rows(), k);
         self.state.steps += 1;
         self.times.add(
             self.work.product,
@@ -390,21 +392,14 @@ impl Engine {
     }
 
     /// Counts what was active; steers λ of L1 towards k active latents.
-    fn watch(&mut self, rows: u64, k: usize) {
-        self.state.silent.iter_mut().for_each(|s| *s += rows);
-        for b in 0..self.latents.rows() {
-            let ((index, value), mut sum) = (self.latents.row(b), 0.0);
-            for (&h, &v) in index.iter().zip(value) {
-                if v != 0.0 {
-                    self.state.silent[h as usize] = 0;
-                    self.activity.counts[h as usize] += 1;
-                    sum += f64::from(v);
-                }
-            }
-            // A sum of its own does not wait for that of the row before.
-            self.activity.sum += sum;
+    fn watch(&mut self, rows: usize, k: usize) {
+        let each = self.state.silent.iter_mut().zip(&mut self.activity.counts).zip(self.by_latent.active());
+        for ((silent, count), &active) in each {
+            *silent = if active > 0 { 0 } else { *silent + rows as u64 };
+            *count += active;
         }
-        self.activity.rows += rows;
+        self.activity.sum += self.row_loss.iter().map(|l| l.activity).sum::<f64>();
+        self.activity.rows += rows as u64;
         let steer = self.options.penalties.steer;
         if steer > 0.0 {
             let off = (self.latents.active() as f64 / (rows as f64 * k as f64)).ln().clamp(-2.0, 2.0);

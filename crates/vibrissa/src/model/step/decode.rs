@@ -7,7 +7,7 @@ use crate::activation::Activation;
 use crate::kernels::Isa;
 use crate::kernels::workers::{Own, thread};
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
-use crate::matrix::{ByLatent, Latents, Panels};
+use crate::matrix::{Aligned, ByLatent, Latents};
 use rayon::prelude::*;
 
 impl Engine {
@@ -42,18 +42,18 @@ impl Engine {
         let row_loss = &mut self.row_loss;
         let decode = || {
             let by_columns = prefixes == 1 && !gated && !jump && sums.fill(sae, isa, latents);
-            let recon = by_columns.then_some(&sums.recon);
+            let recon = by_columns.then_some(&*sums);
             residual.par_chunks_mut(segments * dim).zip(row_loss).enumerate().for_each(|(b, (all, loss))| {
                 let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
                 let x = step.target.row(b);
                 let (index, value) = latents.row(b);
+                *loss = RowLoss { activity: value.iter().map(|&v| f64::from(v)).sum(), ..RowLoss::default() };
                 // Entries below a threshold are there for the threshold alone.
                 let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
                 let (index, value) = match &mut own {
                     Some(own) => own.parted.part(index, value),
                     None => (index, value),
                 };
-                *loss = RowLoss::default();
                 let mut from = 0;
                 for j in 0..prefixes {
                     let to =
@@ -61,7 +61,7 @@ impl Engine {
                     let (done, out) = all.split_at_mut(j * dim);
                     let out = &mut out[..dim];
                     if let Some(recon) = recon {
-                        recon.row(b).for_each(|(first, part)| out[first..first + part.len()].copy_from_slice(part));
+                        recon.copy_row(b, out);
                         break;
                     }
                     match done.len().checked_sub(dim) {
@@ -190,7 +190,10 @@ fn regroup(
 /// Reconstructions that are summed panel by panel of columns.
 #[derive(Debug, Default)]
 pub struct Sums {
-    recon: Panels,
+    /// Columns of a panel; the last one may be narrower.
+    width: usize,
+    /// `[panel][row][column]`
+    recon: Aligned,
     /// What the directions count.
     coefs: Vec<f32>,
 }
@@ -198,6 +201,9 @@ pub struct Sums {
 /// Weights that do not fit the second cache beside what else is there, and those of a panel that do.
 const MANY: usize = 1 << 18;
 const MOST: usize = 3 << 17;
+
+/// Columns of a panel, all of whose sums stay in registers: more is faster, for as long as the panel fits.
+const WIDTHS: [usize; 2] = [96, 48];
 
 /// Entries of each latent for which its weights are worth being brought there.
 const USES: usize = 4;
@@ -207,7 +213,8 @@ impl Sums {
     /// of their columns does; elsewhere says no.
     fn fill(&mut self, sae: &Sae, isa: Isa, latents: &Latents) -> bool {
         let Config { latents: n, d_in: dim, tied, .. } = sae.config;
-        if n * dim < MANY || n * Panels::WIDTH > MOST || latents.count() < USES * n {
+        let Some(width) = WIDTHS.into_iter().find(|width| n * width <= MOST) else { return false };
+        if n * dim < MANY || latents.count() < USES * n {
             return false;
         }
         let (rows, capacity) = (latents.rows(), latents.capacity());
@@ -216,10 +223,11 @@ impl Sums {
             let (index, value) = latents.row(b);
             sae.counts(index, value, coefs);
         });
-        self.recon.resize(rows, dim);
-        let (weights, coefs, panel_len) = (sae.decoder_rows().data(), &self.coefs, self.recon.panel_len());
-        self.recon.data_mut().par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
-            let (first, width) = (p * Panels::WIDTH, out.len() / rows);
+        self.width = width;
+        self.recon.resize(rows * dim);
+        let (weights, coefs) = (sae.decoder_rows().data(), &self.coefs);
+        self.recon.par_chunks_mut(rows * width).enumerate().for_each(|(p, out)| {
+            let (first, width) = (p * width, out.len() / rows);
             for (b, out) in out.chunks_exact_mut(width).enumerate() {
                 let (index, value) = latents.row(b);
                 let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
@@ -228,5 +236,13 @@ impl Sums {
             }
         });
         true
+    }
+
+    /// Copies the reconstruction of a row.
+    fn copy_row(&self, b: usize, out: &mut [f32]) {
+        let rows = self.recon.len() / out.len();
+        for (panel, out) in self.recon.chunks(rows * self.width).zip(out.chunks_mut(self.width)) {
+            out.copy_from_slice(&panel[b * out.len()..][..out.len()]);
+        }
     }
 }
