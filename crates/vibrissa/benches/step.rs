@@ -17,7 +17,7 @@ use vibrissa::kernels::{Isa, spill_len};
 use vibrissa::loss::AuxK;
 use vibrissa::matrix::{Latents, Mat, Panels};
 use vibrissa::model::init::{Init, Sample, init};
-use vibrissa::model::step::{Engine, State, StepOptions};
+use vibrissa::model::step::{Engine, State, StepOptions, Times};
 use vibrissa::model::{Config, Sae, Work};
 use vibrissa::random::Stream;
 
@@ -191,7 +191,7 @@ impl Product {
 struct Timing {
     step_ms: f64,
     encode_ms: f64,
-    /// Means over the steps: encode, select, decode, update.
+    /// Encode, select, decode, update: means over the steps of a round.
     parts: [f64; 4],
     moved: usize,
     /// Medians of the rounds.
@@ -240,24 +240,28 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
     let encode_ms = median((0..effort.rounds).map(|_| effort.time(&mut encode)).collect());
 
     let options = StepOptions { auxk, ..StepOptions::default() };
-    let (mut engine, mut next) = (Engine::new(isa, sae, state, options), 0);
-    let mut step = || {
-        next += 1;
-        engine.step(batches[next % batches.len()].view(), 1e-4, None).expect("a finite step");
-    };
-    // As many as there are batches: the first steps allocate, and latents that never moved cost nothing.
-    for _ in 0..if effort.smoke { 1 } else { batches.len() } {
-        step();
-    }
-    let mut rounds = Vec::new();
+    let (mut rounds, mut all, mut moved) = (Vec::new(), Vec::new(), 0);
     for _ in 0..effort.rounds {
+        // Every round does the same: thousands of steps on few batches would learn them by heart.
+        let (mut engine, mut next) = (Engine::new(isa, sae.clone(), state.clone(), options), 0);
+        let mut step = || {
+            next += 1;
+            engine.step(batches[next % batches.len()].view(), 1e-4, None).expect("a finite step");
+        };
+        // As many as there are batches: the first steps allocate, and latents that never moved cost nothing.
+        for _ in 0..if effort.smoke { 1 } else { batches.len() } {
+            step();
+        }
         let before = meter.measure();
         rounds.push((before, effort.time(&mut step)));
+        all.push(engine.take_times());
+        moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
     }
-    let times = engine.take_times();
-    let each = |t: Duration| t.as_secs_f64() * 1e3 / f64::from(times.steps);
-    let parts = [times.encode, times.select, times.decode, times.update].map(each);
-    let moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
+    let each = |of: fn(&Times) -> Duration| {
+        let mean = |t: &Times| of(t).as_secs_f64() * 1e3 / f64::from(t.steps);
+        median(all.iter().map(mean).collect())
+    };
+    let parts = [each(|t| t.encode), each(|t| t.select), each(|t| t.decode), each(|t| t.update)];
     let over = |of: &dyn Fn(&(Machine, f64)) -> f64| median(rounds.iter().map(of).collect());
     let machine = Machine::medians(&rounds.iter().map(|r| r.0).collect::<Vec<_>>());
     Timing {
