@@ -127,7 +127,8 @@ impl Engine {
         let Penalties { l0, kl: beta, .. } = self.options.penalties;
         self.d_l0 = 0.0;
         if l0 > 0.0 {
-            let off = self.latents.active() as f64 / (rows * k) as f64 - 1.0;
+            let active: u32 = self.by_latent.active().iter().sum();
+            let off = f64::from(active) / (rows * k) as f64 - 1.0;
             losses.l0 = l0 * off * off;
             self.d_l0 = (2.0 * l0 * off / (rows * k) as f64) as f32;
         }
