@@ -244,16 +244,17 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
     for _ in 0..effort.rounds {
         // Every round does the same: thousands of steps on few batches would learn them by heart.
         let (mut engine, mut next) = (Engine::new(isa, sae.clone(), state.clone(), options), 0);
-        let mut step = || {
+        let mut step = |engine: &mut Engine| {
             next += 1;
             engine.step(batches[next % batches.len()].view(), 1e-4, None).expect("a finite step");
         };
         // As many as there are batches: the first steps allocate, and latents that never moved cost nothing.
         for _ in 0..if effort.smoke { 1 } else { batches.len() } {
-            step();
+            step(&mut engine);
         }
+        engine.take_times();
         let before = meter.measure();
-        rounds.push((before, effort.time(&mut step)));
+        rounds.push((before, effort.time(|| step(&mut engine))));
         all.push(engine.take_times());
         moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
     }
