@@ -1,6 +1,6 @@
 //! The safe entries to the kernels: the instruction set is probed once, then each call goes to the scalar definition
 //! or to its twin. All paths give the same bits (`scalar.rs` defines the order of every sum), so the choice changes
-//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|amx` forces one.
+//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` forces one.
 
 pub mod scalar;
 pub mod screen;
@@ -23,6 +23,9 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512, with its bf16 products to screen.
+    #[cfg(target_arch = "x86_64")]
+    Bf16,
     /// AVX-512, with AMX to screen.
     #[cfg(target_arch = "x86_64")]
     Amx,
@@ -42,8 +45,11 @@ impl Isa {
                 all.push(Isa(Kind::Avx2));
                 if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has_avx512(f)) {
                     all.push(Isa(Kind::Avx512));
-                    if x86::amx::available() {
-                        all.push(Isa(Kind::Amx));
+                    if x86::bf16::available() {
+                        all.push(Isa(Kind::Bf16));
+                        if x86::amx::available() {
+                            all.push(Isa(Kind::Amx));
+                        }
                     }
                 }
             }
@@ -51,17 +57,18 @@ impl Isa {
         all
     }
 
-    /// The one in use: the best, or what `VIBRISSA_KERNELS` names if this CPU has it.
+    /// The one in use: the fastest, or what `VIBRISSA_KERNELS` names if this CPU has it.
     pub fn current() -> Isa {
         static ISA: OnceLock<Isa> = OnceLock::new();
         *ISA.get_or_init(|| {
             let all = Isa::available();
             let wanted = std::env::var("VIBRISSA_KERNELS").unwrap_or_default();
-            *all.iter().find(|isa| isa.name() == wanted).unwrap_or(all.last().expect("scalar is always there"))
+            let fastest = || all.iter().rfind(|isa| isa.pays()).expect("scalar is always there");
+            *all.iter().find(|isa| isa.name() == wanted).unwrap_or_else(fastest)
         })
     }
 
-    /// `scalar`, `avx2`, `avx512` or `amx`.
+    /// `scalar`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -70,14 +77,24 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
+            Kind::Bf16 => "avx512bf16",
+            #[cfg(target_arch = "x86_64")]
             Kind::Amx => "amx",
         }
     }
 
-    /// Whether [`Isa::screen`] is far faster than [`Isa::dots`].
+    /// Whether it is faster on this CPU than those before it.
+    fn pays(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 != Kind::Bf16 || x86::bf16::pays();
+        #[cfg(not(target_arch = "x86_64"))]
+        return true;
+    }
+
+    /// Whether [`Isa::screen`] is faster than [`Isa::dots`].
     pub fn screens(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == Kind::Amx;
+        return matches!(self.0, Kind::Bf16 | Kind::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         return false;
     }
@@ -104,7 +121,7 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Avx512 | Kind::Amx => unsafe { x86::avx512::$name($($arg),*) },
+            Kind::Avx512 | Kind::Bf16 | Kind::Amx => unsafe { x86::avx512::$name($($arg),*) },
         }
     };
 }
@@ -177,7 +194,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
-            Kind::Amx => unsafe { x86::amx::lay_out(x, dim, lines, squares) },
+            Kind::Bf16 | Kind::Amx => unsafe { x86::screen::lay_out(x, dim, lines, squares) },
             _ => scalar::lay_out(x, dim, lines, squares),
         }
     }
@@ -188,7 +205,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Amx => unsafe { x86::amx::round(w, dim, lines, squares) },
+            Kind::Bf16 | Kind::Amx => unsafe { x86::screen::round(w, dim, lines, squares) },
             _ => scalar::round(w, dim, lines, squares),
         }
     }
@@ -198,8 +215,12 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
+            // SAFETY: as above.
+            Kind::Bf16 => unsafe { x86::screen::screen(&x86::bf16::UNIT, search, w, found, scratch) },
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
-            Kind::Amx => unsafe { x86::amx::screen(search, w, found, scratch) },
+            Kind::Amx => unsafe { x86::screen::screen(&x86::amx::UNIT, search, w, found, scratch) },
             _ => scalar::screen(search, w, found, scratch),
         }
     }
