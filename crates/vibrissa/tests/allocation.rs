@@ -81,6 +81,8 @@ fn cases() -> Vec<Case> {
     all.push(Case { prefixes: &[40, 160], ..case("prefixes", plain, 24, options) });
     let long = Config { d_in: 3000, latents: 130, tied: true, decoder_bias: false, ..plain };
     all.push(case("long rows", long, 24, StepOptions::default()));
+    let many = Config { d_in: 300, latents: 1000, k: 64, ..plain };
+    all.push(case("sums by panels", many, 96, StepOptions::default()));
     all
 }
 

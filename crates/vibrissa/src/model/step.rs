@@ -93,6 +93,16 @@ const THRESHOLD_MEMORY: f64 = 0.99;
 /// Latents updated by one worker in one go, as a share of H: the chunks are the same whatever the thread count.
 const CHUNKS: usize = 32;
 
+/// Latents of a chunk.
+fn chunk(latents: usize) -> usize {
+    latents.div_ceil(CHUNKS)
+}
+
+/// Where two workers that share so many latents part them, a whole number of chunks.
+fn middle(latents: usize, chunk: usize) -> usize {
+    latents.div_ceil(chunk) / 2 * chunk
+}
+
 /// What the rows of a batch add to its loss.
 #[derive(Clone, Copy, Debug, Default)]
 struct RowLoss {
@@ -352,7 +362,7 @@ impl Engine {
         let jump = config.activation == Activation::JumpRelu;
         let all = Rows {
             first: 0,
-            chunk: config.latents.div_ceil(CHUNKS),
+            chunk: chunk(config.latents),
             dim,
             enc: [sae.W_enc.data_mut(), &mut state.W_enc.m, &mut state.W_enc.v],
             dec: match &mut sae.W_dec {

@@ -2,7 +2,7 @@
 
 use super::super::{Config, Output, Sae, sigmoid};
 use super::update::{Scratch, Segments};
-use super::{Engine, RowLoss, RowTerm, Step};
+use super::{Engine, RowLoss, RowTerm, Step, chunk, middle};
 use crate::activation::Activation;
 use crate::kernels::Isa;
 use crate::kernels::workers::{Own, thread};
@@ -61,7 +61,7 @@ impl Engine {
                     let (done, out) = all.split_at_mut(j * dim);
                     let out = &mut out[..dim];
                     if let Some(recon) = recon {
-                        recon.copy_row(b, out);
+                        recon.row(b, out);
                         break;
                     }
                     match done.len().checked_sub(dim) {
@@ -188,18 +188,21 @@ fn regroup(
     by_latent.group(n_latents, &parts[..if gated { 2 } else { 1 }], segment_of);
 }
 
-/// Reconstructions that are summed panel by panel of columns.
+/// Reconstructions that are summed panel by panel of columns, the latents of each half apart from the others: who updated a half most
+/// often sums it, too, since lines of weights that another core has read as well are slow to write.
 #[derive(Debug, Default)]
 pub struct Sums {
     /// Columns of a panel; the last one may be narrower.
     width: usize,
-    /// `[panel][row][column]`
-    recon: Aligned,
+    /// Of each half `[panel][row][column]`.
+    recon: [Aligned; 2],
+    /// Entries of a row in the first half.
+    split: Vec<usize>,
     /// What the directions count.
     coefs: Vec<f32>,
 }
 
-/// Weights that do not fit the second cache beside what else is there, and those of a panel that do.
+/// Weights that do not fit the second cache beside what else is there, and those of half a panel that do.
 const MANY: usize = 1 << 18;
 const MOST: usize = 3 << 17;
 
@@ -210,40 +213,113 @@ const WIDTHS: [usize; 2] = [96, 48];
 const USES: usize = 4;
 
 impl Sums {
-    /// Reconstructs all rows, the same sums in the same order as row by row, where the weights do not fit the second cache but a panel
-    /// of their columns does; elsewhere says no.
+    /// Reconstructs all rows, each half of the latents in the order of their index, where the weights do not fit the second cache but
+    /// those of half a panel do; elsewhere says no.
     fn fill(&mut self, sae: &Sae, isa: Isa, latents: &Latents) -> bool {
         let Config { latents: n, d_in: dim, tied, .. } = sae.config;
-        let Some(width) = WIDTHS.into_iter().find(|width| n * width <= MOST) else { return false };
+        let middle = middle(n, chunk(n));
+        let Some(width) = WIDTHS.into_iter().find(|width| (n - middle) * width <= MOST) else { return false };
         if n * dim < MANY || latents.count() < USES * n {
             return false;
         }
         let (rows, capacity) = (latents.rows(), latents.capacity());
-        self.coefs.resize(if tied { rows * capacity } else { 0 }, 0.0);
-        self.coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
+        let Sums { recon: [low, high], split, coefs, .. } = self;
+        self.width = width;
+        coefs.resize(if tied { rows * capacity } else { 0 }, 0.0);
+        coefs.par_chunks_mut(capacity).enumerate().for_each(|(b, coefs)| {
             let (index, value) = latents.row(b);
             sae.counts(index, value, coefs);
         });
-        self.width = width;
-        self.recon.resize(rows * dim);
-        let (weights, coefs) = (sae.decoder_rows().data(), &self.coefs);
-        self.recon.par_chunks_mut(rows * width).enumerate().for_each(|(p, out)| {
-            let (first, width) = (p * width, out.len() / rows);
-            for (b, out) in out.chunks_exact_mut(width).enumerate() {
-                let (index, value) = latents.row(b);
-                let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
-                sae.begin_sum(out, first);
-                isa.add_columns(out, first, coef, index, weights, dim);
-            }
-        });
+        split.clear();
+        split.extend((0..rows).map(|b| latents.row(b).0.partition_point(|&h| (h as usize) < middle)));
+        low.resize(rows * dim);
+        high.resize(rows * dim);
+        let (weights, coefs, split) = (sae.decoder_rows().data(), &*coefs, &*split);
+        let half = |recon: &mut [f32], is_low: bool| {
+            recon.par_chunks_mut(rows * width).enumerate().for_each(|(p, out)| {
+                let (first, width) = (p * width, out.len() / rows);
+                for (b, out) in out.chunks_exact_mut(width).enumerate() {
+                    let (index, value) = latents.row(b);
+                    let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
+                    let own = if is_low { 0..split[b] } else { split[b]..index.len() };
+                    if is_low {
+                        sae.begin_sum(out, first);
+                    } else {
+                        out.fill(0.0);
+                    }
+                    isa.add_columns(out, first, &coef[own.clone()], &index[own], weights, dim);
+                }
+            });
+        };
+        rayon::join(|| half(low, true), || half(high, false));
         true
     }
 
-    /// Copies the reconstruction of a row.
-    fn copy_row(&self, b: usize, out: &mut [f32]) {
-        let rows = self.recon.len() / out.len();
-        for (panel, out) in self.recon.chunks(rows * self.width).zip(out.chunks_mut(self.width)) {
-            out.copy_from_slice(&panel[b * out.len()..][..out.len()]);
+    /// The reconstruction of a row.
+    fn row(&self, b: usize, out: &mut [f32]) {
+        let [low, high] = self.recon.each_ref().map(|half| half.chunks(half.len() / out.len() * self.width));
+        for ((low, high), out) in low.zip(high).zip(out.chunks_mut(self.width)) {
+            let at = b * out.len();
+            let halves = low[at..][..out.len()].iter().zip(&high[at..][..out.len()]);
+            out.iter_mut().zip(halves).for_each(|(out, (low, high))| *out = low + high);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Mat;
+    use crate::model::Work;
+    use crate::model::init::{Init, Sample, init};
+    use crate::random::Stream;
+
+    /// Plain loops over each half: the same bits, whatever the kernels and the number of workers, also in a narrow last panel.
+    #[test]
+    fn sums_by_panels_are_those_of_the_halves() {
+        let (n, dim, rows, k) = (1000, 290, 64, 64);
+        let mut s = Stream::new(4, "sums", &[]);
+        let x = Mat::from_vec(rows, dim, (0..rows * dim).map(|_| s.normal() as f32).collect());
+        let mean: Vec<f32> = (0..dim).map(|_| s.normal() as f32).collect();
+        for (tied, decoder_bias) in [(true, false), (true, true), (false, false), (false, true)] {
+            let config =
+                Config { d_in: dim, latents: n, k, tied, decoder_bias, relu_after: false, ..Config::default() };
+            let sample = Sample { mean: &mean, rows: x.view(), held: 0, pictures: None };
+            let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
+            let (mut work, mut latents) = (Work::default(), Latents::default());
+            sae.encode(Isa::SCALAR, x.view(), &mut work, &mut latents).expect("finite");
+            let middle = middle(n, chunk(n));
+            let want = |b: usize| -> Vec<f32> {
+                let (index, value) = latents.row(b);
+                let sum = |own: fn(usize, usize) -> bool, begin: Option<&[f32]>| {
+                    let mut out = begin.map_or(vec![0.0; dim], <[f32]>::to_vec);
+                    for (&h, &v) in index.iter().zip(value).filter(|(h, _)| own(**h as usize, middle)) {
+                        let coef = if tied { v * sae.inv_norm[h as usize] } else { v };
+                        let row = sae.decoder_rows().row(h as usize);
+                        out.iter_mut().zip(row).for_each(|(out, &w)| *out = coef.mul_add(w, *out));
+                    }
+                    out
+                };
+                let (low, high) =
+                    (sum(|h, middle| h < middle, sae.b_dec.as_deref()), sum(|h, middle| h >= middle, None));
+                low.iter().zip(&high).map(|(low, high)| low + high).collect()
+            };
+            let want: Vec<Vec<f32>> = (0..rows).map(want).collect();
+            for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+                let (mut sums, mut got) = (Sums::default(), vec![f32::NAN; dim]);
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                assert!(pool.install(|| sums.fill(&sae, isa, &latents)), "as it was meant");
+                for (b, want) in want.iter().enumerate() {
+                    sums.row(b, &mut got);
+                    let same = got.iter().zip(want).all(|(got, want)| got.to_bits() == want.to_bits());
+                    assert!(same, "{} {threads} tied {tied} bias {decoder_bias} row {b}", isa.name());
+                }
+            }
+            // And all of it is the reconstruction, up to the rounding of sums.
+            let mut whole = Mat::zeros(rows, dim);
+            sae.decode(Isa::SCALAR, &latents, &work, whole.view_mut());
+            let off = whole.data().iter().zip(want.iter().flatten()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(off < 1e-4, "{off}");
         }
     }
 }

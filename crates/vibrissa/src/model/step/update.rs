@@ -2,6 +2,7 @@
 
 use super::super::{Config, inverse_root, reserve};
 use super::dead::{Begun, Dead};
+use super::middle;
 use crate::activation::Activation;
 use crate::kernels::workers::{Own, thread};
 use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, scalar::fold};
@@ -304,9 +305,8 @@ impl<'a> Rows<'a> {
     }
 
     pub fn for_each_chunk(self, context: &Context) {
-        let chunks = self.len().div_ceil(self.chunk);
-        if chunks > 1 {
-            let at = chunks / 2 * self.chunk;
+        if self.len() > self.chunk {
+            let at = middle(self.len(), self.chunk);
             let (a, b) = self.split(at);
             rayon::join(|| a.for_each_chunk(context), || b.for_each_chunk(context));
         } else {
