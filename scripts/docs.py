@@ -2,7 +2,8 @@
 
 usage: docs.py [--check]        --check changes nothing and exits 1 if a section is stale
 
-A section is everything between <!-- figures:NAME --> and <!-- /figures -->, NAME one of the functions in SECTIONS.
+A section is everything between <!-- figures:NAME --> and <!-- /figures -->, NAME one of the functions in SECTIONS;
+NAME@MACHINE has the figures of docs/measured/MACHINE/*.json (measure.py --out).
 """
 import json
 import pathlib
@@ -12,7 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "measured"
 PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md", "docs/truth.md", "docs/sparsity.md"]
-SECTION = re.compile(r"(<!-- figures:([a-z_]+) -->\n)(.*?)(<!-- /figures -->)", re.S)
+SECTION = re.compile(r"(<!-- figures:([a-z_]+(?:@[^ ]+)?) -->\n)(.*?)(<!-- /figures -->)", re.S)
 NOT_YET = "not measured yet"
 
 
@@ -122,7 +123,7 @@ def summary():
 
     def determinism():
         f = figures("determinism")
-        return ["Same seed: 1 and 2 threads, AVX2 and AVX-512, killed and resumed", "identical weights" if f["identical"] else "weights DIFFER", "bit for bit"]
+        return ["Same seed: " + ", ".join(f["sha256"]), "identical weights" if f["identical"] else "weights DIFFER", "bit for bit"]
 
     def demo():
         f = figures("demo")
@@ -436,13 +437,19 @@ SECTIONS = {f.__name__: f for f in ALL}
 
 
 def fill(match):
+    global MEASURED
     begin, name, _, end = match.groups()
+    name, _, machine = name.partition("@")
     if name not in SECTIONS:
         raise SystemExit(f"figures:{name}: no such section; scripts/docs.py knows {', '.join(SECTIONS)}")
+    all_machines, MEASURED = MEASURED, MEASURED / machine
     try:
         body = SECTIONS[name]()
     except Missing as missing:
-        body = f"*{missing}: {NOT_YET} (scripts/measure.py --only {missing}).*\n"
+        there = f" --out docs/measured/{machine}" if machine else ""
+        body = f"*{missing}: {NOT_YET} (scripts/measure.py --only {missing}{there}).*\n"
+    finally:
+        MEASURED = all_machines
     return f"{begin}{body}{end}"
 
 

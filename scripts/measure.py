@@ -28,6 +28,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEEDS = "--tied --raw-topk --no-decoder-bias --init orthogonal --optimizer adam --auxk 0 --warmup 0 --schedule constant".split()
 PHOTO_MODEL = "--size 64 --rgb --latents 3072 -k 128".split()
+OTHER_KERNELS = ("avx512bf16", "avx512", "avx2")
 MIB = 1 << 20
 
 
@@ -589,11 +590,16 @@ def truth(b):
 def bench(b):
     """The step beside the floor of the machine: by its best kernels, then by those of other machines."""
     path, records = b.work / "bench.json", {}
-    for isa in (None, "avx512", "avx2"):
+    for isa in (None, *OTHER_KERNELS):
+        if isa in records:
+            continue
         env = {"VIBRISSA_KERNELS": isa} if isa else None
         b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []), env=env)
-        records[isa] = json.loads(path.read_text())
-    record = records.pop(None)
+        record = json.loads(path.read_text())
+        # Where this CPU has no such kernels, its best ones ran instead.
+        if record["isa"] not in records:
+            records[record["isa"]] = record
+    record = records.pop(next(iter(records)))
     b.isa, b.threads = record["isa"], record["threads"]
     b.write("bench", record | {"other_kernels": records})
 
@@ -633,9 +639,11 @@ def determinism(b):
         run, _, _ = b.train(f"threads-{threads}", data, *options, "--threads", threads)
         hashes[f"{threads} thread{'s' * (threads > 1)}"] = sha256(run / "model.safetensors")
     # The scalar definition is too slow for this; the unit tests hold the others against it.
-    for isa in ("avx2", "avx512"):
+    for isa in OTHER_KERNELS:
         run, _, _ = b.train(f"isa-{isa}", data, *options, env={"VIBRISSA_KERNELS": isa})
-        hashes[isa] = sha256(run / "model.safetensors")
+        # Where this CPU has no such kernels, its best ones ran instead.
+        if b.isa == isa:
+            hashes[isa] = sha256(run / "model.safetensors")
     b.isa = b.threads = None
     run, killed_at = b.work / "killed", None
     shutil.rmtree(run, ignore_errors=True)
