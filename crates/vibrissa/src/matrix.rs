@@ -445,6 +445,11 @@ impl ByLatent {
     pub fn active(&self) -> &[u32] {
         &self.active
     }
+
+    /// How many entries of the first part have a value that is not 0.
+    pub fn total_active(&self) -> u32 {
+        self.active.iter().sum()
+    }
 }
 
 /// The places of a range of latents.

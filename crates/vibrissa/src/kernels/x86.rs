@@ -1,6 +1,7 @@
 //! AVX2 and AVX-512 twins of `scalar.rs`, and the only unsafe of the library. Every kernel is written once over a
 //! 16-lane vector (`x86/lanes.rs`) and compiled for each instruction set, so both give the
-//! bits of the scalar definition; a screen (`x86/screen.rs`, with `amx.rs` or `bf16.rs`) finds the same, by other sums. Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
+//! bits of the scalar definition; a screen (`x86/screen.rs`, with `amx.rs` or `bf16.rs`) finds the same, by other sums.
+//! Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
 #![allow(unsafe_code)]
 
 mod adam;

@@ -412,8 +412,7 @@ impl Engine {
         self.activity.rows += rows as u64;
         let steer = self.options.penalties.steer;
         if steer > 0.0 {
-            let active: u32 = self.by_latent.active().iter().sum();
-            let off = (f64::from(active) / (rows as f64 * k as f64)).ln().clamp(-2.0, 2.0);
+            let off = (f64::from(self.by_latent.total_active()) / (rows as f64 * k as f64)).ln().clamp(-2.0, 2.0);
             self.state.l1 *= (steer * off + off - self.state.l0_off).exp();
             self.state.l0_off = off;
         }

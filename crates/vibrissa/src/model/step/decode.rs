@@ -127,8 +127,7 @@ impl Engine {
         let Penalties { l0, kl: beta, .. } = self.options.penalties;
         self.d_l0 = 0.0;
         if l0 > 0.0 {
-            let active: u32 = self.by_latent.active().iter().sum();
-            let off = f64::from(active) / (rows * k) as f64 - 1.0;
+            let off = f64::from(self.by_latent.total_active()) / (rows * k) as f64 - 1.0;
             losses.l0 = l0 * off * off;
             self.d_l0 = (2.0 * l0 * off / (rows * k) as f64) as f32;
         }
@@ -241,12 +240,13 @@ impl Sums {
                 for (b, out) in out.chunks_exact_mut(width).enumerate() {
                     let (index, value) = latents.row(b);
                     let coef = if tied { &coefs[b * capacity..][..index.len()] } else { value };
-                    let own = if is_low { 0..split[b] } else { split[b]..index.len() };
-                    if is_low {
+                    let own = if is_low {
                         sae.begin_sum(out, first);
+                        0..split[b]
                     } else {
                         out.fill(0.0);
-                    }
+                        split[b]..index.len()
+                    };
                     isa.add_columns(out, first, &coef[own.clone()], &index[own], weights, dim);
                 }
             });
