@@ -594,6 +594,32 @@ mod tests {
         all
     }
 
+    /// Block by block in any order, or the rest after some: what was there before does not show.
+    #[test]
+    fn blocks_of_a_batch_are_rounded_as_all_of_it_is() {
+        for isa in Isa::available() {
+            for (rows, dim) in [(1, 1), (16, 32), (33, 50), (70, 784)] {
+                let x = noise(rows * dim, 31);
+                let (mut all, mut single) = (Tiles::default(), Tiles::default());
+                all.fill(isa, &x, dim);
+                let blocks = rows.div_ceil(screen::SIDE);
+                for first in (0..blocks).rev() {
+                    single.fill(isa, &noise(90 * dim, 32), dim);
+                    single.begin(rows, dim);
+                    let from = first * screen::SIDE;
+                    assert_eq!(
+                        single.fill_block(isa, &x, dim, first),
+                        &all.squares()[from..rows.min(from + screen::SIDE)]
+                    );
+                    single.fill_rest(isa, &x, dim);
+                    assert_eq!((single.rows(), single.steps(), single.squares()), (rows, all.steps(), all.squares()));
+                    assert_eq!(single.lines().len(), all.lines().len());
+                    assert!(single.lines().iter().zip(all.lines()).all(|(a, b)| a.0 == b.0), "{}", isa.name());
+                }
+            }
+        }
+    }
+
     #[test]
     fn screened_products_lie_within_the_error_of_bf16() {
         for isa in Isa::available() {

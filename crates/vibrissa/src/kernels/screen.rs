@@ -317,18 +317,44 @@ pub struct Tiles {
     lines: Vec<Line>,
     /// `‖x[b]‖²`, and of what rounding took from it.
     squares: Vec<[f32; 2]>,
+    /// Which blocks of 16 rows are laid out, where that is done one by one.
+    done: Vec<bool>,
 }
 
 impl Tiles {
     /// Rounds `x [B, dim]`; allocates only when it grows.
     pub fn fill(&mut self, isa: Isa, x: &[f32], dim: usize) {
-        self.rows = x.len() / dim;
-        self.steps = dim.div_ceil(STEP);
-        let block = self.steps * SIDE;
-        self.lines.resize(self.rows.div_ceil(SIDE) * block, Line::default());
-        self.squares.resize(self.rows, [0.0; 2]);
-        let blocks = self.lines.par_chunks_mut(block).zip(self.squares.par_chunks_mut(SIDE));
+        self.begin(x.len() / dim, dim);
+        let blocks = self.lines.par_chunks_mut(self.steps * SIDE).zip(self.squares.par_chunks_mut(SIDE));
         blocks.zip(x.par_chunks(SIDE * dim)).for_each(|((lines, squares), x)| isa.lay_out(x, dim, lines, squares));
+    }
+
+    /// Room for a batch, of which no block is laid out; allocates only when it grows.
+    pub fn begin(&mut self, rows: usize, dim: usize) {
+        (self.rows, self.steps) = (rows, dim.div_ceil(STEP));
+        let blocks = rows.div_ceil(SIDE);
+        self.lines.resize(blocks * self.steps * SIDE, Line::default());
+        self.squares.resize(rows, [0.0; 2]);
+        self.done.clear();
+        self.done.resize(blocks, false);
+    }
+
+    /// Rounds a block of the batch `x [B, dim]` that it was begun for; `‖x[b]‖²`, and of what rounding took from it.
+    pub fn fill_block(&mut self, isa: Isa, x: &[f32], dim: usize, block: usize) -> &[[f32; 2]] {
+        let (lines, rows) = (self.steps * SIDE, block * SIDE..self.rows.min((block + 1) * SIDE));
+        let squares = &mut self.squares[rows.clone()];
+        isa.lay_out(&x[rows.start * dim..rows.end * dim], dim, &mut self.lines[block * lines..][..lines], squares);
+        self.done[block] = true;
+        squares
+    }
+
+    /// Rounds what is left of the batch.
+    pub fn fill_rest(&mut self, isa: Isa, x: &[f32], dim: usize) {
+        for block in 0..self.done.len() {
+            if !self.done[block] {
+                self.fill_block(isa, x, dim, block);
+            }
+        }
     }
 
     /// Rows.

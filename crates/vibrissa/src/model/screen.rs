@@ -78,8 +78,11 @@ pub enum Wanted<'a> {
 /// A screen, and what it found last.
 #[derive(Debug, Default)]
 pub struct Screen {
+    /// Of a large batch.
     tiles: Tiles,
-    scratch: Vec<Own<Vec<Line>>>,
+    /// `‖x[b]‖²`, and of what rounding took from it.
+    squares: Vec<[f32; 2]>,
+    scratch: Vec<Own<Scratch>>,
     rows: Vec<[f32; 3]>,
     limits: Vec<f32>,
     /// By range of latents.
@@ -102,6 +105,17 @@ pub struct Screen {
     /// What the products of the last batch took.
     took: Duration,
 }
+
+/// What a worker has of its own.
+#[derive(Debug, Default)]
+struct Scratch {
+    lines: Vec<Line>,
+    /// Of a small batch: rounding it again takes less time than fetching what another core has rounded.
+    tiles: Tiles,
+}
+
+/// A batch of at most so many values is rounded by each worker for itself, and takes a quarter of a second cache of 1 MB.
+const SMALL_BATCH: usize = 1 << 17;
 
 /// Batches that are left to the dense product where a screen did not pay: latents may become sparse while training.
 const PATIENCE: u32 = 64;
@@ -192,9 +206,9 @@ impl Screen {
     ) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
         let (rows, started) = (input.len() / d_in, Instant::now());
-        self.tiles.fill(isa, input, d_in);
+        self.round(isa, input, d_in, candidates.len());
         self.aim(wanted, d_in, latents);
-        let bounded = self.find(sae, isa, candidates.len(), k);
+        let bounded = self.find(sae, isa, input, candidates.len(), k);
         self.took = started.elapsed();
         if !bounded {
             return false;
@@ -228,6 +242,24 @@ impl Screen {
         self.asked.par_iter_mut().zip(&mut self.found).for_each(|(asked, found)| asked.answer(found, sae, isa, input));
     }
 
+    /// Rounds the batch, or each block of a small one in the worker that comes to it.
+    fn round(&mut self, isa: Isa, input: &[f32], dim: usize, threads: usize) {
+        let Screen { tiles, squares, scratch, .. } = self;
+        let rows = input.len() / dim;
+        scratch.resize_with(threads, Own::default);
+        squares.resize(rows, [0.0; 2]);
+        if input.len() > SMALL_BATCH {
+            tiles.fill(isa, input, dim);
+            return squares.copy_from_slice(tiles.squares());
+        }
+        scratch.iter_mut().for_each(|own| own.get_mut().expect("no panic while held").tiles.begin(rows, dim));
+        let scratch = &*scratch;
+        squares.par_chunks_mut(SIDE).enumerate().for_each(|(block, squares)| {
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            squares.copy_from_slice(own.tiles.fill_block(isa, input, dim, block));
+        });
+    }
+
     /// Sets the limits of the rows that were laid out, their errors, and the limits of the latents.
     fn aim(&mut self, wanted: Wanted, dim: usize, latents: usize) {
         let steps = dim.div_ceil(STEP);
@@ -235,7 +267,7 @@ impl Screen {
         let chain = dim.min(CHUNK * STEP) + steps.div_ceil(CHUNK) + dim.div_ceil(16) + 80;
         let rounding = 1.2 * chain as f32 * (f32::EPSILON / 2.0);
         self.rows.clear();
-        self.rows.extend(self.tiles.squares().iter().map(|&squares| {
+        self.rows.extend(self.squares.iter().map(|&squares| {
             let [x, lost] = squares.map(|square| root(square, dim));
             let limit = match wanted {
                 Wanted::Top(_) => self.guess.unwrap_or(0.0) * x,
@@ -251,12 +283,11 @@ impl Screen {
     }
 
     /// Finds what may reach the limits; false where no bound can be given.
-    fn find(&mut self, sae: &Sae, isa: Isa, threads: usize, k: usize) -> bool {
+    fn find(&mut self, sae: &Sae, isa: Isa, input: &[f32], threads: usize, k: usize) -> bool {
         let Screen { tiles, scratch, rows, limits, found, room, .. } = self;
         let Config { d_in: dim, latents, .. } = sae.config;
-        scratch.resize_with(threads, Own::default);
         for own in &mut *scratch {
-            reserve(own.get_mut().expect("no panic while held"), scratch_lines(rows.len(), dim));
+            reserve(&mut own.get_mut().expect("no panic while held").lines, scratch_lines(rows.len(), dim));
         }
         let range = (latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL).min(MOST_PLACES);
         *room = (*room).max(range.min(4 * k * range / latents + 3 * SIDE));
@@ -264,14 +295,19 @@ impl Screen {
         let own = |r: usize| r * range..latents.min((r + 1) * range);
         found.iter_mut().enumerate().for_each(|(r, f)| f.begin((r * range, own(r).len()), rows.len(), *room));
         let (rounded, scratch) = (sae.kept.get(), &*scratch);
+        let shared = (input.len() > SMALL_BATCH).then_some(&*tiles);
         found.par_iter_mut().enumerate().for_each(|(r, found)| {
             let own = own(r);
             let w = Weights::Rows(&sae.W_enc.data()[own.start * dim..own.end * dim]);
             let w = rounded.map_or(w, |rounded| rounded.some(own.clone()));
             let (bias, limits) = (&sae.bias()[own.clone()], &limits[own.clone()]);
-            let search = Search { x: tiles, dim, rows, bias, limits };
-            let mut scratch = scratch[thread()].lock().expect("no panic while held");
-            isa.screen(&search, w, found, &mut scratch);
+            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let Scratch { lines, tiles } = &mut *own;
+            let x = shared.unwrap_or_else(|| {
+                tiles.fill_rest(isa, input, dim);
+                tiles
+            });
+            isa.screen(&Search { x, dim, rows, bias, limits }, w, found, lines);
         });
         let larger = |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|i| a[i].max(b[i]));
         let most = found.iter().map(Found::most).fold([0.0f32; 3], larger);
@@ -286,10 +322,10 @@ impl Screen {
 
     /// Learns from the batch that was asked for last; `least` is the k-th largest value of a row, known now.
     pub fn learn_from(&mut self, least: impl Fn(usize) -> f32) {
-        let Screen { guess, shares, tiles, reached, .. } = self;
+        let Screen { guess, shares, squares, reached, .. } = self;
         let row =
             |(b, (square, &t)): (usize, (&[f32; 2], &f32))| (if t.is_nan() { least(b) } else { t }, square[0].sqrt());
-        follow(guess, shares, tiles.squares().iter().zip(&*reached).enumerate().map(row));
+        follow(guess, shares, squares.iter().zip(&*reached).enumerate().map(row));
     }
 }
 
@@ -432,6 +468,25 @@ mod tests {
         }
         // Ties and rows of zeros say little; elsewhere a guess from the same rows serves nearly all.
         assert!(4 * left < all, "{left} of {all} rows left");
+    }
+
+    /// Batches that are rounded once for all workers select the same as those that each rounds for itself, one after the other, too.
+    #[test]
+    fn large_batches_are_encoded_as_small_ones_are() {
+        let mut s = Stream::new(13, "screen", &[]);
+        let (d, h, k) = (128, 400, 7);
+        let mut noise =
+            |rows: usize, cols: usize| Mat::from_vec(rows, cols, (0..rows * cols).map(|_| s.normal() as f32).collect());
+        let sae = sae(d, h, k, noise(h, d), vec![0.0; h]);
+        let [small, large] = [SMALL_BATCH / d, SMALL_BATCH / d + 1].map(|rows| noise(rows, d));
+        for isa in Isa::available() {
+            let (mut work, mut latents) = (Work::default(), Latents::default());
+            for x in [&small, &large, &small, &large] {
+                sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+                assert_eq!(rows(&latents), dense(&sae, x), "{}", isa.name());
+                assert_eq!(work.screened, isa.screens());
+            }
+        }
     }
 
     /// Weights that were rounded to be kept select the same, and are forgotten when a step moves the weights.
