@@ -315,17 +315,16 @@ pub struct Tiles {
     rows: usize,
     steps: usize,
     lines: Vec<Line>,
-    /// `‖x[b]‖²`, and of what rounding took from it.
-    squares: Vec<[f32; 2]>,
     /// Which blocks of 16 rows are laid out, where that is done one by one.
     done: Vec<bool>,
 }
 
 impl Tiles {
-    /// Rounds `x [B, dim]`; allocates only when it grows.
-    pub fn fill(&mut self, isa: Isa, x: &[f32], dim: usize) {
-        self.begin(x.len() / dim, dim);
-        let blocks = self.lines.par_chunks_mut(self.steps * SIDE).zip(self.squares.par_chunks_mut(SIDE));
+    /// Rounds `x [B, dim]`; `squares [B]` becomes `‖x[b]‖²`, and of what rounding took from it. Allocates only when it grows.
+    pub fn fill(&mut self, isa: Isa, x: &[f32], dim: usize, squares: &mut [[f32; 2]]) {
+        assert_eq!(x.len(), squares.len() * dim, "squares of every row");
+        self.begin(squares.len(), dim);
+        let blocks = self.lines.par_chunks_mut(self.steps * SIDE).zip(squares.par_chunks_mut(SIDE));
         blocks.zip(x.par_chunks(SIDE * dim)).for_each(|((lines, squares), x)| isa.lay_out(x, dim, lines, squares));
     }
 
@@ -334,25 +333,24 @@ impl Tiles {
         (self.rows, self.steps) = (rows, dim.div_ceil(STEP));
         let blocks = rows.div_ceil(SIDE);
         self.lines.resize(blocks * self.steps * SIDE, Line::default());
-        self.squares.resize(rows, [0.0; 2]);
         self.done.clear();
         self.done.resize(blocks, false);
     }
 
-    /// Rounds a block of the batch `x [B, dim]` that it was begun for; `‖x[b]‖²`, and of what rounding took from it.
-    pub fn fill_block(&mut self, isa: Isa, x: &[f32], dim: usize, block: usize) -> &[[f32; 2]] {
-        let (lines, rows) = (self.steps * SIDE, block * SIDE..self.rows.min((block + 1) * SIDE));
-        let squares = &mut self.squares[rows.clone()];
-        isa.lay_out(&x[rows.start * dim..rows.end * dim], dim, &mut self.lines[block * lines..][..lines], squares);
+    /// Rounds a block of the batch `x [B, dim]` that it was begun for; `squares` are those of its rows, as in [`Tiles::fill`].
+    pub fn fill_block(&mut self, isa: Isa, x: &[f32], dim: usize, block: usize, squares: &mut [[f32; 2]]) {
+        let (lines, values) = (self.steps * SIDE, SIDE * dim);
+        let x = &x[block * values..x.len().min((block + 1) * values)];
+        isa.lay_out(x, dim, &mut self.lines[block * lines..][..lines], squares);
         self.done[block] = true;
-        squares
     }
 
     /// Rounds what is left of the batch.
     pub fn fill_rest(&mut self, isa: Isa, x: &[f32], dim: usize) {
         for block in 0..self.done.len() {
             if !self.done[block] {
-                self.fill_block(isa, x, dim, block);
+                let rows = SIDE.min(self.rows - block * SIDE);
+                self.fill_block(isa, x, dim, block, &mut [[0.0; 2]; SIDE][..rows]);
             }
         }
     }
@@ -370,11 +368,6 @@ impl Tiles {
     /// All tiles.
     pub fn lines(&self) -> &[Line] {
         &self.lines
-    }
-
-    /// `‖x[b]‖²`, and of what rounding took from it, for every row.
-    pub fn squares(&self) -> &[[f32; 2]] {
-        &self.squares
     }
 
     /// One rounded value.

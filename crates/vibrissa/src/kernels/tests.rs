@@ -242,15 +242,16 @@ fn blocks_of_a_batch_are_rounded_as_all_of_it_is() {
         for (rows, dim) in [(1, 1), (16, 32), (33, 50), (70, 784)] {
             let x = noise(rows * dim, 31);
             let (mut all, mut single) = (Tiles::default(), Tiles::default());
-            all.fill(isa, &x, dim);
-            let blocks = rows.div_ceil(screen::SIDE);
-            for first in (0..blocks).rev() {
-                single.fill(isa, &noise(90 * dim, 32), dim);
+            let mut squares = vec![[0.0; 2]; rows];
+            all.fill(isa, &x, dim, &mut squares);
+            for (first, want) in squares.chunks(screen::SIDE).enumerate().rev() {
+                single.fill(isa, &noise(90 * dim, 32), dim, &mut [[0.0; 2]; 90]);
                 single.begin(rows, dim);
-                let from = first * screen::SIDE;
-                assert_eq!(single.fill_block(isa, &x, dim, first), &all.squares()[from..rows.min(from + screen::SIDE)]);
+                let mut got = vec![[f32::NAN; 2]; want.len()];
+                single.fill_block(isa, &x, dim, first, &mut got);
+                assert_eq!(got, want);
                 single.fill_rest(isa, &x, dim);
-                assert_eq!((single.rows(), single.steps(), single.squares()), (rows, all.steps(), all.squares()));
+                assert_eq!((single.rows(), single.steps()), (rows, all.steps()));
                 assert_eq!(single.lines().len(), all.lines().len());
                 assert!(single.lines().iter().zip(all.lines()).all(|(a, b)| a.0 == b.0), "{}", isa.name());
             }
@@ -264,8 +265,9 @@ fn screened_products_lie_within_the_error_of_bf16() {
         for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (40, 130, 2500)] {
             let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), noise(n, 23));
             let mut tiles = Tiles::default();
-            tiles.fill(isa, &noise(50 * dim, 24), dim); // what was there before does not show
-            tiles.fill(isa, &x, dim);
+            tiles.fill(isa, &noise(50 * dim, 24), dim, &mut [[0.0; 2]; 50]); // what was there before does not show
+            let mut of_rows = vec![[f32::NAN; 2]; rows];
+            tiles.fill(isa, &x, dim, &mut of_rows);
             let (all, each) = (vec![[f32::NEG_INFINITY, 0.0, 0.0]; rows], vec![f32::NEG_INFINITY; n]);
             let search = Search { x: &tiles, dim, rows: &all, bias: &bias, limits: &each };
             let got = found(isa, &search, screen::Weights::Rows(&w));
@@ -288,7 +290,7 @@ fn screened_products_lie_within_the_error_of_bf16() {
                     let [p, _] = got[b * n + j].expect("all are found").map(f64::from);
                     let error = (p - exact - f64::from(bias[j])).abs();
                     assert!(error <= 1e-5 * dim as f64, "{} {rows}×{n}×{dim} {error}", isa.name());
-                    assert!(near(tiles.squares()[b][0], norm(row)) && near(tiles.squares()[b][1], lost(row)));
+                    assert!(near(of_rows[b][0], norm(row)) && near(of_rows[b][1], lost(row)));
                 }
             }
             // Errors of a row and of a latent add up, and both limits count.
@@ -320,7 +322,7 @@ fn what_has_no_room_is_counted() {
     let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), vec![0.0; n]);
     for isa in Isa::available() {
         let (mut tiles, mut found) = (Tiles::default(), Found::default());
-        tiles.fill(isa, &x, dim);
+        tiles.fill(isa, &x, dim, &mut [[0.0; 2]; 20]);
         let limit = |b: usize| if b.is_multiple_of(3) { f32::NEG_INFINITY } else { f32::INFINITY };
         let limits: Vec<[f32; 3]> = (0..rows).map(|b| [limit(b), 0.0, 0.0]).collect();
         let each = vec![f32::NEG_INFINITY; n];

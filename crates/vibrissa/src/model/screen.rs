@@ -242,21 +242,20 @@ impl Screen {
         self.asked.par_iter_mut().zip(&mut self.found).for_each(|(asked, found)| asked.answer(found, sae, isa, input));
     }
 
-    /// Rounds the batch, or each block of a small one in the worker that comes to it.
+    /// Rounds the batch; of a small one each block in the worker that comes to it, which rounds the others when it needs them.
     fn round(&mut self, isa: Isa, input: &[f32], dim: usize, threads: usize) {
         let Screen { tiles, squares, scratch, .. } = self;
         let rows = input.len() / dim;
         scratch.resize_with(threads, Own::default);
         squares.resize(rows, [0.0; 2]);
         if input.len() > SMALL_BATCH {
-            tiles.fill(isa, input, dim);
-            return squares.copy_from_slice(tiles.squares());
+            return tiles.fill(isa, input, dim, squares);
         }
         scratch.iter_mut().for_each(|own| own.get_mut().expect("no panic while held").tiles.begin(rows, dim));
         let scratch = &*scratch;
         squares.par_chunks_mut(SIDE).enumerate().for_each(|(block, squares)| {
             let mut own = scratch[thread()].lock().expect("no panic while held");
-            squares.copy_from_slice(own.tiles.fill_block(isa, input, dim, block));
+            own.tiles.fill_block(isa, input, dim, block, squares);
         });
     }
 
