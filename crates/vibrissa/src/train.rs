@@ -244,16 +244,17 @@ impl<'a> Trainer<'a> {
         Some(&self.order[at..(at + steps * self.options.batch).min(self.order.len())])
     }
 
-    /// Steps that one SAE may do before the next one comes. Several where the rows of these steps are small beside a
-    /// model: it then comes from memory once for all of them. In a second at most, since the caller may break off.
+    /// Steps that one SAE may do before the next one comes. Several where the rows of these steps take no more memory than a
+    /// model with its moments: it then comes from memory once for all of them. In a second at most, since the caller may break off.
     fn in_a_row(&self) -> u64 {
         let TrainOptions { saes, latents, batch, consistency, reinforce, .. } = self.options;
         if saes == 1 || consistency > 0.0 {
             return 1;
         }
         let until_reborn = if reinforce { self.rebirths() - self.step % self.rebirths() } else { u64::MAX };
+        let most = if self.side_by_side() { IN_A_ROW } else { IN_A_ROW_LARGE };
         let in_a_second = (1.0 / self.step_s) as u64;
-        ((latents / (2 * batch)) as u64).min(IN_A_ROW).min(in_a_second).max(1).min(until_reborn)
+        ((2 * latents / batch) as u64).min(most).min(in_a_second).max(1).min(until_reborn)
     }
 
     /// Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
@@ -513,8 +514,9 @@ impl<'a> Trainer<'a> {
 /// Weights of an encoder that, with their moments, hardly fit a cache.
 const LARGE: usize = 1 << 22;
 
-/// Steps of one SAE before the next one comes, at most.
-const IN_A_ROW: u64 = 4;
+/// Steps of one SAE before the next one comes, at most; of a large one, which comes from memory every step anyway.
+const IN_A_ROW: u64 = 16;
+const IN_A_ROW_LARGE: u64 = 4;
 
 /// Rows that active latents are counted over.
 const COUNTED: usize = 2048;
