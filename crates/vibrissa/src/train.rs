@@ -514,7 +514,7 @@ impl<'a> Trainer<'a> {
 /// Weights of an encoder that, with their moments, hardly fit a cache.
 const LARGE: usize = 1 << 22;
 
-/// Steps of one SAE before the next one comes, at most; of a large one, which comes from memory every step anyway.
+/// Steps of one SAE before the next one comes, at most; a large one, which no cache holds, gains less by more.
 const IN_A_ROW: u64 = 16;
 const IN_A_ROW_LARGE: u64 = 4;
 
