@@ -1,4 +1,4 @@
-"""Makes crates/vibrissa/src/plot/font/NotoSansSC-subset.otf: Latin, Greek, signs and the characters of GB 2312.
+"""Makes crates/vibrissa-report/src/plot/font/NotoSansSC-subset.otf: Latin, Greek, signs and the characters of GB 2312.
 
     python scripts/make_font.py NotoSansCJK-Regular.ttc      (Debian: fonts-noto-cjk; needs pip install fonttools)
 """
@@ -9,7 +9,7 @@ import sys
 from fontTools import subset
 from fontTools.ttLib import TTCollection
 
-OUT = pathlib.Path(__file__).parents[1] / "crates/vibrissa/src/plot/font/NotoSansSC-subset.otf"
+OUT = pathlib.Path(__file__).parents[1] / "crates/vibrissa-report/src/plot/font/NotoSansSC-subset.otf"
 SIGNS = "–—‘’“”•…‰′″←↑→↓−×÷±≤≥≈≠∑√∞∈∀∂‖·°²³¹₀₁₂µΔΣ"
 
 

@@ -1,4 +1,4 @@
-"""Writes the golden fixtures crates/vibrissa/tests/golden/*.safetensors: ten steps of training in plain PyTorch, of every
+"""Writes the golden fixtures crates/vibrissa-core/tests/golden/*.safetensors: ten steps of training in plain PyTorch, of every
 activation and every term of the loss.
 
 usage: make_golden.py [OUT_DIR] [--case NAME]
@@ -430,7 +430,7 @@ def make(case_name, out_dir):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("out_dir", nargs="?", default=pathlib.Path(__file__).parent.parent / "crates/vibrissa/tests/golden")
+    ap.add_argument("out_dir", nargs="?", default=pathlib.Path(__file__).parent.parent / "crates/vibrissa-core/tests/golden")
     ap.add_argument("--case", choices=CASES, action="append")
     a = ap.parse_args()
     for case_name in a.case or CASES:

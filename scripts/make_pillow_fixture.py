@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes crates/vibrissa/tests/golden/pillow_resize.safetensors: what Pillow makes of a picture that the test computes
+"""Writes crates/vibrissa-data/tests/golden/pillow_resize.safetensors: what Pillow makes of a picture that the test computes
 for itself (see `source` in data/images/resample.rs). Needs pillow, numpy and safetensors; made with Pillow 13.0."""
 
 import pathlib
@@ -68,7 +68,7 @@ def main() -> None:
         tensors[f"{name}.float"] = planar(crop(floats, size))
     # Far reduced: many taps, where rounded weights would drift.
     tensors["far.stretch"] = planar(resize(Image.fromarray(source(1201, 907, 3)), (9, 7)))
-    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "crates/vibrissa/tests/golden/pillow_resize.safetensors")
+    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "crates/vibrissa-data/tests/golden/pillow_resize.safetensors")
     save_file(tensors, out)
 
 

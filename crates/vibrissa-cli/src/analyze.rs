@@ -14,7 +14,8 @@ use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
 use vibrissa::data::table::Table as Metadata;
-use vibrissa::format::{self, Model, write_atomically};
+use vibrissa::format::{self, Model};
+use vibrissa::io::write_atomically;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
 use vibrissa::record::columns::Columns;
@@ -146,7 +147,7 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
         let folder = args.common.folder(&args.run);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
         let path = folder.join(format!("shard-{}-of-{n}.safetensors", i + 1));
-        format::write_columns(&path, SHARD_SCHEMA, &columns)?;
+        vibrissa::record::columns::write_columns(&path, SHARD_SCHEMA, &columns)?;
         eprintln!("{} · {}", path.display(), show::plural(own.len(), "row"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -175,7 +176,7 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let own = belonging(&args.run, &opened.data, rows)?;
     let mut whole: Option<Gathered> = None;
     for path in &args.shards {
-        let columns = format::read_columns(path, SHARD_SCHEMA)?;
+        let columns = vibrissa::record::columns::read_columns(path, SHARD_SCHEMA)?;
         let broken = || Error::file(path, "is not a whole shard", "make it again with vibrissa analyze --shard");
         let (gathered, key) = shard::from_columns(&columns).ok_or_else(broken)?;
         if key != own {
@@ -299,7 +300,7 @@ pub fn write(folder: &Path, record: &mut AnalysisRecord, columns: &Columns) -> R
     for stale in prune::curves(folder).into_iter().chain([folder.join("analysis.json")]) {
         let _ = std::fs::remove_file(stale);
     }
-    format::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
+    vibrissa::record::columns::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
     let tables = [
         ("features", Some(table::features(record, columns))),
         ("features-metadata", (!record.metadata.is_empty()).then(|| table::metadata(record, columns))),

@@ -74,7 +74,7 @@ fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Res
 
 fn write_record(folder: &Folder, record: &DemoRecord) -> Result<String> {
     let json = serde_json::to_string(record).expect("plain data");
-    vibrissa::format::write_atomically(&folder.0.join("demo.json"), |out| writeln!(out, "{json}"))?;
+    vibrissa::io::write_atomically(&folder.0.join("demo.json"), |out| writeln!(out, "{json}"))?;
     Ok(json)
 }
 
@@ -109,7 +109,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let wishes = Wishes { latents: Some(2 * truth.rows()), k: Some(8), ..Wishes::default() };
     let options = resolve(&wishes, &facts);
     let text = toml::to_string(&options).expect("plain data");
-    vibrissa::format::write_atomically(&folder.0.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
+    vibrissa::io::write_atomically(&folder.0.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
     let (k, mean) = (options.k, facts.mean.clone());
     let bar = show::Bar::new("training");
     let keep = Keep { checkpoint_every: None, history: 0 };
@@ -128,7 +128,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let evaluation = evaluate(&[&saes[0]], Some(&mean), &data, &rows.test, true, &mut |_, _| ()).record();
     pictures::write(&folder.0, &saes, &data, &rows, true)?;
     let text = serde_json::to_string_pretty(&evaluation).expect("plain data");
-    vibrissa::format::write_atomically(&folder.0.join("eval.json"), |out| writeln!(out, "{text}"))?;
+    vibrissa::io::write_atomically(&folder.0.join("eval.json"), |out| writeln!(out, "{text}"))?;
     analyse(&folder, &saes, &data, &rows.test)?;
     let sae = &saes[0];
     let mut decoder = Mat::zeros(sae.config().latents, data.dim());

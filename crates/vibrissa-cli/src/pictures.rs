@@ -8,7 +8,7 @@ use vibrissa::analysis::images::rebuild;
 use vibrissa::data::Dataset;
 use vibrissa::data::rows::ImageShape;
 use vibrissa::data::split::spread;
-use vibrissa::format::write_atomically;
+use vibrissa::io::write_atomically;
 use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;

@@ -7,7 +7,8 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::analysis::usage::descending;
-use vibrissa::format::{self, ModelConfig, write_atomically};
+use vibrissa::format::{self, ModelConfig};
+use vibrissa::io::write_atomically;
 use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, PRUNE_SCHEMA, PrunePoint, PruneRecord};
@@ -69,7 +70,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     if !path.exists() {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     }
-    let columns = format::read_columns(&path, ANALYSIS_SCHEMA)?;
+    let columns = vibrissa::record::columns::read_columns(&path, ANALYSIS_SCHEMA)?;
     let folder = Folder(args.out.clone());
     if folder.in_use() {
         return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out"));

@@ -7,7 +7,7 @@ use clap::Args;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use vibrissa::format::{self, write_atomically};
+use vibrissa::io::write_atomically;
 use vibrissa::plot::chart::Paper;
 use vibrissa::plot::raster;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, PRUNE_SCHEMA, PruneRecord};
@@ -87,7 +87,7 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     let Some(analysis) = read::<AnalysisRecord>(&path, ANALYSIS_SCHEMA, again)? else {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     };
-    let columns = format::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
+    let columns = vibrissa::record::columns::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
     if !analysis.columns_hash.is_empty() && analysis.columns_hash != columns_hash(run)? {
         let found = "is not what was written with the analysis.json beside it";
         return Err(Error::file(run.join("analysis.safetensors"), found, again));

@@ -171,7 +171,8 @@ fn importance_equals_brute_force() -> Result<(), Failed> {
     let (run, out) = (seeds_mnist(), runs().join("importance"));
     let record =
         vibrissa(&["analyze", s(run), &data("mnist"), "--split", "test", "--out", s(&out), "--json"]).ok().json();
-    let columns = format::read_columns(&out.join("analysis.safetensors"), ANALYSIS_SCHEMA).expect("columns");
+    let columns =
+        vibrissa::record::columns::read_columns(&out.join("analysis.safetensors"), ANALYSIS_SCHEMA).expect("columns");
     let sae = format::read_model(run).expect("a model").saes.remove(0);
     let set = Dataset::open(&data("mnist"), &LoadOptions::default(), &|_, _| ()).expect("MNIST");
     let rows: Vec<usize> = (60_000..70_000).collect();

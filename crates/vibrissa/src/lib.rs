@@ -8,22 +8,13 @@
 //! are channel-planar; ties go to the lower index; sums that are reported are kept in f64; a thread count never changes
 //! a result. B = rows of a batch, D = values a row, H = latents, k = active latents a row.
 
-pub mod activation;
 pub mod analysis;
-pub mod data;
-pub mod error;
-pub mod format;
-pub mod kernels;
-pub mod loss;
-pub mod matrix;
+pub mod init;
 pub mod metrics;
-pub mod model;
-pub mod optim;
-pub mod plot;
-pub mod random;
-pub mod record;
-pub mod report;
 pub mod sweep;
 pub mod train;
 
-pub use error::{Error, Result};
+pub use vibrissa_core::{Error, Result, activation, error, format, io, kernels, loss, matrix, model, optim, random};
+pub use vibrissa_data as data;
+pub use vibrissa_record as record;
+pub use vibrissa_report::{plot, report};

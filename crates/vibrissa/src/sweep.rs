@@ -6,7 +6,8 @@ pub mod judge;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::format::{self, write_atomically};
+use crate::format;
+use crate::io::write_atomically;
 use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};

@@ -245,8 +245,8 @@ pub fn adaptive(
 mod tests {
     use super::*;
     use crate::data::synthetic::Synthetic;
+    use crate::init::{Init, Sample, init};
     use crate::model::Config;
-    use crate::model::init::{Init, Sample, init};
 
     #[test]
     fn all_rules_keep_the_budget_and_the_residual_rule_gives_hard_rows_more() {

@@ -199,8 +199,8 @@ mod tests {
     use super::*;
     use crate::data::patches::PatchSize;
     use crate::data::synthetic::Synthetic;
+    use crate::init::{Init, Sample, init};
     use crate::model::Config;
-    use crate::model::init::{Init, Sample, init};
 
     fn setting(raw: bool) -> (Sae, Dataset) {
         let rows = Synthetic::parse("synthetic:kind=images,rows=30").expect("a spec").rows();

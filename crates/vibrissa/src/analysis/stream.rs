@@ -361,7 +361,7 @@ mod tests {
     use super::super::shard;
     use super::*;
     use crate::data::synthetic::Synthetic;
-    use crate::model::init::{Init, Sample, init};
+    use crate::init::{Init, Sample, init};
     use crate::model::{Config, Weights};
 
     fn setting(tied: bool, output: Output) -> (Sae, Dataset) {

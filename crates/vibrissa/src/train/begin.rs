@@ -4,10 +4,10 @@ use super::{DataFacts, TrainOptions};
 use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::init::{Init, Sample, init};
 use crate::kernels::Isa;
 use crate::matrix::Mat;
 use crate::model::Sae;
-use crate::model::init::{Init, Sample, init};
 use crate::random::Stream;
 use rayon::prelude::*;
 

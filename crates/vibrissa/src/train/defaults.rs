@@ -5,8 +5,8 @@ use super::matryoshka::Matryoshka;
 use super::options::may_scale;
 use super::{DataFacts, TrainOptions};
 use crate::activation::Activation;
+use crate::init::Init;
 use crate::loss::Loss;
-use crate::model::init::Init;
 use crate::optim::{Optimizer, Schedule};
 
 /// What the user asked for; `None` is left to the rule.

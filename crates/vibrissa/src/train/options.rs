@@ -3,8 +3,8 @@
 use super::matryoshka::Matryoshka;
 use crate::activation::Activation;
 use crate::error::{Error, Result};
+use crate::init::Init;
 use crate::loss::{AuxK, Loss, Losses, Penalties};
-use crate::model::init::Init;
 use crate::model::step::StepOptions;
 use crate::model::{Config, Output};
 use crate::optim::{AdamOptions, Optimizer, Schedule};

@@ -8,7 +8,8 @@ use super::{DataFacts, StepReport, TrainOptions, Trainer};
 use crate::data::Dataset;
 use crate::data::split::{self, Split};
 use crate::error::{Error, Result};
-use crate::format::{self, write_atomically};
+use crate::format;
+use crate::io::{TEMPORARY, write_atomically};
 use crate::loss::Losses;
 use crate::metrics::{self, mean};
 use crate::model::Sae;
@@ -238,7 +239,7 @@ impl Folder {
     fn sweep(&self) {
         for folder in [self.0.clone(), self.0.join("checkpoints")] {
             for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
-                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(format::TEMPORARY)) {
+                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMPORARY)) {
                     let _ = std::fs::remove_file(path);
                 }
             }

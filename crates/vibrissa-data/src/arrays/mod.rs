@@ -1,0 +1,199 @@
+//! Arrays of numbers from files: `.npy`, `.safetensors`, folders of such shards, and MNIST's idx folders, mapped rather
+//! than read where the format allows. No pictures are decoded and no rows are split here.
+//!
+//! A numeric array is rows × columns; each file becomes one [`Block`] and its rows are named `file:row`. Only
+//! [`LoadOptions::skip_bad`] matters here: arrays are never resized.
+
+mod file;
+mod finite;
+mod idx;
+mod npy;
+mod safetensors;
+
+pub use finite::check_finite;
+pub use idx::load_idx;
+pub use npy::load_npy;
+pub use safetensors::load_safetensors;
+
+use super::block::Block;
+use super::images;
+use super::rows::{LoadOptions, Names, Rows, Skipped};
+use std::path::{Path, PathBuf};
+use vibrissa_core::error::{Error, Result};
+
+/// Reads `array.npy`, `array.safetensors`, `array.safetensors:tensor`, a folder of such files (`folder:tensor` where
+/// its safetensors files hold several), or a folder with MNIST's idx files.
+///
+/// # Errors
+/// Any file that is missing, damaged or of another kind, each in one line with the remedy; never a panic.
+pub fn load(path_spec: &str, options: &LoadOptions) -> Result<Rows> {
+    let (path, tensor) = split_spec(path_spec);
+    if is_idx_folder(&path) {
+        return load_idx(&path);
+    }
+    if path.is_dir() {
+        return load_shards(&path, tensor.as_deref(), options);
+    }
+    let block = load_file(&path, tensor.as_deref(), file_name(&path))?;
+    Ok(rows_of(vec![block], Vec::new()))
+}
+
+/// True if [`load`] should be asked: an array file (by its extension), a folder of them, or an idx folder.
+pub fn looks_like(path_spec: &str) -> bool {
+    let (path, _) = split_spec(path_spec);
+    is_array_file(&path) || is_idx_folder(&path) || is_shard_folder(&path)
+}
+
+/// True for a name that ends in `.npy` or `.safetensors` and is no folder; the file need not exist.
+pub fn is_array_file(path: &Path) -> bool {
+    Format::of(path).is_some() && !path.is_dir()
+}
+
+/// True for a folder with MNIST's image files in it, compressed or not.
+pub fn is_idx_folder(path: &Path) -> bool {
+    idx::is_folder(path)
+}
+
+/// True for a folder that directly holds at least one `.npy` or `.safetensors` file.
+pub fn is_shard_folder(path: &Path) -> bool {
+    shards(path).is_ok_and(|shards| !shards.is_empty())
+}
+
+/// `file.safetensors:tensor` → the file and the tensor's name. A path that exists is never split, so a colon in a
+/// file name does no harm; neither does one in a tensor name, since the shortest path that fits wins.
+pub fn split_spec(path_spec: &str) -> (PathBuf, Option<String>) {
+    let whole = PathBuf::from(path_spec);
+    if whole.exists() {
+        return (whole, None);
+    }
+    let splits = || path_spec.match_indices(':').map(|(at, _)| (Path::new(&path_spec[..at]), &path_spec[at + 1..]));
+    splits()
+        .find(|(path, _)| path.is_dir() || (path.is_file() && Format::of(path).is_some()))
+        .or_else(|| splits().find(|(path, _)| Format::of(path) == Some(Format::Safetensors)))
+        .map_or((whole, None), |(path, tensor)| (path.to_path_buf(), Some(tensor.to_string())))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Npy,
+    Safetensors,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Format> {
+        let extension = path.extension()?;
+        if extension.eq_ignore_ascii_case("npy") {
+            Some(Format::Npy)
+        } else if extension.eq_ignore_ascii_case("safetensors") {
+            Some(Format::Safetensors)
+        } else {
+            None
+        }
+    }
+}
+
+fn load_file(path: &Path, tensor: Option<&str>, origin: String) -> Result<Block> {
+    match Format::of(path) {
+        Some(Format::Npy) if tensor.is_none() => load_npy(path, origin),
+        Some(Format::Npy) => Err(Error::file(
+            path,
+            format!("an .npy file has no tensor {:?}", tensor.unwrap_or_default()),
+            "leave out the colon and what follows it",
+        )),
+        Some(Format::Safetensors) => load_safetensors(path, tensor, origin),
+        None if !path.exists() => Err(file::missing(path)),
+        None => Err(Error::file(
+            path,
+            "not an array this program reads",
+            "expected .npy, .safetensors, a folder of these, or a folder of MNIST's idx files",
+        )),
+    }
+}
+
+/// Reads every `.npy` and `.safetensors` file directly in `folder`, in order of their names, as one table; other files
+/// are left alone. `tensor` picks the tensor in the safetensors files.
+///
+/// # Errors
+/// No shard at all, a shard that cannot be read (with `skip_bad` it is left out and listed), or shards of different
+/// widths (even with `skip_bad`: there is no telling which of them was meant).
+pub fn load_shards(folder: &Path, tensor: Option<&str>, options: &LoadOptions) -> Result<Rows> {
+    let paths = shards(folder).map_err(Error::io(folder, "list", "check the path and its permissions"))?;
+    if paths.is_empty() {
+        return Err(Error::file(
+            folder,
+            "holds no .npy or .safetensors file",
+            "name the folder that directly holds the shards",
+        ));
+    }
+    if let Some(n) = images::list::list(folder).ok().map(|l| l.files.len()).filter(|&n| n > 0) {
+        let found = format!("an array among {n} pictures: it is not clear which are meant");
+        return Err(Error::file(&paths[0], found, "name this file itself, or move it out of the pictures' folder"));
+    }
+    let mut blocks: Vec<Block> = Vec::with_capacity(paths.len());
+    let mut skipped = Vec::new();
+    for path in paths {
+        let tensor = tensor.filter(|_| Format::of(&path) == Some(Format::Safetensors));
+        match load_file(&path, tensor, file_name(&path)) {
+            Ok(block) => blocks.push(block),
+            Err(error) if options.skip_bad => skipped.push(Skipped { path, reason: error.to_string() }),
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(first) = blocks.first() else {
+        return Err(Error::file(
+            folder,
+            format!("none of its {} shards can be read (the first: {})", skipped.len(), skipped[0].reason),
+            "name a folder with at least one good shard",
+        ));
+    };
+    if let Some(other) = blocks.iter().find(|block| block.dim() != first.dim()) {
+        return Err(Error::file(
+            folder.join(&other.origin),
+            format!("has {} columns, but {} has {}", other.dim(), first.origin, first.dim()),
+            "keep shards of the same width together in one folder",
+        ));
+    }
+    Ok(rows_of(blocks, skipped))
+}
+
+/// Hidden files are left out: macOS puts `._x.npy` beside `x.npy` on foreign disks.
+fn shards(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = file_name(&path).starts_with('.');
+        if !hidden && is_array_file(&path) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn rows_of(blocks: Vec<Block>, skipped: Vec<Skipped>) -> Rows {
+    Rows {
+        blocks,
+        shape: None,
+        names: Names::ByBlock,
+        classes: Vec::new(),
+        labels: Vec::new(),
+        test_from: None,
+        skipped,
+        variants: None,
+        pictures: Vec::new(),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// `rows × columns × bytes a value`, if a file of that size can exist.
+fn byte_count(sizes: &[u64]) -> Option<usize> {
+    let product = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size))?;
+    // Half of the address space is the most that a slice can span.
+    usize::try_from(product).ok().filter(|&n| n <= isize::MAX as usize)
+}
+
+#[cfg(test)]
+mod tests;

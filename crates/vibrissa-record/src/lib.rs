@@ -1,0 +1,532 @@
+//! Versioned results: plain data that everything after computing reads (reports, dashboard, Python). Nothing is
+//! computed here. A value that is undefined, NaN or infinite is written as `null`, so that every record is valid JSON.
+
+pub mod adaptive;
+pub mod analysis;
+pub mod columns;
+pub mod sweep;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+use vibrissa_core::io::version_of;
+
+/// Schema of [`EvalRecord`].
+pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
+/// Schema of [`DemoRecord`].
+pub const DEMO_SCHEMA: &str = "vibrissa.demo/1";
+
+/// Whether a record that says it is `found` can be read as `known` (`"vibrissa.eval/1"`): the same name and no newer
+/// version.
+///
+/// # Errors
+/// What was found and the remedy, as the end of a sentence that begins with the file.
+///
+/// ```
+/// use vibrissa_record::{EVAL_SCHEMA, check};
+/// assert!(check("vibrissa.eval/1", EVAL_SCHEMA).is_ok());
+/// assert!(check("vibrissa.eval/2", EVAL_SCHEMA).unwrap_err().contains("newer"));
+/// ```
+pub fn check(found: &str, known: &str) -> Result<(), String> {
+    let (name, version) = version_of(known).expect("the known schema is one of this file's constants");
+    match version_of(found) {
+        Some((found_name, found_version)) if found_name == name => {
+            if found_version <= version {
+                Ok(())
+            } else {
+                Err(format!("schema {found} is newer than {known}, the newest this version reads; update vibrissa"))
+            }
+        }
+        _ => Err(format!("schema is {found:?}, expected {known}; this is not a {name} record")),
+    }
+}
+
+/// As [`check`] for a whole JSON text, before its fields are looked at: an older reader then names the version instead
+/// of a field it does not know.
+///
+/// # Errors
+/// As [`check`]; text that is not JSON, or not this record, is named by what serde found.
+pub fn parse<T: DeserializeOwned>(json: &str, known: &str) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        schema: String,
+    }
+    let head: Head = serde_json::from_str(json).map_err(|e| format!("not a {known} record: {e}"))?;
+    check(&head.schema, known)?;
+    serde_json::from_str(json).map_err(|e| format!("not a valid {known} record: {e}"))
+}
+
+/// The record in a file; none where there is no such file or it is not this record.
+pub fn read<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T> {
+    parse(&std::fs::read_to_string(path).ok()?, known).ok()
+}
+
+/// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Ordered(Vec::new())
+    }
+}
+
+impl<T> Ordered<T> {
+    /// The value of the first entry of this name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<T> FromIterator<(String, T)> for Ordered<T> {
+    fn from_iter<I: IntoIterator<Item = (String, T)>>(entries: I) -> Self {
+        Ordered(entries.into_iter().collect())
+    }
+}
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Ordered<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Ordered(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A number that may be undefined: `None`, and on writing also NaN and ±∞, are `null`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Number(pub Option<f64>);
+
+impl Number {
+    /// The value, if it is defined and finite.
+    pub fn get(self) -> Option<f64> {
+        self.0.filter(|v| v.is_finite())
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Number {
+        Number(Some(value))
+    }
+}
+
+impl From<Option<f64>> for Number {
+    fn from(value: Option<f64>) -> Number {
+        Number(value)
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        finite::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
+        finite::deserialize(deserializer).map(Number)
+    }
+}
+
+/// `#[serde(with = "finite")]` for `Option<f64>`: never writes anything but a finite number or `null`.
+mod finite {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.filter(|v| v.is_finite()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Option::deserialize(deserializer)
+    }
+}
+
+/// How often the latents are active: a histogram of rows active / rows on a logarithmic axis.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Density {
+    /// log10 of the lower edge of the first bucket.
+    pub log10_from: i32,
+    /// Buckets a decade.
+    pub per_decade: u32,
+    /// Latents by bucket.
+    pub counts: Vec<u64>,
+    /// Latents never active.
+    pub never: u64,
+}
+
+/// What a reconstruction is measured by, whoever made it (the mean image, an ensemble, an SAE).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reconstruction {
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Mean squared error per element.
+    #[serde(with = "finite")]
+    pub mse: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean cosine of row and reconstruction.
+    #[serde(with = "finite")]
+    pub cosine: Option<f64>,
+    /// Mean structural similarity.
+    #[serde(with = "finite")]
+    pub ssim: Option<f64>,
+    /// Mean perceptual distance, 0 to 1; lower is better.
+    #[serde(with = "finite")]
+    pub perceptual: Option<f64>,
+    /// Mean binary cross-entropy of an element, in nats; lower is better.
+    #[serde(with = "finite")]
+    pub cross_entropy: Option<f64>,
+    /// Mean peak signal-to-noise ratio, dB.
+    #[serde(with = "finite")]
+    pub psnr: Option<f64>,
+}
+
+/// The scores of one SAE, or of the ensemble (whose keys on latents are `null`), over some rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scores {
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Mean squared error per element.
+    #[serde(with = "finite")]
+    pub mse: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean cosine of row and reconstruction.
+    #[serde(with = "finite")]
+    pub cosine: Option<f64>,
+    /// Mean structural similarity.
+    #[serde(with = "finite")]
+    pub ssim: Option<f64>,
+    /// Mean perceptual distance, 0 to 1; lower is better.
+    #[serde(with = "finite")]
+    pub perceptual: Option<f64>,
+    /// Mean binary cross-entropy of an element, in nats; lower is better.
+    #[serde(with = "finite")]
+    pub cross_entropy: Option<f64>,
+    /// Mean peak signal-to-noise ratio, dB.
+    #[serde(with = "finite")]
+    pub psnr: Option<f64>,
+    /// Mean latents ≠ 0 a row.
+    #[serde(with = "finite")]
+    pub l0: Option<f64>,
+    /// Where rows are patches: the same for all patches of an image together.
+    #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0_image: Option<f64>,
+    /// The k that was asked for.
+    #[serde(with = "finite")]
+    pub l0_target: Option<f64>,
+    /// `l0 - l0_target`.
+    #[serde(with = "finite")]
+    pub l0_distance: Option<f64>,
+    /// Mean latents ≠ 0 of the training rows at the end of training, by the rule of training.
+    #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0_train: Option<f64>,
+    /// Latents never active on these rows.
+    pub dead_latents: Option<u64>,
+    /// Latents active in fewer than 1 of 1,000 of these rows, dead ones included.
+    pub rare_latents: Option<u64>,
+    /// H.
+    pub latents: Option<u64>,
+    /// Rows where row or reconstruction is constant, whose r counts as 0.
+    pub constant_rows: Option<u64>,
+    /// Histogram of activation frequencies.
+    pub density: Option<Density>,
+}
+
+/// The scores of the rows of one class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, bound(deserialize = "T: Deserialize<'de> + Default"))]
+pub struct OfClass<T> {
+    /// Rows of the class.
+    pub rows: u64,
+    /// Their scores.
+    #[serde(flatten)]
+    pub scores: T,
+}
+
+/// Scores overall and by class; without classes `by_class` is `{}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, bound(deserialize = "T: Deserialize<'de> + Default"))]
+pub struct ByClass<T> {
+    /// Over all rows.
+    #[serde(flatten)]
+    pub scores: T,
+    /// Class name → its rows and scores, in the data set's order.
+    pub by_class: Ordered<OfClass<T>>,
+}
+
+impl<T: Default> Default for ByClass<T> {
+    fn default() -> Self {
+        ByClass { scores: T::default(), by_class: Ordered::default() }
+    }
+}
+
+/// How well one SAE found the features that synthetic rows are made of. A feature and a latent are partners where the
+/// matching of features and decoder rows with the largest sum of |cos| has them so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recovery {
+    /// True features.
+    pub features: u64,
+    /// Rows whose use of features was looked at.
+    pub rows: u64,
+    /// Features that fire in any of them.
+    pub fired: Option<u64>,
+    /// Mean |cos| of partners, over all true features; those without one count as 0.
+    #[serde(with = "finite")]
+    pub mcc: Option<f64>,
+    /// The same of as many random directions as there are latents.
+    #[serde(with = "finite")]
+    pub mcc_chance: Option<f64>,
+    /// Mean over the true features of the largest |cos| with any decoder row.
+    #[serde(with = "finite")]
+    pub mmcs: Option<f64>,
+    /// The same of random directions.
+    #[serde(with = "finite")]
+    pub mmcs_chance: Option<f64>,
+    /// Share of the true features whose largest |cos| is at least 0.9.
+    #[serde(with = "finite")]
+    pub found: Option<f64>,
+    /// Mean F1 of "the latent is active" against "its partner fires", over the features that fire.
+    #[serde(with = "finite")]
+    pub f1: Option<f64>,
+    /// Mean share of the rows with the latent active in which its partner fires; 0 where it never is.
+    #[serde(with = "finite")]
+    pub precision: Option<f64>,
+    /// Mean share of the rows in which the feature fires with the latent active.
+    #[serde(with = "finite")]
+    pub recall: Option<f64>,
+}
+
+/// What `vibrissa eval` found ([`EVAL_SCHEMA`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// [`EVAL_SCHEMA`].
+    pub schema: String,
+    /// Rows evaluated; where rows are patches, the whole images that they make.
+    pub rows: u64,
+    /// Where rows are patches: how many an image has. `l0`, `dead_latents`, `rare_latents` and `density` are of patches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches_per_image: Option<u64>,
+    /// One entry an SAE.
+    #[serde(default)]
+    pub saes: Vec<ByClass<Scores>>,
+    /// The mean of the SAEs' reconstructions.
+    #[serde(default)]
+    pub ensemble: ByClass<Scores>,
+    /// The mean of the training rows as every row's reconstruction: the baseline to beat.
+    #[serde(default)]
+    pub mean_image: ByClass<Reconstruction>,
+    /// On synthetic rows, one entry an SAE.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<Recovery>,
+    /// The data set as the user named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Which part of it ("test", "all", …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// The runs or checkpoints the SAEs came from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<String>,
+    /// Version of the program that wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_version: Option<String>,
+    /// Wall time of the evaluation, seconds.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// How many latents rows need, of each SAE, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adaptive: Vec<adaptive::AdaptiveRecord>,
+}
+
+impl Default for EvalRecord {
+    fn default() -> Self {
+        EvalRecord {
+            schema: EVAL_SCHEMA.into(),
+            rows: 0,
+            patches_per_image: None,
+            saes: Vec::new(),
+            ensemble: ByClass::default(),
+            mean_image: ByClass::default(),
+            recovery: Vec::new(),
+            data: None,
+            split: None,
+            runs: Vec::new(),
+            tool_version: None,
+            adaptive: Vec::new(),
+            seconds: None,
+        }
+    }
+}
+
+/// One SAE's part of a [`MetricsLine`], over the interval's training rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaeLine {
+    /// Each loss term apart, and their sum as `total`.
+    pub loss: Ordered<Number>,
+    /// Mean Pearson r of row and reconstruction.
+    #[serde(with = "finite")]
+    pub pearson: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(with = "finite")]
+    pub fvu: Option<f64>,
+    /// Mean latents ≠ 0 of the training rows since the line before.
+    #[serde(with = "finite")]
+    pub l0: Option<f64>,
+    /// k at this step: what it should be.
+    #[serde(with = "finite")]
+    pub l0_target: Option<f64>,
+    /// λ of L1, steered or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l1_lambda: Option<f64>,
+    /// Mean of all latents of these rows, zeros included (ρ̂; the target of a KL penalty is k/H).
+    #[serde(with = "finite")]
+    pub mean_activation: Option<f64>,
+    /// Latents by the share of these rows in which they were active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density: Option<Density>,
+    /// Latents counted as dead at this step.
+    pub dead_latents: Option<u64>,
+    /// Latents that began again since the line before, with `--reinforce`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reborn: Option<u64>,
+}
+
+/// One line of the training log (JSON lines).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricsLine {
+    /// Steps done.
+    pub step: u64,
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Rows a second over the interval.
+    #[serde(with = "finite")]
+    pub rows_per_s: Option<f64>,
+    /// Seconds since training began.
+    #[serde(with = "finite")]
+    pub wall_s: Option<f64>,
+    /// One entry an SAE.
+    pub saes: Vec<SaeLine>,
+}
+
+impl MetricsLine {
+    /// The line, with its newline.
+    pub fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("plain data always serialises");
+        line.push('\n');
+        line
+    }
+}
+
+/// What `vibrissa demo` found ([`DEMO_SCHEMA`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DemoRecord {
+    /// [`DEMO_SCHEMA`].
+    pub schema: String,
+    /// Mean Pearson r on the test rows.
+    #[serde(default, with = "finite")]
+    pub pearson: Option<f64>,
+    /// The same with the mean of the training rows as every reconstruction.
+    #[serde(default, with = "finite")]
+    pub pearson_mean_image: Option<f64>,
+    /// How well the known features of the synthetic data were found (0 to 1).
+    #[serde(default, with = "finite")]
+    pub recovery: Option<f64>,
+    /// The same of random decoder rows.
+    #[serde(default, with = "finite")]
+    pub recovery_chance: Option<f64>,
+    /// Latents never active on the test rows.
+    #[serde(default)]
+    pub dead_latents: Option<u64>,
+    /// Test rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// H.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<u64>,
+    /// Active latents asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
+    /// Mean latents ≠ 0 a row.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub l0: Option<f64>,
+    /// Fraction of variance unexplained.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub fvu: Option<f64>,
+    /// Wall time, seconds.
+    #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Class → mean Pearson r.
+    #[serde(default, skip_serializing_if = "Ordered::is_empty")]
+    pub pearson_by_class: Ordered<Number>,
+}
+
+impl Default for DemoRecord {
+    fn default() -> Self {
+        DemoRecord {
+            schema: DEMO_SCHEMA.into(),
+            pearson: None,
+            pearson_mean_image: None,
+            recovery: None,
+            recovery_chance: None,
+            dead_latents: None,
+            rows: None,
+            latents: None,
+            k: None,
+            l0: None,
+            fvu: None,
+            seconds: None,
+            pearson_by_class: Ordered::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
