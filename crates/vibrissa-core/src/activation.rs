@@ -7,8 +7,7 @@
 pub mod above;
 
 use crate::kernels::screen::Found;
-use crate::kernels::workers::{Own, thread};
-use crate::kernels::{Isa, LANES, prefetch};
+use crate::kernels::{Isa, LANES, PerThread, prefetch};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -275,7 +274,7 @@ pub fn select(
     k: usize,
     relu_after: bool,
     rows: usize,
-    scratch: &[Own<Candidates>],
+    scratch: &PerThread<Candidates>,
     latents: &mut Latents,
     top_k: impl Fn(usize, &mut Candidates, &mut [u32], &mut [f32]) -> usize + Sync,
 ) -> Option<usize> {
@@ -286,7 +285,7 @@ pub fn select(
         .zip(value.par_chunks_mut(capacity))
         .enumerate()
         .map(|(b, ((len, index), value))| {
-            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let mut own = scratch.lock();
             let n = top_k(b, &mut own, index, value);
             let mut kept = n;
             if relu_after {

@@ -9,8 +9,7 @@ pub mod step;
 
 use crate::activation::{self, Activation, Candidates};
 use crate::error::{Error, Result};
-use crate::kernels::workers::{Own, thread};
-use crate::kernels::{Isa, large_pages, spill_len};
+use crate::kernels::{Isa, PerThread, large_pages, spill_len};
 use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
 use rayon::prelude::*;
 use screen::{Kept, Screen};
@@ -197,11 +196,11 @@ pub struct Work {
     /// The input of these.
     some: Aligned,
     screen: Screen,
-    candidates: Vec<Own<Candidates>>,
-    spill: Vec<Own<Aligned>>,
+    candidates: PerThread<Candidates>,
+    spill: PerThread<Aligned>,
     /// Rows of the encoder beside each other, and their biases.
-    gathered: Vec<Own<(Aligned, Vec<f32>)>>,
-    coefs: Vec<Own<Vec<f32>>>,
+    gathered: PerThread<(Aligned, Vec<f32>)>,
+    coefs: PerThread<Vec<f32>>,
     /// Latents of the fullest row of the batch before, and some more.
     room: usize,
     /// The smallest value that the batch before kept: a guess for this one.
@@ -218,19 +217,17 @@ impl Work {
     }
 
     fn prepare(&mut self, rows: usize, config: &Config) {
-        let threads = rayon::current_num_threads().max(1);
-        self.candidates.resize_with(threads.max(self.candidates.len()), Own::default);
-        self.spill.resize_with(threads.max(self.spill.len()), Own::default);
-        self.coefs.resize_with(threads.max(self.coefs.len()), Own::default);
+        self.candidates.grow();
+        self.spill.grow();
+        self.coefs.grow();
         let most = config.latents.max(activation::full(config.k));
-        for (candidates, coefs) in self.candidates.iter_mut().zip(&mut self.coefs) {
-            candidates.get_mut().expect("no panic while held").prepare(most);
-            let coefs = coefs.get_mut().expect("no panic while held");
+        for (candidates, coefs) in self.candidates.iter_mut().zip(self.coefs.iter_mut()) {
+            candidates.prepare(most);
             reserve(coefs, config.latents);
         }
         let need = spill_len(rows, config.d_in);
-        for s in &mut self.spill {
-            s.get_mut().expect("no panic while held").resize(need);
+        for spill in self.spill.iter_mut() {
+            spill.resize(need);
         }
         if config.decoder_bias {
             self.centred.reserve(rows, config.d_in);
@@ -384,7 +381,7 @@ impl Sae {
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.
     fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
         self.begin_sum(out, 0);
-        let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+        let mut coefs = work.coefs.lock();
         let (index, value) = latents.row(b);
         self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
     }

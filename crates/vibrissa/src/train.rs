@@ -14,8 +14,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::format::grid::PatchGrid;
 use crate::format::{self, Model, ModelConfig, Pictures, Progress};
-use crate::kernels::Isa;
-use crate::kernels::workers::{Own, own_of_each, thread};
+use crate::kernels::{Isa, PerThread};
 use crate::loss::{Loss, Losses, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
 use crate::metrics::PictureShape;
@@ -62,7 +61,7 @@ pub struct Trainer<'a> {
     batch: Mat,
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch of each thread.
-    bank: Option<(Bank, Vec<Own<Scratch>>)>,
+    bank: Option<(Bank, PerThread<Scratch>)>,
     matches: Vec<Vec<u32>>,
     gradients: Vec<Mat>,
     began: Option<&'static str>,
@@ -137,7 +136,7 @@ impl<'a> Trainer<'a> {
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
         let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
             let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
-            (Bank::new(shape, facts.scale), own_of_each())
+            (Bank::new(shape, facts.scale), PerThread::new())
         });
         let gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
@@ -313,8 +312,7 @@ impl<'a> Trainer<'a> {
         let bank = self.bank.as_ref();
         let see = bank.map(|(bank, scratch)| {
             move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
-                let own = &scratch[thread()];
-                bank.distance_and_gradient(x, recon, gradient, &mut own.lock().expect("no panic while held"))
+                bank.distance_and_gradient(x, recon, gradient, &mut scratch.lock())
             }
         });
         let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));

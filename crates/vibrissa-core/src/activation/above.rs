@@ -1,8 +1,7 @@
 //! Latents by threshold: all pre-activations above one, and the B·k largest of a batch. No weights here.
 
 use super::{Candidates, Screened, ahead};
-use crate::kernels::Isa;
-use crate::kernels::workers::{Own, thread};
+use crate::kernels::{Isa, PerThread};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
 
@@ -87,7 +86,7 @@ pub fn above_of(thresholds: &Thresholds, row: Screened, scratch: &mut Candidates
 pub fn select_any(
     rows: usize,
     room: &mut usize,
-    scratch: &[Own<Candidates>],
+    scratch: &PerThread<Candidates>,
     latents: &mut Latents,
     find: impl Fn(usize, &mut Candidates) -> usize + Sync,
 ) {
@@ -100,7 +99,7 @@ pub fn select_any(
             .zip(value.par_chunks_mut(capacity))
             .enumerate()
             .map(|(b, ((len, index), value))| {
-                let mut own = scratch[thread()].lock().expect("no panic while held");
+                let mut own = scratch.lock();
                 let n = find(b, &mut own);
                 let fits = n.min(capacity);
                 index[..fits].copy_from_slice(&own.index[..fits]);
@@ -153,7 +152,6 @@ pub fn cut_batch(n: usize, latents: &mut Latents, scratch: &mut Vec<u32>) -> f32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::workers::own_of_each;
     use crate::random::Stream;
 
     fn row(n: usize, seed: u64) -> Vec<f32> {
@@ -183,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_largest_of_a_batch_stay() {
-        let scratch = own_of_each::<Candidates>();
+        let scratch = PerThread::<Candidates>::new();
         let rows: Vec<Vec<f32>> = (0..9).map(|b| row(200, 10 + b)).collect();
         let find = |b: usize, own: &mut Candidates| {
             above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), own)

@@ -2,12 +2,13 @@
 //! or to its twin. All paths give the same bits (`scalar.rs` defines the order of every sum), so the choice changes
 //! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` forces one.
 
+mod per_thread;
 pub mod scalar;
 pub mod screen;
-pub mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use per_thread::PerThread;
 pub use scalar::{AdamStep, LANES, Lacking, Left};
 use screen::{Found, Line, Search, Weights};
 use std::sync::OnceLock;

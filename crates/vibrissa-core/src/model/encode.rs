@@ -5,7 +5,6 @@ use super::{Config, Sae, Work, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
 use crate::activation::{self, Activation, Screened, top_k, top_k_of};
 use crate::kernels::Isa;
-use crate::kernels::workers::{Own, thread};
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -343,7 +342,7 @@ impl Sae {
             let first = p * Panels::WIDTH;
             let n = out.len() / rows;
             let w = &self.W_enc.data()[first * dim..(first + n) * dim];
-            let mut spill = spill[thread()].lock().expect("no panic while held");
+            let mut spill = spill.lock();
             isa.dots(input, w, &bias[first..first + n], dim, out, &mut spill);
         });
         *product += began.elapsed();
@@ -389,9 +388,8 @@ impl Sae {
         let (rows, dim) = (x.rows(), self.config.d_in);
         out.resize(rows, which.len());
         let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
-        gathered.resize_with(spill.len(), Own::default);
-        for own in gathered.iter_mut() {
-            let (w, bias) = own.get_mut().expect("no panic while held");
+        gathered.grow();
+        for (w, bias) in gathered.iter_mut() {
             w.resize(Panels::WIDTH * dim);
             reserve(bias, Panels::WIDTH);
         }
@@ -399,13 +397,13 @@ impl Sae {
         let panels = out.data_mut().par_chunks_mut(rows * Panels::WIDTH);
         panels.zip(which.par_chunks(Panels::WIDTH)).for_each(|(out, which)| {
             if *screened {
-                let mut own = gathered[thread()].lock().expect("no panic while held");
+                let mut own = gathered.lock();
                 let (w, bias) = &mut *own;
                 let w = &mut w[..which.len() * dim];
                 w.chunks_exact_mut(dim).zip(which).for_each(|(w, &h)| w.copy_from_slice(self.W_enc.row(h as usize)));
                 bias.clear();
                 bias.extend(which.iter().map(|&h| self.bias()[h as usize]));
-                let mut spill = spill[thread()].lock().expect("no panic while held");
+                let mut spill = spill.lock();
                 isa.dots(input, w, bias, dim, out, &mut spill);
             } else {
                 for (b, out) in out.chunks_exact_mut(which.len()).enumerate() {

@@ -13,11 +13,10 @@ use super::asked::Asked;
 use super::{Config, Sae, reserve};
 use crate::activation::above::Thresholds;
 use crate::activation::{Candidates, Screened};
-use crate::kernels::Isa;
 use crate::kernels::screen::{
     CHUNK, Found, Line, MOST_PLACES, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
 };
-use crate::kernels::workers::{Own, thread};
+use crate::kernels::{Isa, PerThread};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,7 +82,7 @@ pub struct Screen {
     tiles: Tiles,
     /// `‖x[b]‖²`, and of what rounding took from it.
     squares: Vec<[f32; 2]>,
-    scratch: Vec<Own<Scratch>>,
+    scratch: PerThread<Scratch>,
     rows: Vec<[f32; 3]>,
     limits: Vec<f32>,
     /// By range of latents.
@@ -203,11 +202,11 @@ impl Screen {
         (sae, isa): (&Sae, Isa),
         input: &[f32],
         wanted: Wanted,
-        candidates: &[Own<Candidates>],
+        candidates: &PerThread<Candidates>,
     ) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
         let (rows, started) = (input.len() / d_in, Instant::now());
-        self.round(isa, input, d_in, candidates.len());
+        self.round(isa, input, d_in);
         self.aim(wanted, d_in, latents);
         let bounded = self.find(sae, isa, input, candidates.len(), k);
         self.took = started.elapsed();
@@ -219,9 +218,7 @@ impl Screen {
         reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, &[limit, ..]))| {
             let row = Screened { found, row: b };
             let least = match wanted {
-                Wanted::Top(k) => {
-                    row.reached(isa, k, limit, &mut candidates[thread()].lock().expect("no panic while held"))
-                }
+                Wanted::Top(k) => row.reached(isa, k, limit, &mut candidates.lock()),
                 Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
             };
             *reached = least.unwrap_or(f32::NAN);
@@ -244,18 +241,18 @@ impl Screen {
     }
 
     /// Rounds the batch; of a small one each block in the worker that comes to it, which rounds the others when it needs them.
-    fn round(&mut self, isa: Isa, input: &[f32], dim: usize, threads: usize) {
+    fn round(&mut self, isa: Isa, input: &[f32], dim: usize) {
         let Screen { tiles, squares, scratch, .. } = self;
         let rows = input.len() / dim;
-        scratch.resize_with(threads, Own::default);
+        scratch.grow();
         squares.resize(rows, [0.0; 2]);
         if input.len() > SMALL_BATCH {
             return tiles.fill(isa, input, dim, squares);
         }
-        scratch.iter_mut().for_each(|own| own.get_mut().expect("no panic while held").tiles.begin(rows, dim));
+        scratch.iter_mut().for_each(|own| own.tiles.begin(rows, dim));
         let scratch = &*scratch;
         squares.par_chunks_mut(SIDE).enumerate().for_each(|(block, squares)| {
-            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let mut own = scratch.lock();
             own.tiles.fill_block(isa, input, dim, block, squares);
         });
     }
@@ -286,8 +283,8 @@ impl Screen {
     fn find(&mut self, sae: &Sae, isa: Isa, input: &[f32], threads: usize, k: usize) -> bool {
         let Screen { tiles, scratch, rows, limits, found, room, .. } = self;
         let Config { d_in: dim, latents, .. } = sae.config;
-        for own in &mut *scratch {
-            reserve(&mut own.get_mut().expect("no panic while held").lines, scratch_lines(rows.len(), dim));
+        for own in scratch.iter_mut() {
+            reserve(&mut own.lines, scratch_lines(rows.len(), dim));
         }
         let range = (latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL).min(MOST_PLACES);
         *room = (*room).max(range.min(4 * k * range / latents + 3 * SIDE));
@@ -301,7 +298,7 @@ impl Screen {
             let w = Weights::Rows(&sae.W_enc.data()[own.start * dim..own.end * dim]);
             let w = rounded.map_or(w, |rounded| rounded.some(own.clone()));
             let (bias, limits) = (&sae.bias()[own.clone()], &limits[own.clone()]);
-            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let mut own = scratch.lock();
             let Scratch { lines, tiles } = &mut *own;
             let x = shared.unwrap_or_else(|| {
                 tiles.fill_rest(isa, input, dim);
@@ -357,7 +354,6 @@ mod tests {
     use super::*;
     use crate::activation::{select, top_k_of};
     use crate::kernels::screen::{from_bf16, to_bf16};
-    use crate::kernels::workers::own_of_each;
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
     use crate::model::{self, Work};
@@ -392,7 +388,7 @@ mod tests {
     /// As [`dense`], by a screen that has no guess, and by one that has; none for rows that it left.
     fn screened(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
         let k = sae.config.k;
-        let candidates = own_of_each::<Candidates>();
+        let candidates = PerThread::<Candidates>::new();
         let mut latents = Latents::default();
         let mut screen = Screen { guess: Some(-1e30), room: sae.config.latents, ..Screen::default() };
         let mut bounded = true;
@@ -549,7 +545,7 @@ mod tests {
         let all = dense(&sae, &x);
         // Some are exactly what a row has: not above it.
         (0..h).step_by(7).for_each(|i| each[i] = f32::from_bits(all[i % b][i].1));
-        let candidates = own_of_each::<Candidates>();
+        let candidates = PerThread::<Candidates>::new();
         for isa in Isa::available() {
             for each in [&each[..], &each[..1]] {
                 let mut screen = Screen { room: h, ..Screen::default() };
@@ -595,7 +591,7 @@ mod tests {
         let sae = sae(d, h, k, w, vec![0.0; h]);
         let want = dense(&sae, &x);
         for isa in Isa::available() {
-            let (mut left, mut latents, candidates) = ([0; 2], Latents::default(), own_of_each::<Candidates>());
+            let (mut left, mut latents, candidates) = ([0; 2], Latents::default(), PerThread::<Candidates>::new());
             for share in 0..60 {
                 let guess = Some(1.0 + 0.05 * share as f32);
                 let mut screen = Screen { guess, room: h, ..Screen::default() };

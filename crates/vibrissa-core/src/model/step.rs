@@ -15,8 +15,7 @@ use super::screen::Kept;
 use super::{Sae, Work};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
-use crate::kernels::workers::Own;
-use crate::kernels::{Isa, Left, large_pages};
+use crate::kernels::{Isa, Left, PerThread, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef};
 use crate::optim::{AdamOptions, Optimizer, normalise};
@@ -147,7 +146,7 @@ pub struct Engine {
     row_loss: Vec<RowLoss>,
     column_sums: Vec<f64>,
     dead: Dead,
-    scratch: Vec<Own<Scratch>>,
+    scratch: PerThread<Scratch>,
     /// `Σ (Σ_b d_pre[b, h]) W_enc[h]` over the latents of each chunk `[CHUNKS, D]`.
     through_input: Mat,
     d_b_dec: Vec<f32>,
@@ -194,7 +193,7 @@ impl Engine {
             row_loss: Vec::new(),
             column_sums: vec![0.0; dim],
             dead: Dead::new(),
-            scratch: Vec::new(),
+            scratch: PerThread::default(),
             through_input: Mat::zeros(if config.decoder_bias { CHUNKS } else { 0 }, dim),
             d_b_dec: vec![0.0; if config.decoder_bias { dim } else { 0 }],
             sae,

@@ -6,8 +6,7 @@ use super::super::{Sae, reserve};
 use super::update::{Context, Rows};
 use super::{Engine, Step};
 use crate::activation::{self, Candidates};
-use crate::kernels::workers::{Own, thread};
-use crate::kernels::{Isa, spill_len};
+use crate::kernels::{Isa, PerThread, spill_len};
 use crate::loss::{AuxK, spread};
 use crate::matrix::{Aligned, ByLatent, Latents, Panels};
 use rayon::prelude::*;
@@ -58,7 +57,7 @@ pub struct Dead {
     adds: Aligned,
     /// All rows of the batch.
     rows: Vec<u32>,
-    groups: Vec<Own<Group>>,
+    groups: PerThread<Group>,
 }
 
 /// Some neighbours in the list, and what their gradients begin with.
@@ -103,12 +102,11 @@ impl Dead {
         self.place.resize(latents, 0);
         self.rows.clear();
         self.rows.extend(0..rows as u32);
-        self.groups.resize_with(rayon::current_num_threads().max(self.groups.len()), Own::default);
+        self.groups.grow();
         self.adds.resize(rows * latents.min(self.one_in * k));
         let n = group_size(dim);
-        for group in &mut self.groups {
-            let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, index, added } =
-                group.get_mut().expect("no panic while held");
+        for group in self.groups.iter_mut() {
+            let Group { members, directions, dots, coef, d_pre, sums, enc, dec, spill, index, added } = group;
             *members = 0..0;
             for all in [directions, enc, dec] {
                 all.resize(n * dim);
@@ -132,7 +130,7 @@ impl Dead {
     }
 
     /// Every row takes its `k` largest.
-    fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &[Own<Candidates>]) {
+    fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &PerThread<Candidates>) {
         let Dead { list, acts, taken, by_latent, dense, adds, .. } = self;
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
             activation::top_k(isa, k, || acts.row(b), own, index, value)
@@ -156,8 +154,8 @@ impl Dead {
         self.learn
     }
 
-    /// One for each worker.
-    pub fn groups(&self) -> &[Own<Group>] {
+    /// The group that each worker is at.
+    pub fn groups(&self) -> &PerThread<Group> {
         &self.groups
     }
 
@@ -287,7 +285,7 @@ impl Engine {
                 let n = dead.list.len();
                 isa.add_combinations(out, &dead.adds[first * n..][..losses.len() * n], &dead.list, decoder, dim);
             } else {
-                let mut own = dead.groups[thread()].lock().expect("no panic while held");
+                let mut own = dead.groups.lock();
                 let Group { coef, index, added, .. } = &mut *own;
                 let added = &mut added[..losses.len()];
                 added.fill(0);

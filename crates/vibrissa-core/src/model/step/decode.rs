@@ -5,7 +5,6 @@ use super::update::{Scratch, Segments};
 use super::{Engine, RowLoss, RowTerm, Step, chunk, middle};
 use crate::activation::Activation;
 use crate::kernels::Isa;
-use crate::kernels::workers::{Own, thread};
 use crate::loss::{Losses, Penalties, cross_entropy, kl, spread};
 use crate::matrix::{Aligned, ByLatent, Latents};
 use rayon::prelude::*;
@@ -23,9 +22,9 @@ impl Engine {
         self.residual.reserve(all, dim);
         self.row_loss.resize(rows, RowLoss::default());
         // Every worker has room for all that a row or a latent may need, whoever gets which.
-        self.scratch.resize_with(rayon::current_num_threads().max(1), Own::default);
-        for own in &mut self.scratch {
-            own.get_mut().expect("no panic while held").prepare(dim, config.latents.max(segments * rows));
+        self.scratch.grow();
+        for own in self.scratch.iter_mut() {
+            own.prepare(dim, config.latents.max(segments * rows));
         }
         let l1 = self.state.l1;
         self.norms.clear();
@@ -44,12 +43,12 @@ impl Engine {
             let by_columns = prefixes == 1 && !gated && !jump && sums.fill(sae, isa, latents);
             let recon = by_columns.then_some(&*sums);
             residual.par_chunks_mut(segments * dim).zip(row_loss).enumerate().for_each(|(b, (all, loss))| {
-                let mut coefs = work.coefs[thread()].lock().expect("no panic while held");
+                let mut coefs = work.coefs.lock();
                 let x = step.target.row(b);
                 let (index, value) = latents.row(b);
                 *loss = RowLoss { activity: value.iter().map(|&v| f64::from(v)).sum(), ..RowLoss::default() };
                 // Entries below a threshold are there for the threshold alone.
-                let mut own = jump.then(|| scratch[thread()].lock().expect("no panic while held"));
+                let mut own = jump.then(|| scratch.lock());
                 let (index, value) = match &mut own {
                     Some(own) => own.parted.part(index, value),
                     None => (index, value),
@@ -153,7 +152,7 @@ impl Engine {
         let scratch = &self.scratch;
         let residual = &mut self.residual.data_mut()[..segments * rows * dim];
         residual.par_chunks_mut(segments * dim).zip(&mut self.row_loss).enumerate().for_each(|(b, (all, loss))| {
-            let mut own = scratch[thread()].lock().expect("no panic while held");
+            let mut own = scratch.lock();
             let Scratch { enc: recon, dec: gradient, .. } = &mut *own;
             let x = step.target.row(b);
             recon.copy_from_slice(x);

@@ -4,8 +4,7 @@ use super::super::{Config, inverse_root, reserve};
 use super::dead::{Begun, Dead};
 use super::middle;
 use crate::activation::Activation;
-use crate::kernels::workers::{Own, thread};
-use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, scalar::fold};
+use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, PerThread, scalar::fold};
 use crate::matrix::{Aligned, ByLatent, Mat};
 use crate::optim::{AdamOptions, Optimizer, to_unit};
 use std::ops::Range;
@@ -149,7 +148,7 @@ pub struct Context<'a> {
     pub bias_step: AdamStep,
     pub adam: AdamOptions,
     pub rests_after: u32,
-    pub scratch: &'a [Own<Scratch>],
+    pub scratch: &'a PerThread<Scratch>,
 }
 
 impl Context<'_> {
@@ -363,8 +362,8 @@ impl<'a> Rows<'a> {
         if context.config.decoder_bias {
             self.through_input[..dim].fill(0.0);
         }
-        let mut own = context.scratch[thread()].lock().expect("no panic while held");
-        let mut group = context.dead.map(|dead| (dead, dead.groups()[thread()].lock().expect("no panic while held")));
+        let mut own = context.scratch.lock();
+        let mut group = context.dead.map(|dead| (dead, dead.groups().lock()));
         let together = self.all_learn(context);
         own.small.iter_mut().for_each(Vec::clear);
         let mut coming = self.awake(context, 0);
