@@ -530,43 +530,91 @@ fn sixteen_bit_tiffs_and_their_range() {
     }
 }
 
-/// Weights act on rows as loaded: data of any magnitude trains, and its figures can be recomputed from the files alone.
-#[test]
-fn numpy_recomputes_the_figures() {
+/// Python with NumPy and safetensors, and the script; `None` (with a note) where they are missing.
+fn recompute(test: &str, args: &[&str]) -> Option<std::process::Output> {
     let python = std::env::var("VIBRISSA_PYTHON").unwrap_or_else(|_| "python3".into());
-    let there =
+    let available =
         Command::new(&python).args(["-c", "import numpy, safetensors"]).output().is_ok_and(|o| o.status.success());
-    if !there {
-        return skip("numpy_recomputes_the_figures", "python3 with numpy and safetensors is not there");
+    if !available {
+        skip(test, "python3 with numpy and safetensors is not there");
+        return None;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/recompute.py");
+    Some(Command::new(&python).arg(script).args(args).output().expect("python runs"))
+}
+
+/// Weights act on rows as loaded: data of any magnitude trains, and the figures of every kind of model can be recomputed from
+/// the model file and the rows alone.
+#[test]
+fn numpy_recomputes_the_figures() {
+    const ACTIVATIONS: [&str; 6] = ["topk", "batchtopk", "relu", "jumprelu", "gated", "sigmoid"];
     let dir = tempdir();
     let plain = small(&dir);
     let huge: Vec<f32> = rows(200, 24, 1).iter().map(|v| v * 3000.0).collect();
     let huge = npy(dir.path(), "huge.npy", 24, &huge);
-    for (i, (data, more)) in [
-        (&plain, &["--tied", "--raw-topk", "--no-decoder-bias"][..]),
-        (&plain, &["--saes", "2", "--init", "kaiming"]),
-        (&huge, &["--saes", "2"]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let unit: Vec<f32> = rows(200, 24, 1).iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+    let unit = npy(dir.path(), "unit.npy", 24, &unit);
+    let images = pictures(&dir.path().join("images"), 30, 12, &[]);
+    let pixels = (0..30).flat_map(|i| picture(12, 12, i).into_raw()).map(|p| f32::from(p) / 255.0).collect::<Vec<_>>();
+    let pixels = npy(dir.path(), "pixels.npy", 144, &pixels);
+
+    // The data of train and eval, the same rows for NumPy, the options.
+    let mut cases: Vec<(&str, &str, Vec<&str>)> = vec![
+        (&plain, &plain, vec!["--tied", "--raw-topk", "--no-decoder-bias"]),
+        (&plain, &plain, vec!["--saes", "2", "--init", "kaiming"]),
+        (&huge, &huge, vec!["--saes", "2"]),
+        (&plain, &plain, vec!["--matryoshka", "12,24"]),
+        (&plain, &plain, vec!["--matryoshka", "12,24", "--activation", "jumprelu", "--tied"]),
+        (&unit, &unit, vec!["--loss", "cross-entropy", "--activation", "relu"]),
+    ];
+    for activation in ACTIVATIONS {
+        cases.push((&plain, &plain, vec!["--activation", activation]));
+        cases.push((&plain, &plain, vec!["--activation", activation, "--tied"]));
+        cases.push((&images, &pixels, vec!["--activation", activation, "--patch", "5x4", "--stride", "3x4"]));
+    }
+    for (i, (data, numpy, more)) in cases.iter().enumerate() {
         let out = dir.path().join(format!("run{i}"));
-        train(data, &out, &[&SMALL[..], &["--steps", "50"], more].concat()).ok();
+        train(data, &out, &[&SMALL[..], &["--steps", "50"], &more[..]].concat()).ok();
         let ours = vibrissa(&["eval", s(&out), data, "--split", "all", "--json"]).ok().json();
-        let ran = Command::new(&python).args([script, s(&out), data]).output().expect("python runs");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let Some(ran) = recompute("numpy_recomputes_the_figures", &[s(&out), numpy]) else { return };
+        assert!(ran.status.success(), "{more:?}: {}", String::from_utf8_lossy(&ran.stderr));
         let theirs: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
         assert_eq!(ours["rows"], theirs["rows"]);
         let pairs = ours["saes"].as_array().into_iter().flatten().zip(theirs["saes"].as_array().into_iter().flatten());
+        let mut compared = BTreeSet::new();
         for (ours, theirs) in pairs.chain([(&ours["ensemble"], &theirs["ensemble"])]) {
-            for key in ["pearson", "mse", "fvu", "cosine", "l0"] {
+            for key in ["pearson", "mse", "fvu", "cosine", "l0", "cross_entropy"] {
                 let Some(a) = ours[key].as_f64() else { continue };
                 let b = theirs[key].as_f64().expect("a number");
-                assert!((a - b).abs() <= 2e-5 * b.abs().max(1e-3), "{key}: {a} here, {b} by NumPy ({more:?})");
+                assert!((a - b).abs() <= 1e-5 * b.abs().max(1e-3), "{key}: {a} here, {b} by NumPy ({more:?})");
+                compared.insert(key);
             }
         }
+        assert_eq!(compared.len(), if *data == unit { 6 } else { 5 }, "{compared:?} ({more:?})");
+    }
+}
+
+/// Figures of a model that the script does not know would be wrong without a sign of it.
+#[test]
+fn numpy_refuses_unknown_models() {
+    let dir = tempdir();
+    let data = small(&dir);
+    let out = dir.path().join("run");
+    train(&data, &out, &[&SMALL[..], &["--steps", "2"]].concat()).ok();
+    let file = out.join("model.safetensors");
+    let before = model(&out);
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = before.windows(from.len()).position(|w| w == from.as_bytes()).unwrap_or_else(|| panic!("no {from}"));
+        let mut bytes = before.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    for (from, to) in [("topk", "tops"), ("relu_after", "relu_befor"), ("vibrissa.model/1", "vibrissa.model/9")] {
+        write(&file, replaced(from, to));
+        let Some(ran) = recompute("numpy_refuses_unknown_models", &[s(&out), &data]) else { return };
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && said.contains(to) && !said.contains("Traceback"), "{to}: {said}");
     }
 }
 
