@@ -1,10 +1,11 @@
-"""Writes the figures of README.md and docs/*.md from docs/measured/*.json; no figure there is typed.
+"""Writes the figures of README.md and docs/**/*.md from docs/measured/*.json. No figure in those pages is typed by hand.
 
-usage: docs.py [--check]        --check changes nothing and exits 1 if a section is stale
+usage: docs.py [--check]        --check changes nothing and exits with 1 if a section is stale
 
-A section is everything between <!-- figures:NAME --> and <!-- /figures -->, NAME one of the functions in SECTIONS;
-NAME@MACHINE has the figures of docs/measured/MACHINE/*.json (measure.py --out).
+A section is the text between <!-- figures:NAME --> and <!-- /figures -->. NAME is one of the functions in SECTIONS.
+NAME@MACHINE takes the figures from docs/measured/MACHINE/*.json (written by measure.py --out).
 """
+import itertools
 import json
 import pathlib
 import re
@@ -12,9 +13,13 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEASURED = ROOT / "docs" / "measured"
-PAGES = ["README.md", "docs/performance.md", "docs/defaults.md", "docs/mice.md", "docs/truth.md", "docs/sparsity.md"]
 SECTION = re.compile(r"(<!-- figures:([a-z_]+(?:@[^ ]+)?) -->\n)(.*?)(<!-- /figures -->)", re.S)
 NOT_YET = "not measured yet"
+
+
+def pages():
+    """README.md and every Markdown file below docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 class Missing(Exception):
@@ -47,15 +52,17 @@ def table(head, rows):
 
 
 def made(*names):
-    """Where the figures come from, one line a machine and commit."""
+    """The source of the figures, one line for each machine and commit."""
     lines = {}
     for name in names:
         try:
             r = load(name)
         except Missing:
             continue
-        where = f"{r['cpu']}, {r['threads']} threads, {r['isa'] or 'its best instruction set'}, commit {r['commit']}, {r['date']}"
-        lines.setdefault(where, []).append(f"`{name}`")
+        where = f"{r['cpu']}, {r['threads']} thread{'s' * (r['threads'] > 1)}"
+        if r["commit"]:
+            where += f", {r['isa'] or 'its best instruction set'}, commit {r['commit']}"
+        lines.setdefault(f"{where}, {r['date']}", []).append(f"`{name}`")
     return "".join(f"\nMeasured on {where} ({', '.join(names)}).\n" for where, names in lines.items())
 
 
@@ -72,7 +79,7 @@ def mib(n):
 
 
 def rows_of(*makers):
-    """Rows of makers that have their figures; a maker without them gives its name and a note."""
+    """One row for each maker; a maker whose figures are missing gives its name and a note."""
     out = []
     for name, make in makers:
         try:
@@ -83,67 +90,82 @@ def rows_of(*makers):
 
 
 def summary():
-    def mnist_seeds():
-        s = figures("mnist_seeds")["test"]["saes"][0]
-        return ["MNIST, the seeds' recipe, 5 epochs", f"Pearson {text(s['pearson'])}, fvu {text(s['fvu'])}", "PyTorch: Pearson 0.9733, fvu 0.0728"]
+    def mnist_baseline():
+        s, peer = figures("mnist_baseline")["test"]["saes"][0], figures("peers")["mnist_torch_baseline"]
+        scores = lambda r: f"Pearson {text(r['pearson'])}, fvu {text(r['fvu'])}"
+        return ["MNIST, [baseline recipe](docs/baseline.md), 5 epochs", scores(s), f"PyTorch: {scores(peer)}"]
 
     def mnist_default():
         f = figures("mnist_default")
         s = f["test"]["saes"][0]
-        return ["MNIST, H 1,024 and k 50 given, the rest chosen, 5 epochs", f"fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}", "aim: fvu ≤ 0.065, ≤ 10 dead, < 60 s"]
+        own = f"fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}"
+        return ["MNIST, H 1,024 and k 50 given, other options default, 5 epochs", own, ""]
 
-    def digits():
-        f = figures("digits")
-        best, mean = max(s["pearson"] for s in f["seeds"]["saes"]), f["seeds"]["ensemble"]["pearson"]
-        return ["1,000 digits as 64×64 RGB", f"seeds' recipe: best of three {text(best)}, their mean {text(mean)}; the same H and k, the rest chosen: {text(f['rule']['saes'][0]['pearson'])}", "PyTorch: Pearson 0.924"]
+    def mnist_free():
+        f = figures("mnist_free")
+        s = f["test"]["saes"][0]
+        own = f"Pearson {text(s['pearson'])}, fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}"
+        return ["MNIST, no options", own, ""]
+
+    def activations():
+        f, tuned = figures("activations"), figures("peers_tuned")["activations"]["rows"]
+        s = f["steps_40"]["saes"][0]
+        beside = [f"{r['library']}: fvu {r['40']['fvu']}, {text(r['40']['dead_latents'])} dead" for r in tuned[:2]]
+        return ["24,000 activations of MiniLM-L6, H 6,144 and k 32 given, 40 steps", f"fvu {text(s['fvu'])}, {text(s['dead_latents'])} latents dead", "; ".join(beside) + " (each at the best of several learning rates)"]
 
     def photos():
-        f = figures("photos")
-        dead = f["rule_on_training_rows"]["saes"][0]
-        return ["1,000 photographs, 64×64 RGB, H 3,072 and k 128 given", f"Pearson {text(f['rule']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % of latents dead on the training rows, {seconds(f['wall_s'])}", f"PyTorch, seeds' recipe: 0.770; PCA with 128: {text(f['baselines']['pca_k']['pearson'])}"]
+        f, peer = figures("photos"), figures("peers")["photos_torch_baseline"]
+        dead = f["default_on_training_rows"]["saes"][0]
+        own = f"Pearson {text(f['default']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % of latents dead on the training rows, {seconds(f['wall_s'])}"
+        return ["1,000 photographs, 64×64 RGB, H 3,072 and k 128 given", own, f"PyTorch, baseline recipe: {peer['pearson']:.3f}; PCA with 128 components: {text(f['untrained']['pca_k']['pearson'])}"]
 
     def mice():
         f = figures("mice")
         at = lambda key: f[key]["saes"][0]["pearson"]
-        return ["39 mice, fine-tuned from MNIST", f"Pearson {text(at('originals_before'))} → {text(at('originals_held_out_by_folds'))}, held out by five folds", "before → after"]
+        return ["39 mouse images, fine-tuned from an MNIST model, five folds", f"Pearson {text(at('originals_held_out_by_folds'))}", f"before fine-tuning: {text(at('originals_before'))}"]
 
     def faster(name, label):
         def make():
             s = figures("speed")[name]
             if "times_faster" not in s:
                 raise Missing(name)
-            return [label, f"{s['ms_per_step']:.2f} ms, {s['times_faster']:.1f} times as fast", f"torch.compile: {s['torch_compile_ms']:.1f} ms"]
+            return [label, f"{s['ms_per_step']:.2f} ms", f"torch.compile: {s['torch_compile_ms']:.1f} ms ({s['times_faster']:.1f} times as long)"]
 
         return make
 
     def memory():
         f = figures("memory")
         beside = f"PyTorch: {mib(f['torch_eager_peak_bytes'])}" if "torch_eager_peak_bytes" in f else ""
-        return ["Peak memory, photographs, one SAE", f"{mib(f['seeds_peak_bytes'])}, {f['seeds_ratio']:.2f} × what must be held", beside]
-
-    def determinism():
-        f = figures("determinism")
-        return ["Same seed: " + ", ".join(f["sha256"]), "identical weights" if f["identical"] else "weights DIFFER", "bit for bit"]
+        return ["Peak memory, 1,000 photographs, one SAE", mib(f["baseline_peak_bytes"]), beside]
 
     def demo():
         f = figures("demo")
-        return ["`vibrissa demo`", f"Pearson {text(f['pearson'])}, {100 * f['recovery']:.1f} % recovery (mean best \\|cos\\|), {seconds(f['wall_s'])}", f"random directions: {100 * f['recovery_chance']:.1f} %"]
+        return ["`vibrissa demo`", f"Pearson {text(f['pearson'])}, {100 * f['recovery']:.1f} % of the known features found again (mean best \\|cos\\|), {seconds(f['wall_s'])}", f"random directions: {100 * f['recovery_chance']:.1f} %"]
 
-    def mnist_free():
-        f = figures("mnist_free")
-        s = f["test"]["saes"][0]
-        return [f"MNIST, everything chosen ({text(s['latents'])} latents)", f"Pearson {text(s['pearson'])}, fvu {text(s['fvu'])}, {s['dead_latents']} dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}", ""]
+    makers = [("MNIST, baseline recipe", mnist_baseline), ("MNIST, H and k given", mnist_default), ("MNIST, no options", mnist_free), ("activations", activations), ("1,000 photographs", photos), ("39 mouse images", mice)]
+    makers += [(label, faster(name, label)) for name, label in [("mnist", "One training step, 784 → 1,024, batch 128"), ("photos", "One training step, 12,288 → 3,072, batch 32")]]
+    makers += [("Peak memory", memory), ("`vibrissa demo`", demo)]
+    names = ["mnist_baseline", "mnist_default", "mnist_free", "activations", "photos", "mice", "speed", "memory", "demo", "peers", "peers_tuned"]
+    return table(["", "vibrissa", "for comparison"], rows_of(*makers)) + made(*names)
 
-    def activations():
-        f = figures("activations")
-        s = f["steps_40"]["saes"][0]
-        return ["24,000 activations of a network, H 6,144 and k 32 given, 40 steps", f"fvu {text(s['fvu'])}, {text(s['dead_latents'])} of {text(s['latents'])} unused", "sparsify: fvu 0.424, 136 unused"]
 
-    makers = [("MNIST, the seeds' recipe", mnist_seeds), ("MNIST, the rest chosen", mnist_default), ("MNIST, everything chosen", mnist_free), ("activations", activations), ("1,000 digits", digits), ("1,000 photographs", photos), ("39 mice", mice)]
-    makers += [(label, faster(name, label)) for name, label in [("mnist", "A step, 784 → 1,024, batch 128"), ("photos", "A step, 12,288 → 3,072, batch 32"), ("mice64", "A step, 4,096 → 8,192, batch 16")]]
-    makers += [("Peak memory", memory), ("Determinism", determinism), ("`vibrissa demo`", demo)]
-    names = ["mnist_seeds", "mnist_default", "mnist_free", "activations", "digits", "photos", "mice", "speed", "memory", "determinism", "demo"]
-    return table(["on held-out rows", "vibrissa", "beside"], rows_of(*makers)) + made(*names)
+def activations_tuned():
+    """fvu and dead latents beside libraries at tuned learning rates, after 40 and 200 steps."""
+    tuned = figures("peers_tuned")["activations"]
+    pair = lambda fvu, dead: f"{fvu:.3f} / {dead:,.0f}"
+    rows = []
+    for r in tuned["rows"]:
+        lr = r["lr"] if isinstance(r["lr"], list) else [r["lr"]]
+        of = [pair(r[steps]["fvu"], r[steps]["dead_latents"]) for steps in ("40", "200")]
+        rows.append([r["library"], ", ".join(f"{v:g}" for v in lr), *of])
+    short = figures("activations")["steps_40"]["saes"][0]
+    for name, key in [("vibrissa, default learning rate", "without"), ("vibrissa, `--reinforce`", "with")]:
+        long = figures("reinforce")["activations, defaults"][key]
+        mean = lambda k: sum(s[k] for s in long) / len(long)
+        first = pair(short["fvu"], short["dead_latents"]) if key == "without" else "–"
+        rows.append([name, f"{figures('activations')['steps_40_chosen']['lr']:g}", first, pair(mean("fvu"), mean("dead_latents"))])
+    head = ["", "learning rate", "40 steps: fvu / dead", "200 steps: fvu / dead"]
+    return table(head, rows) + made("peers_tuned", "activations", "reinforce")
 
 
 PEER_NAMES = {"torch_compile": "torch.compile", "sparsify": "sparsify"}
@@ -163,9 +185,9 @@ def speed():
         steps.append([what, *own, beside, *faster])
         cells = [text(s.get(key), 2) for key in ("encode_ms", "torch_encode_ms", "times_faster_encode")]
         encoding.append([what, *cells])
-    head = ["shape", "ms a step, whole run", "ms inside the step", "peer, ms a step", "whole run: times faster"]
-    out = table([*head, "inside the step: times faster"], steps)
-    out += "\n" + table(["shape", "encoding a batch, ms", "PyTorch, linear and topk, ms", "times faster"], encoding)
+    head = ["shape", "whole run, ms per step", "step alone, ms", "peer, ms per step", "peer ÷ whole run"]
+    out = table([*head, "peer ÷ step alone"], steps)
+    out += "\n" + table(["shape", "encoding one batch, ms", "PyTorch (linear, topk), ms", "PyTorch ÷ vibrissa"], encoding)
     note = f"\nPyTorch {f['torch_version']}.\n" if "torch_version" in f else ""
     return out + note + made("speed")
 
@@ -174,11 +196,11 @@ def ensemble():
     f = figures("ensemble")
     step = f["step"]
     ms, s = (lambda v: f"{v:.2f} ms"), seconds
-    rows = [["inside a step of MNIST", ms(step["five_ms"]), ms(5 * step["one_ms"]), text(step["ratio"], 2)]]
+    rows = [["one step, MNIST", ms(step["five_ms"]), ms(5 * step["one_ms"]), text(step["ratio"], 2)]]
     for whole in f["folders"].values():
-        what = f"photographs, `{whole['options']}`, from start to end"
+        what = f"photographs, `{whole['options']}`, whole command"
         rows.append([what, s(whole["together_s"]), s(whole["one_by_one_s"]), text(whole["ratio"], 2)])
-    return table(["", "five SAEs in one run", "five runs", "ratio"], rows) + made("ensemble")
+    return table(["", "`--saes 5`", "five runs", "ratio"], rows) + made("ensemble")
 
 
 def folder():
@@ -187,12 +209,12 @@ def folder():
         raise Missing("folder")
     own, torch = f, f["torch"]
     row = lambda what, of: [what, of(own), of(torch)]
-    rows = [row("from start to end", lambda r: seconds(r["wall_s"]))]
-    rows.append(row("of it training", lambda r: seconds(r["train_s"])))
-    rows.append(row("of it everything else", lambda r: seconds(r["wall_s"] - r["train_s"])))
+    rows = [row("whole command", lambda r: seconds(r["wall_s"]))]
+    rows.append(row("training", lambda r: seconds(r["train_s"])))
+    rows.append(row("everything else", lambda r: seconds(r["wall_s"] - r["train_s"])))
     rows += [row(key, lambda r: text(r[key])) for key in ("rows", "steps")]
     rows.append(row("held-out Pearson", lambda r: text(r["pearson"])))
-    faster = f"\nFrom start to end vibrissa is {f['times_faster']:.1f} times as fast.\n"
+    faster = f"\nPyTorch takes {f['times_faster']:.1f} times as long.\n"
     return table(["", "vibrissa train", "PyTorch"], rows) + faster + made("folder")
 
 
@@ -201,23 +223,22 @@ def growth():
     for name, own in f.items():
         D, H, k, B = own["shape"]
         ms, ratio = own["ms"], own["ratio"]
-        # Of few dead latents AuxK has little to learn: how many there were belongs to its times.
+        # The cost of AuxK depends on the number of dead latents, so it is shown beside the times.
         dead = {key: f", {n:,} dead" if "AuxK" in name else "" for key, n in own["dead"].items()}
         cells = [f"{ms[key]:.2f} ms ({ratio[key]:.2f}){dead[key]}" for key in "HDBk"]
         rows.append([f"{name}, {D:,} → {H:,}, k {k}, B {B:,}", f"{ms['base']:.2f} ms{dead['base']}", *cells])
-    head = ["inside the step (times the base)", "base", "H × 2", "D × 2", "B × 2", "k × 2"]
+    head = ["one step (ratio to the base)", "base", "H × 2", "D × 2", "B × 2", "k × 2"]
     return table(head, rows) + made("growth")
 
 
 def analysis():
     f = figures("analysis")
-    loop = f["seeds_loop"]
-    rows = [["vibrissa analyze (importance, ablation of every active latent, classes, company)", f"{f['rows_per_s']:,.0f}", "1"],
-            ["the seeds' loop in PyTorch: frequency and strength only", f"{loop['ranking_rows_per_s']:,.0f}", f"{f['rows_per_s'] / loop['ranking_rows_per_s']:,.1f}"],
-            ["the seeds' loop in PyTorch: ablation, latent by latent", f"{loop['ablation_rows_per_s']:,.1f}", f"{f['rows_per_s'] / loop['ablation_rows_per_s']:,.0f}"]]
-    o = f["order"]
-    words = f"\n{f['rows']:,} rows of MNIST, H 1,024, k 50; whole command {seconds(f['wall_s'])}; the page has {f['report_bytes'] / 1e6:.1f} MB. The {o['top']} first by score carry {100 * o['share'][0]:.3f} % of the effect each, the {o['top']} first by index {100 * o['share'][1]:.3f} %; rank and index correlate with {o['rank_index']:+.3f}. Gradient energy over energy of their pictures (lower: smoother, less like noise): {text(o['sharpness'][0], 2)} against {text(o['sharpness'][1], 2)}.\n"
-    return table(["what", "rows/s", "vibrissa is faster by"], rows) + words + made("analysis")
+    loop, o = f["torch_loop"], f["order"]
+    rows = [["`vibrissa analyze`: importance, ablation of every active latent, classes, co-activation", f"{f['rows_per_s']:,.0f}", "1"],
+            ["PyTorch loop: frequency and strength only", f"{loop['ranking_rows_per_s']:,.0f}", f"{f['rows_per_s'] / loop['ranking_rows_per_s']:,.1f}"],
+            ["PyTorch loop: ablation, one latent at a time", f"{loop['ablation_rows_per_s']:,.1f}", f"{f['rows_per_s'] / loop['ablation_rows_per_s']:,.0f}"]]
+    words = f"\n{f['rows']:,} rows of MNIST, H 1,024, k 50. The whole command takes {seconds(f['wall_s'])}; the report has {f['report_bytes'] / 1e6:.1f} MB. The {o['top']} features with the highest score carry {100 * o['share'][0]:.3f} % of the contribution each, the {o['top']} features with the lowest index {100 * o['share'][1]:.3f} %. The rank correlation of score and index is {o['rank_index']:+.3f}. Gradient energy divided by energy of the decoder directions (lower means smoother, less like noise) is {text(o['sharpness'][0], 2)} for the former and {text(o['sharpness'][1], 2)} for the latter.\n"
+    return table(["", "rows/s", "time relative to vibrissa"], rows) + words + made("analysis")
 
 
 def bench():
@@ -227,8 +248,8 @@ def bench():
         layout = ("tied" if s["tied"] else "untied") + (", AuxK" if s["auxk"] else "")
         cells = [s["name"], f"{s['d_in']:,} → {s['latents']:,}", s["k"], f"{s['batch']:,}", layout]
         rows.append(cells + [text(s[k], 2) for k in ("step_ms", "encode_ms", "floor_ms")] + [s["floor_set_by"], text(s["step_over_floor"], 2)])
-    head = ["shape", "D → H", "k", "B", "layout", "step ms", "encode ms", "floor ms", "set by", "step ÷ floor"]
-    machine = f"\nThis machine: {f['gemm_gflops']:.0f} GFLOP/s in dense products, {f['read_gb_per_s']:.1f} GB/s read, {f['update_gb_per_s']:.1f} GB/s in and out when updating in place.\n"
+    head = ["shape", "D → H", "k", "B", "layout", "step ms", "encode ms", "floor ms", "limited by", "step ÷ floor"]
+    machine = f"\nThis machine: {f['gemm_gflops']:.0f} GFLOP/s in dense products, {f['read_gb_per_s']:.1f} GB/s reading, {f['update_gb_per_s']:.1f} GB/s (read plus write) updating in place.\n"
     whole = table(head, rows) + machine
     others = {f["isa"]: f} | f.get("other_kernels", {})
     if len(others) > 1:
@@ -243,12 +264,13 @@ def bench():
 
 def memory():
     f = figures("memory")
-    rows = [["seeds' recipe (tied)", mib(f["seeds_peak_bytes"]), mib(f["seeds_must_hold_bytes"]), text(f["seeds_ratio"], 2)]]
-    rows.append(["own defaults (untied)", mib(f["rule_peak_bytes"]), mib(f["rule_must_hold_bytes"]), text(f["rule_ratio"], 2)])
+    of = lambda name, peak, hold: [name, mib(peak), mib(hold), text(peak / hold, 2)]
+    rows = [of("baseline recipe (tied)", f["baseline_peak_bytes"], f["baseline_must_hold_bytes"])]
+    rows.append(of("defaults (untied)", f["default_peak_bytes"], f["default_must_hold_bytes"]))
     for variant in ("eager", "compile"):
         if (peak := f.get(f"torch_{variant}_peak_bytes")) is not None:
-            rows.append([f"PyTorch {variant}, seeds' recipe", mib(peak), mib(f["seeds_must_hold_bytes"]), text(peak / f["seeds_must_hold_bytes"], 2)])
-    return table(["run", "peak memory", "parameters + moments + pictures", "ratio"], rows) + made("memory")
+            rows.append(of(f"PyTorch {variant}, baseline recipe", peak, f["baseline_must_hold_bytes"]))
+    return table(["run", "peak memory", "parameters + moments + images", "ratio"], rows) + made("memory")
 
 
 def determinism():
@@ -263,9 +285,13 @@ def chosen(c):
 
 
 def rules():
-    """The table above `resolve`, as the code has it."""
-    source = (ROOT / "crates/vibrissa/src/train/defaults.rs").read_text()
-    return "".join(line[4:] + "\n" for line in source.splitlines() if line.startswith("/// |"))
+    """The table of defaults, copied from the doc comment in the source code."""
+    head = "/// | option | default | reason |"
+    sources = [text for path in sorted(ROOT.glob("crates/*/src/**/*.rs")) if head in (text := path.read_text())]
+    if len(sources) != 1:
+        raise SystemExit(f"{len(sources)} source files have a line {head!r}; expected one")
+    lines = sources[0][sources[0].index(head) :].splitlines()
+    return "".join(line[4:] + "\n" for line in itertools.takewhile(lambda line: line.startswith("/// |"), lines))
 
 
 def defaults():
@@ -282,23 +308,23 @@ def defaults():
 
     one = lambda record: record["saes"][0]
     attempt("mnist_default", lambda f: add("MNIST, H 1024, k 50, B 128, 5 epochs", one(f["test"]), f["wall_s"], f["chosen"]))
-    attempt("mnist_free", lambda f: add("MNIST, no option", one(f["test"]), f["wall_s"], f["chosen"]))
-    attempt("mnist_seeds", lambda f: add("MNIST, the seeds' recipe", one(f["test"]), f["wall_s"], None))
-    attempt("digits", lambda f: (add("digits, H 3072, k 128", one(f["rule"]), f["rule_wall_s"], f["rule_chosen"]), add("digits, the seeds' recipe (first of three)", one(f["seeds"]), f["seeds_wall_s"], None)))
-    attempt("photos", lambda f: (add("photographs, H 3072, k 128", one(f["rule"]), f["wall_s"], f["chosen"]), add("photographs, the same before training", one(f["steps_0"]), None, None)))
-    attempt("activations", lambda f: (add("activations, H 6144, k 32, B 1024, 40 steps", one(f["steps_40"]), f["steps_40_wall_s"], f["steps_40_chosen"]), add("activations, no option", one(f["free"]), f["free_wall_s"], f["free_chosen"])))
+    attempt("mnist_free", lambda f: add("MNIST, no options", one(f["test"]), f["wall_s"], f["chosen"]))
+    attempt("mnist_baseline", lambda f: add("MNIST, baseline recipe", one(f["test"]), f["wall_s"], None))
+    attempt("digits", lambda f: (add("digits, H 3072, k 128", one(f["default"]), f["default_wall_s"], f["default_chosen"]), add("digits, baseline recipe (first of three)", one(f["baseline"]), f["baseline_wall_s"], None)))
+    attempt("photos", lambda f: (add("photographs, H 3072, k 128", one(f["default"]), f["wall_s"], f["chosen"]), add("photographs, the same before training", one(f["steps_0"]), None, None)))
+    attempt("activations", lambda f: (add("activations, H 6144, k 32, B 1024, 40 steps", one(f["steps_40"]), f["steps_40_wall_s"], f["steps_40_chosen"]), add("activations, no options", one(f["free"]), f["free_wall_s"], f["free_chosen"])))
     out = table(["data and options", "Pearson", "fvu", "dead", "rare", "time", "chosen"], rows)
     beside = []
     for name in ("photos", "digits"):
         try:
-            b = figures(name)["baselines"]
+            b = figures(name)["untrained"]
         except Missing:
             continue
-        for key, label in [("pca_k", f"PCA with {b['k']} components"), ("pca_atoms", "± principal directions, the k largest"), ("dct_atoms", "± cosines, the k largest")]:
+        for key, label in [("pca_k", f"PCA with {b['k']} components"), ("pca_atoms", "± principal directions, k largest"), ("dct_atoms", "± cosines, k largest")]:
             beside.append([name, label, text(b[key]["pearson"]), text(b[key]["fvu"])])
     if beside:
-        out += "\nWithout any training, on the same rows:\n\n" + table(["data", "dictionary", "Pearson", "fvu"], beside)
-    return out + made("mnist_default", "mnist_free", "mnist_seeds", "digits", "photos", "activations")
+        out += "\nDictionaries that need no training, on the same rows:\n\n" + table(["data", "dictionary", "Pearson", "fvu"], beside)
+    return out + made("mnist_default", "mnist_free", "mnist_baseline", "digits", "photos", "activations")
 
 
 def patches():
@@ -308,22 +334,22 @@ def patches():
         s, c = own["test"]["saes"][0], own["chosen"]
         dead = f"{s['dead_latents']} of {s['latents']:,}"
         rows.append([what, text(s["pearson"]), text(s["fvu"]), text(s["l0"], 1), dead, seconds(own["wall_s"]), mib(own["peak_bytes"]), chosen(c)])
-    head = ["patches of 8×8, one every 4 pixels", "Pearson", "fvu", "L0 of a patch", "dead", "time", "memory", "chosen"]
+    head = ["8×8 patches, stride 4", "Pearson", "fvu", "L0 per patch", "dead", "time", "memory", "chosen"]
     return table(head, rows) + made("patches")
 
 
 def mice():
     f = figures("mice")
     rows = []
-    steps = [("all_before", "234 rows, before"), ("all_after", "234 rows, after"), ("test_before", "held-out split, before"), ("test_after", "held-out split, after")]
-    steps += [("originals_before", "39 originals, before"), ("originals_held_out_by_folds", "39 originals, each held out by one of five folds, after")]
+    steps = [("all_before", "234 rows, before"), ("all_after", "234 rows, after"), ("test_before", "test rows, before"), ("test_after", "test rows, after")]
+    steps += [("originals_before", "39 images, before"), ("originals_held_out_by_folds", "39 images, each in the test fold of five folds once, after")]
     for key, label in steps:
         s, base = f[key]["saes"][0], f[key]["mean_image"]
         by = s["by_class"]
         of = lambda c: text(by[c]["pearson"]) + f" ({by[c]['rows']})" if c in by else "–"
         rows.append([label, f[key]["rows"], text(s["pearson"]), of("1"), of("2"), text(s["mse"], 5), text(s["fvu"]), text(base["pearson"])])
-    head = ["rows looked at", "rows", "Pearson", "class 1 (rows)", "class 2 (rows)", "mse", "fvu", "mean image's Pearson"]
-    return table(head, rows) + f"\nChosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
+    head = ["evaluated on", "rows", "Pearson", "class 1 (rows)", "class 2 (rows)", "mse", "fvu", "Pearson of the mean image"]
+    return table(head, rows) + f"\nDefaults chosen for fine-tuning: {chosen(f['chosen'])}.\n" + made("mice")
 
 
 def features_of_mice():
@@ -332,16 +358,16 @@ def features_of_mice():
     for i, s in enumerate(f["saes"]):
         o = s["order"]
         rows.append([i, text(s["pearson"]), f"{s['latents'] - s['dead']:,}", percent(o["top_frequency"]), percent(o["top_least_frequency"]), f"{o['rank_index']:+.3f}", percent(o["share"][0], 3), percent(o["share"][1], 3), text(o["sharpness"][0], 2), text(o["sharpness"][1], 2)])
-    head = ["SAE", "Pearson", "features in use", "frequency of the top feature", "least frequency of the top 100", "rank and index (Spearman)", "share of the effect: top 100 by score, mean", "first 100 by index", "sharpness: top 100", "first 100"]
+    head = ["SAE", "Pearson", "features in use", "highest frequency", "lowest frequency among the top 100", "Spearman correlation of rank and index", "mean share of the contribution: top 100 by score", "first 100 by index", "sharpness: top 100 by score", "first 100 by index"]
     pairs = [m[2] for m in f["ensemble"]["mcc"]]
-    words = f"\nTrain {seconds(f['train_s'])}, analyze {seconds(f['analyze_s'])}, report {seconds(f['report_s'])} ({f['report_bytes'] / 1e6:.1f} MB). Between the SAEs: MCC {min(pairs):.3f} to {max(pairs):.3f}; {sum(f['ensemble']['shared'])} features have a partner of cosine 0.7 in every other SAE.\n"
+    words = f"\n`train` takes {seconds(f['train_s'])}, `analyze` {seconds(f['analyze_s'])}, `report` {seconds(f['report_s'])}; the report has {f['report_bytes'] / 1e6:.1f} MB. MCC between pairs of SAEs: {min(pairs):.3f} to {max(pairs):.3f}. {sum(f['ensemble']['shared'])} features have a counterpart of cosine ≥ 0.7 in every other SAE.\n"
     return table(head, rows) + words + made("features_of_mice")
 
 
 def page():
     f = figures("page")
     opens = f"opens in {f['opens_ms'] / 1e3:.2f} s in headless Chromium (median of {len(f['opens_ms_each'])}), " if "opens_ms" in f else ""
-    return f"A report on {f['latents']:,} features and {f['rows']:,} rows of MNIST has {f['bytes'] / 1e6:.1f} MB, {opens}and is written in {seconds(f['report_s'])} after {seconds(f['analyze_s'])} of analyze.\n" + made("page")
+    return f"A report on {f['latents']:,} features and {f['rows']:,} rows of MNIST has {f['bytes'] / 1e6:.1f} MB, {opens}and is written in {seconds(f['report_s'])} after {seconds(f['analyze_s'])} of `analyze`.\n" + made("page")
 
 
 def reinforce():
@@ -356,9 +382,9 @@ def reinforce():
 
         differences = [w - o for o, w in zip(each("without", "fvu"), each("with", "fvu"))]
         fvu = [text(mean(k, "fvu")) for k in ("without", "with")] + [f"{min(differences):+.4f} to {max(differences):+.4f}"]
-        rows.append([name, *fvu, *(f"{mean(k, 'dead_latents'):,.0f}" for k in ("without", "with")), f"{mean('with', 'reborn'):,.0f}"])
+        rows.append([name, *fvu, *(f"{mean(k, 'dead_latents'):,.0f}" for k in ("without", "with")), f"{mean('with', 'resampled'):,.0f}"])
     seeds = len(kinds["with"])
-    head = ["training", "fvu without", "with", "difference by seed", "dead without", "with", "began again"]
+    head = ["training", "fvu without", "fvu with", "difference, each seed", "dead without", "dead with", "resampled"]
     return table(head, rows) + f"\nMeans of {seeds} seeds.\n" + made("reinforce")
 
 
@@ -374,21 +400,21 @@ def truth():
             rows.append([name, mcc, text(mean("mmcs")), percent(mean("found")), *(text(mean(k)) for k in ("f1", "precision", "recall", "fvu")), text(mean("l0"), 2), f"{mean('dead_latents'):,.0f}"])
         chance = sum(r["mcc_chance"] for runs in kinds.values() for r in runs) / sum(map(len, kinds.values()))
         rows.append(["random directions", text(chance), *[""] * 8])
-        head = ["", "MCC (each seed's)", "mean best \\|cos\\|", "found", "F1", "precision", "recall", "fvu", "L0", "unused"]
+        head = ["", "MCC, mean (range over seeds)", "mean best \\|cos\\|", "found", "F1", "precision", "recall", "fvu", "L0", "dead"]
         out.append(f"{title}:\n\n" + table(head, rows))
     seeds = len(next(iter(next(iter(f["settings"].values())).values())))
     options = "".join(f"- {name}: `{words}`\n" for name, words in f["options"].items() if words)
-    return "\n".join(out) + f"\nMeans over {seeds} seeds; besides `{f['common']}`:\n\n{options}" + made("truth")
+    return "\n".join(out) + f"\nMeans over {seeds} seeds. Options in addition to `{f['common']}`:\n\n{options}" + made("truth")
 
 
 def frontier():
     f, out = figures("frontier"), []
     titles = {
         "mnist": "MNIST, H 1,024, B 128, 468 steps",
-        "mnist_tied": "the same, tied",
+        "mnist_tied": "MNIST, tied",
         "photos": "1,000 photographs, 64×64 RGB, H 3,072, B 32, 280 steps",
-        "activations": "activations, H 6,144, B 1,024, 40 steps",
-        "activations_tied": "the same, tied",
+        "activations": "Activations, H 6,144, B 1,024, 40 steps",
+        "activations_tied": "Activations, tied",
     }
     for name, own in f.items():
         levels = sorted({c["k"] for c in own["cells"]})
@@ -396,7 +422,7 @@ def frontier():
         at = {(c["activation"], c["k"]): c for c in own["cells"]}
         cell = lambda c: f"{text(c['fvu'])} ({text(c['l0'], 0)}; {c['dead_latents']})"
         rows = [[kind, *(cell(at[kind, k]) for k in levels)] for kind in kinds]
-        out.append(f"{titles[name]} (`{own['options']}`); fvu (L0; unused latents) on held-out rows:\n\n" + table(["k asked for", *map(str, levels)], rows))
+        out.append(f"{titles[name]} (`{own['options']}`); fvu (L0; dead latents) on held-out rows:\n\n" + table(["k", *map(str, levels)], rows))
     return "\n".join(out) + made("frontier")
 
 
@@ -405,7 +431,7 @@ def sweep_time():
     rows = [[f"{f['cells']} runs, one after the other", seconds(f["alone_s"]), "1"],
             ["one sweep", seconds(f["sweep_s"]), text(f["sweep_ratio"], 2)],
             ["one sweep, `--halving`", seconds(f["halving_s"]), text(f["halving_ratio"], 2)]]
-    same = "the same best configuration" if f["best"] == f["halving_best"] else "another best configuration"
+    same = "the same best configuration" if f["best"] == f["halving_best"] else "a different best configuration"
     return table(["MNIST, 1 epoch, latents × k × lr", "time", "ratio"], rows) + f"\nHalving finds {same}: {f['halving_best']}.\n" + made("sweep_time")
 
 
@@ -419,19 +445,19 @@ def activation_speed():
 
 def adaptive():
     f, out = figures("adaptive"), []
-    names = {"fixed": "the k largest", "threshold": "all above θ", "residual": "until the error is τ", "gain": "while each explains λ"}
+    names = {"fixed": "k largest", "threshold": "all above θ", "residual": "until the error is τ", "gain": "while each reduces the error by λ"}
     for name, own in f.items():
         rows = []
         for r in own["rules"]:
             spread = " – ".join(text(q, 0) for q in (r["l0_quantiles"][0], r["l0_quantiles"][2], r["l0_quantiles"][4]))
             by = " – ".join(text(r["l0_by_complexity"][i], 0) for i in (0, 9))
             rows.append([names[r["name"]], text(r["l0"], 1), spread, percent(r["at_reach"]), by, text(r["with_complexity"], 2), text(r["fvu"]), text(r["pearson"])])
-        head = [f"{name}, k {own['budget']}", "mean L0", "5 % – median – 95 %", f"rows cut at {own['reach']}", "simplest tenth – hardest", "ρ with complexity", "fvu", "Pearson"]
+        head = [f"{name}, k {own['budget']}", "mean L0", "L0: 5 % – median – 95 %", f"rows cut off at {own['reach']}", "mean L0 of the simplest – most complex tenth", "Spearman ρ with complexity", "fvu", "Pearson"]
         out.append(table(head, rows))
     return "\n".join(out) + made("adaptive")
 
 
-ALL = [summary, speed, ensemble, folder, growth, bench, memory, determinism, analysis, rules, defaults, patches, mice]
+ALL = [summary, activations_tuned, speed, ensemble, folder, growth, bench, memory, determinism, analysis, rules, defaults, patches, mice]
 ALL += [features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive]
 SECTIONS = {f.__name__: f for f in ALL}
 
@@ -457,11 +483,10 @@ def main():
     if sys.argv[1:] not in ([], ["--check"]):
         raise SystemExit(__doc__)
     stale = []
-    for page in PAGES:
-        path = ROOT / page
-        old = path.read_text()
+    for path in pages():
+        page, old = path.relative_to(ROOT).as_posix(), path.read_text()
         if old.count("<!-- figures:") != len(SECTION.findall(old)):
-            raise SystemExit(f"{page}: a section of figures has no end")
+            raise SystemExit(f"{page}: a figures section has no end marker")
         new = SECTION.sub(fill, old)
         if new != old:
             stale.append(page)

@@ -1,10 +1,10 @@
-"""A folder of pictures, augmented, trained on and evaluated as a PyTorch user would: seconds of every phase, as JSON.
+"""Trains and evaluates the baseline recipe in PyTorch on a folder of images with augmented variants. Prints the seconds of each phase as JSON.
 
 usage: folder_torch.py DIR TEST_LIST PEERS [--augment 5] [--epochs 10] [--max-steps N]
 
-Pillow stretches the pictures to 64 x 64 RGB; every training picture is joined by its variants, of the five kinds that
-`vibrissa train --augment` draws. Model and step are those of PEERS/seed_torch.py with torch.compile: tied, H 3072,
-k 128, batch 32, Adam, lr 5e-4. TEST_LIST names the held-out files, one path relative to DIR a line.
+Pillow stretches the images to 64 x 64 RGB. Every training image gets the five kinds of variants of `vibrissa train --augment`.
+Model and step are those of PEERS/seed_torch.py with torch.compile: tied, H 3072, k 128, batch 32, Adam, lr 5e-4.
+TEST_LIST names the held-out files, one path relative to DIR on each line.
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ def row(image):
 
 
 def turned(image):
-    """Rotated, a crop of it, brighter or darker, with more or less contrast."""
+    """A rotated crop with changed brightness and contrast."""
     image = image.rotate(random.uniform(-15, 15), Image.BILINEAR)
     area, ratio = random.uniform(0.8, 1), random.uniform(0.9, 1.1)
     w, h = (min(SIZE, round(SIZE * (area * r) ** 0.5)) for r in (ratio, 1 / ratio))
@@ -47,7 +47,7 @@ def shifted(image):
 
 
 def tilted(image):
-    """Seen from aside: the corners move inwards by up to a tenth."""
+    """A perspective warp: each corner moves inwards by up to a tenth of the side."""
     inwards = lambda: random.uniform(0, SIZE / 10)
     corners = [(inwards(), inwards()), (SIZE - inwards(), inwards())]
     corners += [(SIZE - inwards(), SIZE - inwards()), (inwards(), SIZE - inwards())]
@@ -99,11 +99,11 @@ def main():
     model = SAE(x.shape[1], LATENTS, K, "compile")
     compiled = torch.compile(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
-    phase("begin_s")
+    phase("model_s")
     steps = 0
     for _ in range(a.epochs):
         order = torch.randperm(len(x))
-        # The last rows of an epoch, fewer than a batch, are left out: another shape would be compiled for them.
+        # The incomplete batch at the end of an epoch is skipped, since torch.compile would compile for its shape again.
         for at in range(0, len(x) - BATCH + 1, BATCH):
             if steps == a.max_steps:
                 break
@@ -112,7 +112,7 @@ def main():
             torch.nn.functional.mse_loss(compiled(batch), batch).backward()
             optimizer.step()
             steps += 1
-    phase("train_s")  # with compilation
+    phase("train_s")  # includes compilation
     with torch.no_grad():
         recon = torch.cat([model(part) for part in torch.from_numpy(test).split(256)]).numpy()
     score = float(pearson(test, recon).mean())

@@ -1,14 +1,14 @@
-"""Measures what docs and README report, one JSON file a measurement in docs/measured/ (scripts/docs.py prints them).
+"""Measures the figures of README.md and docs/, one JSON file for each measurement in docs/measured/. scripts/docs.py formats them.
 
 usage: measure.py --data DATA --peers PEERS --python PYTHON [--only NAME ...] [--work DIR] [--out DIR] [--quick]
 
 DATA    the folder with mnist/, photos/, digits-jpg/, mice/, activations/ and the lists of test files
 PEERS   the folder with seed_torch.py and sae_libs.py (speed, folder, memory)
 PYTHON  a Python with torch, numpy, pillow, and for speed sparsify and safetensors (default: this one)
---quick a few steps of everything: shows that it runs; figures mean nothing, and go to the work folder
+--quick a few steps of every measurement, to check that the script works; the figures are meaningless and go to the work folder
 
-Every file has: name, date, CPU, threads, ISA, commit, the commands as run (DATA, PEERS, RUNS stand for folders), figures.
-Nothing else should run on the machine meanwhile.
+Each file has the name, date, CPU, threads, instruction set, commit, the commands as run (DATA, PEERS and RUNS stand for folders)
+and the figures. Nothing else should run on the machine during a measurement.
 """
 import argparse
 import datetime
@@ -26,14 +26,14 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SEEDS = "--tied --raw-topk --no-decoder-bias --init orthogonal --optimizer adam --auxk 0 --warmup 0 --schedule constant".split()
+BASELINE = "--tied --raw-topk --no-decoder-bias --init orthogonal --optimizer adam --auxk 0 --warmup 0 --schedule constant".split()
 PHOTO_MODEL = "--size 64 --rgb --latents 3072 -k 128".split()
 OTHER_KERNELS = ("avx512bf16", "avx512", "avx2")
 MIB = 1 << 20
 
 
 class Bench:
-    """Runs commands and remembers them."""
+    """Runs commands and records them."""
 
     def __init__(self, args):
         self.data, self.peers, self.python, self.quick = args.data, args.peers, args.python, args.quick
@@ -46,16 +46,16 @@ class Bench:
         self.binary = pathlib.Path(json.loads(meta.stdout)["target_directory"]) / "release" / "vibrissa"
         self.commands, self.isa, self.threads = [], None, None
 
-    def spoken(self, words):
+    def readable(self, words):
         text = " ".join(str(w) for w in words)
         for path, name in [(self.work, "RUNS"), (self.data, "DATA"), (self.peers, "PEERS"), (self.binary, "vibrissa"), (self.python, "python"), (ROOT, ".")]:
             text = text.replace(str(path), name) if path else text
         return text
 
     def run(self, *words, env=None, ok=(0,)):
-        """(stdout, wall seconds, peak bytes) of a command."""
+        """Runs a command. Returns its stdout, wall seconds and peak bytes."""
         words = [str(w) for w in words]
-        self.commands.append(" ".join(f"{k}={v}" for k, v in (env or {}).items()) + (" " if env else "") + self.spoken(words))
+        self.commands.append(" ".join(f"{k}={v}" for k, v in (env or {}).items()) + (" " if env else "") + self.readable(words))
         print("  " + self.commands[-1], file=sys.stderr, flush=True)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             started = time.perf_counter()
@@ -66,11 +66,11 @@ class Bench:
             out.seek(0)
             err.seek(0)
             if child.returncode not in ok:
-                raise SystemExit(f"{self.spoken(words)}: exit code {child.returncode}\n{err.read().decode(errors='replace')[-2000:]}")
+                raise SystemExit(f"{self.readable(words)}: exit code {child.returncode}\n{err.read().decode(errors='replace')[-2000:]}")
             return out.read().decode(), wall, usage.ru_maxrss * 1024
 
     def train(self, name, data, *options, env=None):
-        """Trains into RUNS/name, which it clears; (the folder, wall seconds, peak bytes)."""
+        """Clears RUNS/name and trains into it. Returns the folder, wall seconds and peak bytes."""
         run = self.work / name
         shutil.rmtree(run, ignore_errors=True)
         if self.quick:
@@ -115,7 +115,7 @@ def quick_steps(options):
 
 
 def rounded(value):
-    """Six significant digits: what a measurement is worth, and no more."""
+    """Rounds every float to six significant digits, more than the measurements resolve."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
@@ -152,7 +152,7 @@ def resolved(run, *keys):
 
 
 def scores(record):
-    """The figures of one evaluation that are worth keeping."""
+    """The part of an evaluation record that is kept in docs/measured/."""
     keep = ("pearson", "mse", "fvu", "cosine", "ssim", "perceptual", "psnr", "l0", "dead_latents", "rare_latents", "latents")
     brief = lambda s: {k: s[k] for k in keep if k in s} | {"by_class": {n: {k: c[k] for k in ("rows", "pearson", "mse") if k in c} for n, c in s.get("by_class", {}).items()}}
     return {"rows": record["rows"], "saes": [brief(s) for s in record["saes"]], "ensemble": brief(record["ensemble"]), "mean_image": brief(record["mean_image"])}
@@ -165,9 +165,9 @@ def held_out(b, run, data):
 CHOSEN = ("latents", "k", "lr", "batch", "epochs", "steps", "init", "schedule", "auxk", "early-stop", "beta2")
 
 
-def mnist_seeds(b):
-    run, wall, peak = b.train("mnist-seeds", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
-    b.write("mnist_seeds", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "peak_bytes": peak})
+def mnist_baseline(b):
+    run, wall, peak = b.train("mnist-baseline", b.data / "mnist", *BASELINE, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    b.write("mnist_baseline", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "peak_bytes": peak})
 
 
 def mnist_default(b):
@@ -183,7 +183,7 @@ def mnist_default(b):
 
 
 def mnist_free(b):
-    """No model option at all."""
+    """Training without any option."""
     run, wall, _ = b.train("mnist-free", b.data / "mnist")
     b.write("mnist_free", {"test": held_out(b, run, b.data / "mnist"), "wall_s": wall, "chosen": resolved(run, *CHOSEN)})
 
@@ -192,43 +192,43 @@ def stretched(b, name):
     return ["--fit", "stretch", "--test-list", b.data / f"{name}.test.txt"]
 
 
-def baselines(b, *words):
-    return json.loads(b.run(b.python, ROOT / "scripts" / "baselines.py", *words)[0])
+def untrained(b, *words):
+    return json.loads(b.run(b.python, ROOT / "scripts" / "untrained.py", *words)[0])
 
 
 def digits(b):
     data = b.data / "digits-jpg"
-    seeds, seeds_wall, _ = b.train("digits-seeds", data, *SEEDS, *stretched(b, "digits-jpg"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4 --epochs 10 --saes 3".split())
-    rule, rule_wall, _ = b.train("digits-rule", data, *stretched(b, "digits-jpg"), *PHOTO_MODEL)
+    baseline, baseline_wall, _ = b.train("digits-baseline", data, *BASELINE, *stretched(b, "digits-jpg"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4 --epochs 10 --saes 3".split())
+    default, default_wall, _ = b.train("digits-default", data, *stretched(b, "digits-jpg"), *PHOTO_MODEL)
     figures = {
-        "seeds": held_out(b, seeds, data),
-        "seeds_wall_s": seeds_wall,
-        "rule": held_out(b, rule, data),
-        "rule_wall_s": rule_wall,
-        "rule_chosen": resolved(rule, *CHOSEN),
-        "baselines": baselines(b, "images", data, b.data / "digits-jpg.test.txt"),
+        "baseline": held_out(b, baseline, data),
+        "baseline_wall_s": baseline_wall,
+        "default": held_out(b, default, data),
+        "default_wall_s": default_wall,
+        "default_chosen": resolved(default, *CHOSEN),
+        "untrained": untrained(b, "images", data, b.data / "digits-jpg.test.txt"),
     }
     b.write("digits", figures)
 
 
 def photos(b):
     data = b.data / "photos"
-    rule, wall, peak = b.train("photos-rule", data, *stretched(b, "photos"), *PHOTO_MODEL)
+    default, wall, peak = b.train("photos-default", data, *stretched(b, "photos"), *PHOTO_MODEL)
     zero, _, _ = b.train("photos-zero", data, *stretched(b, "photos"), *PHOTO_MODEL, "--steps", 0)
     figures = {
-        "rule": held_out(b, rule, data),
-        "rule_on_training_rows": scores(b.eval(rule, data, "--split", "train")),
+        "default": held_out(b, default, data),
+        "default_on_training_rows": scores(b.eval(default, data, "--split", "train")),
         "steps_0": held_out(b, zero, data),
         "wall_s": wall,
         "peak_bytes": peak,
-        "chosen": resolved(rule, *CHOSEN),
-        "baselines": baselines(b, "images", data, b.data / "photos.test.txt"),
+        "chosen": resolved(default, *CHOSEN),
+        "untrained": untrained(b, "images", data, b.data / "photos.test.txt"),
     }
     b.write("photos", figures)
 
 
 def patches(b):
-    """Convolutional models; no model option but the patch."""
+    """Convolutional models, with the patch options alone."""
     figures = {}
     for name, more in [("mnist", []), ("photos", ["--size", 64])]:
         run, wall, peak = b.train(f"patches-{name}", b.data / name, "--patch", 8, "--stride", 4, *more)
@@ -238,7 +238,7 @@ def patches(b):
 
 
 def activations(b):
-    """Rows that are not pictures; the rule was not tuned on them."""
+    """Rows that are not images. The defaults were not tuned on them."""
     data = b.data / "activations"
     given, wall, _ = b.train("activations", data, *"--latents 6144 -k 32 --batch 1024 --steps 40".split())
     free, free_wall, _ = b.train("activations-free", data)
@@ -249,7 +249,7 @@ def activations(b):
 
 def mice(b):
     data = b.data / "mice"
-    mnist, _, _ = b.train("mnist-for-mice", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    mnist, _, _ = b.train("mnist-for-mice", b.data / "mnist", *BASELINE, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
     seen = lambda run, *more: scores(b.eval(run, data, *more))
     tuned, wall, _ = b.train("mice-tuned", data, "--from", mnist, "--augment", 5)
     folds, _, _ = b.train("mice-folds", data, "--from", mnist, "--augment", 5, "--folds", 5)
@@ -266,7 +266,7 @@ def mice(b):
     b.write("mice", figures)
 
 
-# shape: D, H, k, B. The peer is the fastest that we know at this shape.
+# shape: D, H, k, B. The peer is the fastest library known to us at this shape.
 SPEED = {
     "mnist": dict(shape=(784, 1024, 50, 128), peer="torch_compile", steps=2400, peer_steps=600, rounds=7),
     "photos": dict(shape=(12288, 3072, 128, 32), peer="torch_compile", steps=240, peer_steps=30, rounds=5),
@@ -303,14 +303,14 @@ def rows_file(b, name, rows):
 
 
 def speed_rows(b, name):
-    """The rows, how vibrissa trains on them, and the files of training and test rows for sae_libs.py."""
+    """The data, the options of `vibrissa train` for it, and the files of training and test rows for sae_libs.py."""
     if name == "mnist":
-        return b.data / name, [*SEEDS, "--lr", "1e-3"], []
+        return b.data / name, [*BASELINE, "--lr", "1e-3"], []
     if name == "photos":
-        return b.data / name, [*SEEDS, *stretched(b, name), *"--size 64 --rgb --lr 5e-4".split()], []
-    if name == "mice64":  # the rows that seed_torch.py draws; held-out ones would leave one line of log
+        return b.data / name, [*BASELINE, *stretched(b, name), *"--size 64 --rgb --lr 5e-4".split()], []
+    if name == "mice64":  # the rows that seed_torch.py generates; without test rows, so that the log has more than one line
         rows = rows_file(b, name, "g.random((2048, 4096), dtype=numpy.float32)")
-        return rows, [*SEEDS, "--lr", "1e-3", "--test-fraction", 0], []
+        return rows, [*BASELINE, "--lr", "1e-3", "--test-fraction", 0], []
     if name == "wide":  # without AuxK, as sparsify trains
         test = rows_file(b, "wide-test", "g.standard_normal((256, 768), dtype=numpy.float32)")
         train = rows_file(b, name, "g.standard_normal((16384, 768), dtype=numpy.float32)")
@@ -325,24 +325,24 @@ def log_of(run):
 
 
 def inside(run):
-    """Milliseconds of a step alone: median over the later half of the log."""
+    """Milliseconds of one step without reading rows: the median over the second half of the log."""
     lines = log_of(run)
     batch = resolved(run, "batch")["batch"]
     return statistics.median(1e3 * batch / l["rows_per_s"] for l in lines[len(lines) // 2 :])
 
 
 def medians(each):
-    """Medians, and the single values beside them."""
+    """Medians, with the single values under NAME_each."""
     return {k: statistics.median(v) for k, v in each.items() if v} | {f"{k}_each": v for k, v in each.items() if v}
 
 
 def in_turns(slow, fast):
-    """How many times as long one takes: the median of the rounds' own ratios, since the machine differs from one to the next."""
+    """Median of the ratios slow / fast of each round. Ratios are taken within a round because the machine's speed drifts."""
     return statistics.median(s / f for s, f in zip(slow, fast, strict=True))
 
 
 def speed(b):
-    """A step (wall(2n) - wall(n), and inside) and encoding beside the fastest peers, in turns, medians."""
+    """Training step (wall(2n) - wall(n), and the step alone) and encoding beside the fastest peers: medians of alternating runs."""
     figures = {}
     for name, s in SPEED.items():
         D, H, k, B = s["shape"]
@@ -378,7 +378,7 @@ def speed(b):
 
 
 def sparsify(b, files, shape, steps):
-    """Its line of sae_libs.py; it trains without AuxK there."""
+    """The record of sparsify by sae_libs.py, where it trains without AuxK."""
     _, H, k, B = shape
     words = [b.peers / "sae_libs.py", *files, "--lib", "sparsify", "--H", H, "--k", k, "--B", B, "--lr", "3e-4"]
     out, _, _ = b.run(b.python, *words, "--steps", steps, env={"SPARSIFY_DISABLE_TRITON": "1"})
@@ -389,17 +389,17 @@ def sparsify(b, files, shape, steps):
 
 
 def ensemble(b):
-    """Five SAEs in one run beside five runs: a step of MNIST's shape, and a folder of JPGs from start to end."""
-    mnist = [*SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --steps 800".split()]
+    """Five SAEs in one run beside five runs: one step of MNIST's shape, and whole commands on a folder of JPEG files."""
+    mnist = [*BASELINE, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --steps 800".split()]
     each = {"one_ms": [], "five_ms": []}
-    for _ in range(1 if b.quick else 21):  # one round differs from the next by a fifth
+    for _ in range(1 if b.quick else 21):  # rounds differ by up to a fifth
         for key, saes in (("one_ms", 1), ("five_ms", 5)):
             each[key].append(inside(b.train("ensemble-step", b.data / "mnist", *mnist, "--saes", saes)[0]))
     step = medians(each)
     step["ratio"] = step["five_ms"] / (5 * step["one_ms"])
     folders = {}
     for name, more in FOLDERS.items():
-        photos = [*SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4".split(), *more.split()]
+        photos = [*BASELINE, *stretched(b, "photos"), *PHOTO_MODEL, *"--batch 32 --lr 5e-4".split(), *more.split()]
         each = {"together_s": [], "one_by_one_s": []}
         for _ in range(1 if b.quick else 3):
             each["together_s"].append(b.train("ensemble-five", b.data / "photos", *photos, "--saes", 5)[1])
@@ -410,20 +410,20 @@ def ensemble(b):
     b.write("ensemble", {"step": step, "folders": folders})
 
 
-# As many rows are trained on in both.
+# Both settings train on the same number of rows.
 FOLDERS = {"plain": "--epochs 5", "augmented": "--augment 5 --epochs 1"}
 
 
 def folder(b):
-    """1,000 JPGs with five variants each, ten epochs, evaluated: beside scripts/folder_torch.py, from start to end."""
+    """Whole command on 1,000 JPEG files with five variants each, ten epochs, beside scripts/folder_torch.py."""
     data, options = b.data / "photos", "--augment 5 --batch 32 --lr 5e-4 --epochs 10".split()
     each, figures = {"wall_s": [], "train_s": []}, {}
     for _ in range(1 if b.quick else 3):
-        run, wall, _ = b.train("folder", data, *SEEDS, *stretched(b, "photos"), *PHOTO_MODEL, *options)
+        run, wall, _ = b.train("folder", data, *BASELINE, *stretched(b, "photos"), *PHOTO_MODEL, *options)
         last = log_of(run)[-1]
         each["wall_s"].append(wall)
-        each["train_s"].append(last["wall_s"])  # with the log and its held-out figures
-        if b.peers and "torch" not in figures:  # once: it takes many minutes
+        each["train_s"].append(last["wall_s"])  # includes the log and its held-out figures
+        if b.peers and "torch" not in figures:  # one run only: it takes many minutes
             words = [ROOT / "scripts" / "folder_torch.py", data, b.data / "photos.test.txt", b.peers]
             words += ["--max-steps", 2] if b.quick else []
             out, torch_wall, _ = b.run(b.python, *words)
@@ -436,21 +436,21 @@ def folder(b):
     b.write("folder", figures)
 
 
-# On noise nearly every latent is in use; on rows of 128 dimensions many are dead at every size, and AuxK has work.
-# Batches divide the number of rows, so that every step has a whole one.
+# On noise nearly every latent is active. On rows that span 128 dimensions many latents are dead at every size, so AuxK is exercised.
+# Batch sizes divide the number of rows, so that every step has a full batch.
 NOISE = "g.standard_normal(({}, {}), dtype=numpy.float32)"
 FLAT = "(g.standard_normal(({}, 128)) @ g.standard_normal((128, {}))).astype(numpy.float32)"
-# The defaults differ by width, and with them the share of dead latents: the same ones for all.
+# The defaults depend on the width and change the share of dead latents, so the same options are used for all widths.
 SAME = "--init auto --lr 3e-4".split()
 GROWTH = {
     "untied": dict(shape=(1024, 4096, 32, 256), options=["--auxk", 0], rows=8192, values=NOISE),
     "untied, AuxK": dict(shape=(1024, 4096, 32, 256), options=SAME, rows=8192, values=FLAT),
-    "tied": dict(shape=(3072, 3072, 64, 32), options=SEEDS, rows=2048, values=NOISE),
+    "tied": dict(shape=(3072, 3072, 64, 32), options=BASELINE, rows=2048, values=NOISE),
 }
 
 
 def growth(b):
-    """The step alone when one dimension is twice as large, beside the base, in turns."""
+    """One step with one dimension doubled, beside the base shape, in alternating runs."""
     figures = {}
     for name, base in GROWTH.items():
         D, H, k, B = base["shape"]
@@ -478,8 +478,8 @@ def torch(b, task, variant, steps):
 
 
 def analysis(b):
-    """The pass of analyze over MNIST beside the seeds' loop in PyTorch."""
-    mnist, _, _ = b.train("mnist-for-analysis", b.data / "mnist", *SEEDS, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
+    """`vibrissa analyze` on MNIST beside a loop in PyTorch (scripts/torch_loop.py)."""
+    mnist, _, _ = b.train("mnist-for-analysis", b.data / "mnist", *BASELINE, *"--latents 1024 -k 50 --batch 128 --lr 1e-3 --epochs 5".split())
     rates, walls = [], []
     for _ in range(1 if b.quick else 5):
         out = b.work / "analysis"
@@ -492,14 +492,14 @@ def analysis(b):
     figures["report_bytes"] = (out / "report.html").stat().st_size
     rows = b.work / "mnist-rows.npy"
     b.run(b.python, "-c", f"import gzip, numpy; numpy.save('{rows}', numpy.frombuffer(gzip.open('{b.data}/mnist/train-images-idx3-ubyte.gz').read(), numpy.uint8, offset=16).reshape(-1, 784)[:20000] / numpy.float32(255))")
-    figures["seeds_loop"] = json.loads(b.run(b.python, ROOT / "scripts" / "seeds_loop.py", mnist / "model.safetensors", rows)[0])
+    figures["torch_loop"] = json.loads(b.run(b.python, ROOT / "scripts" / "torch_loop.py", mnist / "model.safetensors", rows)[0])
     b.write("analysis", figures)
 
 
 def features_of_mice(b):
-    """The seeds' model of mice, from pictures to a report: five SAEs, 4,096 to 8,192, k 100."""
+    """Five SAEs of the baseline recipe on the mouse images, 4,096 to 8,192, k 100: train, analyze and report."""
     data, options = b.data / "mice", "--size 64 --gray --augment 5 --latents 8192 -k 100 --saes 5 --batch 16 --lr 1e-3 --epochs 5".split()
-    run, train_s, _ = b.train("mice-features", data, *SEEDS, *options)
+    run, train_s, _ = b.train("mice-features", data, *BASELINE, *options)
     out, analyze_s, _ = b.run(b.binary, "analyze", run, data, "--json")
     _, report_s, _ = b.run(b.binary, "report", run)
     record = json.loads(out)
@@ -524,16 +524,16 @@ def page(b):
 
 
 def reinforce(b):
-    """What it changes at equal steps, three seeds each."""
+    """Training with and without --reinforce at equal steps, three seeds each."""
     mnist, activations = b.data / "mnist", b.data / "activations"
     digits = "--latents 1024 -k 50 --batch 128 --epochs 5".split()
     rows = "--latents 6144 -k 32 --batch 1024 --steps 200".split()
     settings = {
-        "MNIST, the seeds' recipe": (mnist, [*SEEDS, *digits, "--lr", "1e-3"]),
-        "MNIST, own rule": (mnist, digits),
-        "MNIST, own rule without AuxK": (mnist, [*digits, "--auxk", 0]),
-        "activations, own rule": (activations, rows),
-        "activations, own rule without AuxK": (activations, [*rows, "--auxk", 0]),
+        "MNIST, baseline recipe": (mnist, [*BASELINE, *digits, "--lr", "1e-3"]),
+        "MNIST, defaults": (mnist, digits),
+        "MNIST, defaults without AuxK": (mnist, [*digits, "--auxk", 0]),
+        "activations, defaults": (activations, rows),
+        "activations, defaults without AuxK": (activations, [*rows, "--auxk", 0]),
     }
     figures = {}
     for name, (data, options) in settings.items():
@@ -542,8 +542,8 @@ def reinforce(b):
                 run, _, _ = b.train("reinforce", data, *options, *more, "--seed", seed)
                 log = log_of(run)
                 sae = held_out(b, run, data)["saes"][0]
-                reborn = sum(l["saes"][0].get("reborn") or 0 for l in log)
-                one = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"reborn": reborn}
+                resampled = sum(l["saes"][0].get("reborn") or 0 for l in log)
+                one = {k: sae[k] for k in ("pearson", "fvu", "dead_latents")} | {"resampled": resampled}
                 figures.setdefault(name, {}).setdefault(kind, []).append(one)
     b.write("reinforce", figures)
 
@@ -568,7 +568,7 @@ TRUTH_FALLING = "--k-start 64 --k-anneal 967"
 
 
 def truth(b):
-    """Recovery of known directions, every activation, three seeds: each has features, rows and weights of its own."""
+    """Recovery of known directions by every activation. Each of three seeds has its own features, rows and initial weights."""
     rows, seeds = (20_000, (1,)) if b.quick else (2_000_000, (1, 2, 3))
     kinds = dict(TRUTH_OPTIONS)
     kinds |= {f"{name}, k falling": f"{options} {TRUTH_FALLING}".strip() for name, options in TRUTH_OPTIONS.items()}
@@ -588,7 +588,7 @@ def truth(b):
 
 
 def bench(b):
-    """The step beside the floor of the machine: by its best kernels, then by those of other machines."""
+    """One step beside the floor of the machine, by its best kernels, then by those of other machines."""
     path, records = b.work / "bench.json", {}
     for isa in (None, *OTHER_KERNELS):
         if isa in records:
@@ -596,7 +596,7 @@ def bench(b):
         env = {"VIBRISSA_KERNELS": isa} if isa else None
         b.run("cargo", "bench", "--bench", "step", "--", "--json", path, *(["--smoke"] if b.quick else []), env=env)
         record = json.loads(path.read_text())
-        # Where this CPU has no such kernels, its best ones ran instead.
+        # On a CPU without these kernels the best available ones run instead.
         if record["isa"] not in records:
             records[record["isa"]] = record
     record = records.pop(next(iter(records)))
@@ -605,21 +605,21 @@ def bench(b):
 
 
 def memory(b):
-    """Peak memory of training one SAE of the photographs' shape, beside what must be held."""
+    """Peak memory of training one SAE of the photographs' shape, beside the size of parameters, moments and images."""
     data, steps = b.data / "photos", 2 if b.quick else 60
     options = [*stretched(b, "photos"), *PHOTO_MODEL, "--batch", 32, "--steps", steps]
-    _, _, seeds = b.train("memory-seeds", data, *SEEDS, *options, "--lr", 5e-4)
-    _, _, rule = b.train("memory-rule", data, *options)
+    _, _, baseline = b.train("memory-baseline", data, *BASELINE, *options, "--lr", 5e-4)
+    _, _, default = b.train("memory-default", data, *options)
     H, D, rows = 3072, 3 * 64 * 64, 1000
-    pictures = rows * D  # kept as bytes
+    images = rows * D  # one byte per value
     tied, untied = 3 * 4 * (H * D + H), 3 * 4 * (2 * H * D + H + D)
     figures = {
-        "seeds_peak_bytes": seeds,
-        "seeds_must_hold_bytes": tied + pictures,
-        "seeds_ratio": seeds / (tied + pictures),
-        "rule_peak_bytes": rule,
-        "rule_must_hold_bytes": untied + pictures,
-        "rule_ratio": rule / (untied + pictures),
+        "baseline_peak_bytes": baseline,
+        "baseline_must_hold_bytes": tied + images,
+        "baseline_ratio": baseline / (tied + images),
+        "default_peak_bytes": default,
+        "default_must_hold_bytes": untied + images,
+        "default_ratio": default / (untied + images),
     }
     if b.peers:
         for variant in ("eager", "compile"):
@@ -632,23 +632,23 @@ def sha256(path):
 
 
 def determinism(b):
-    """The same weights whatever the threads and the instruction set (a screen included), and after a kill."""
+    """Hashes of the weights by number of threads, by instruction set (prefilter included), and after a kill."""
     data, options = b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 500".split()
     hashes = {}
     for threads in (1, 2):
         run, _, _ = b.train(f"threads-{threads}", data, *options, "--threads", threads)
         hashes[f"{threads} thread{'s' * (threads > 1)}"] = sha256(run / "model.safetensors")
-    # The scalar definition is too slow for this; the unit tests hold the others against it.
+    # The scalar kernels are too slow for this run; unit tests compare the others with them.
     for isa in OTHER_KERNELS:
         run, _, _ = b.train(f"isa-{isa}", data, *options, env={"VIBRISSA_KERNELS": isa})
-        # Where this CPU has no such kernels, its best ones ran instead.
+        # On a CPU without these kernels the best available ones run instead.
         if b.isa == isa:
             hashes[isa] = sha256(run / "model.safetensors")
     b.isa = b.threads = None
     run, killed_at = b.work / "killed", None
     shutil.rmtree(run, ignore_errors=True)
     words = [b.binary, "train", data, "--out", run, *(quick_steps(options) if b.quick else options), "--checkpoint-every", 50]
-    b.commands.append(b.spoken(words) + "   (killed after step 250)")
+    b.commands.append(b.readable(words) + "   (killed after step 250)")
     child = subprocess.Popen([str(w) for w in words], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=ROOT)
     while child.poll() is None:
         try:
@@ -674,13 +674,13 @@ def demo(b):
     b.write("demo", json.loads(text) | {"wall_s": wall, "peak_bytes": peak})
 
 
-# Cells of one L0 differ in what they are, not in how long they are trained.
+# All cells are trained for the same number of steps.
 KINDS = "topk,batchtopk,relu,jumprelu,gated"
 LEVELS = "8,16,32,64,128"
 
 
 def swept(b, name, data, grid, *options):
-    """Sweeps into RUNS/name, which it clears; (sweep.json, wall seconds)."""
+    """Clears RUNS/name and sweeps into it. Returns sweep.json and wall seconds."""
     out = b.work / name
     shutil.rmtree(out, ignore_errors=True)
     if b.quick:
@@ -692,7 +692,7 @@ def swept(b, name, data, grid, *options):
 
 
 def frontier(b):
-    """Every activation at every L0 on real data, at the H and the number of steps of the public libraries' figures."""
+    """Every activation at several k on real data, with H and the number of steps of the public libraries' figures."""
     settings = {
         "mnist": (b.data / "mnist", "--latents 1024 --batch 128 --steps 468".split()),
         "mnist_tied": (b.data / "mnist", "--latents 1024 --batch 128 --steps 468 --tied".split()),
@@ -715,7 +715,7 @@ def frontier(b):
 
 
 def sweep_time(b):
-    """A grid of 24 cells beside 24 runs one after the other, and with halving."""
+    """A grid of 24 cells beside 24 single runs, and the same grid with halving."""
     data, options = b.data / "mnist", ["--epochs", 1, "--batch", 128]
     axes = {"latents": ["512", "1024"], "k": ["16", "32", "64"], "lr": ["0.0005", "0.001", "0.002", "0.004"]}
     grid = [f"{key}={','.join(values)}" for key, values in axes.items()]
@@ -731,7 +731,7 @@ def sweep_time(b):
 
 
 def activation_speed(b):
-    """A step of every activation at one L0, once it has settled: medians of alternating runs."""
+    """One step of every activation at the same target L0, over the second half of the run: medians of alternating runs."""
     settings = {
         "mnist": (b.data / "mnist", "--latents 1024 -k 50 --batch 128 --steps 600".split()),
         "activations": (b.data / "activations", "--latents 6144 -k 32 --batch 1024 --steps 160".split()),
@@ -754,7 +754,7 @@ def activation_speed(b):
 
 
 def adaptive(b):
-    """The number of features by how hard a row is."""
+    """`vibrissa eval --adaptive-k`: the number of active latents chosen for each row."""
     figures = {}
     for name, data, options in [("mnist", b.data / "mnist", "--latents 1024 -k 50".split()), ("photos", b.data / "photos", [*stretched(b, "photos"), *PHOTO_MODEL])]:
         run, _, _ = b.train(f"adaptive-{name}", data, *options)
@@ -762,7 +762,7 @@ def adaptive(b):
     b.write("adaptive", figures)
 
 
-ALL = [demo, mnist_seeds, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory]
+ALL = [demo, mnist_baseline, mnist_default, mnist_free, digits, photos, patches, activations, mice, determinism, memory]
 ALL += [speed, ensemble, folder, growth, bench, analysis, features_of_mice, page, reinforce, truth, frontier]
 ALL += [sweep_time, activation_speed, adaptive]
 
@@ -771,10 +771,10 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = lambda p: pathlib.Path(p).resolve()
     ap.add_argument("--data", type=folder, required=True)
-    ap.add_argument("--peers", type=folder, help="without it, nothing is set beside PyTorch")
+    ap.add_argument("--peers", type=folder, help="without it, there are no figures of PyTorch")
     ap.add_argument("--python", default=sys.executable)
     ap.add_argument("--only", nargs="+", choices=[m.__name__ for m in ALL], metavar="NAME", help=", ".join(m.__name__ for m in ALL))
-    ap.add_argument("--work", help="folder for the runs (default: a new one, which stays)")
+    ap.add_argument("--work", help="folder for the runs (default: a new temporary folder, which is not removed)")
     ap.add_argument("--out", default=ROOT / "docs" / "measured")
     ap.add_argument("--quick", action="store_true")
     a = ap.parse_args()

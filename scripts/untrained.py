@@ -1,16 +1,15 @@
-"""What no training at all reaches: PCA, the ± principal directions, and ± DCT atoms, as JSON.
+"""Reconstruction by dictionaries that need no training (PCA, ± principal directions, ± cosines), as JSON.
 
-usage: baselines.py images DIR TEST_LIST [--size 64] [--k 128] [--H 3072]
-       baselines.py idx TRAIN-images-idx3-ubyte.gz TEST-images-idx3-ubyte.gz [--k 50] [--H 1024]
-       baselines.py npy TRAIN.npy TEST.npy [--k 32] [--H 6144]
+usage: untrained.py images DIR TEST_LIST [--size 64] [--k 128] [--H 3072]
+       untrained.py idx TRAIN-images-idx3-ubyte.gz TEST-images-idx3-ubyte.gz [--k 50] [--H 1024]
+       untrained.py npy TRAIN.npy TEST.npy [--k 32] [--H 6144]
 
-Images are stretched to size x size, RGB, planar, / 255; TEST_LIST names the test files, one path relative to DIR a line, and
-every other file of DIR trains. A dictionary of H atoms that holds every direction with both signs and keeps the k
-largest projections keeps the k largest |projections| on its H/2 directions; every row is taken around the mean of the
-training rows.
-  pca_k           the k leading principal directions, all kept
-  pca_atoms       ± the H/2 leading principal directions (fewer where the rank is less), the k largest kept
-  dct_atoms       ± the H/2 cosines of largest training variance (images: in an opponent colour space), the k largest kept
+Images are stretched to size x size, RGB, planar, / 255. TEST_LIST names the test files, one path relative to DIR on each line;
+all other files of DIR are training images. The mean of the training rows is subtracted from every row. A dictionary of H atoms that
+contains each of H/2 orthonormal directions with both signs reconstructs a row from its k largest |projections|.
+  pca_k           projection on the k leading principal directions
+  pca_atoms       the k largest of ± the H/2 leading principal directions (fewer if the rank is lower)
+  dct_atoms       the k largest of ± the H/2 cosines of largest training variance (images: in an opponent colour space)
 """
 import argparse
 import gzip
@@ -47,7 +46,7 @@ def read_idx(path):
 
 
 def principal_directions(x, count):
-    """[count or the rank, D], orthonormal, leading first, of rows already around their mean; from the smaller Gram matrix."""
+    """Principal directions [min(count, rank), D] of centred rows, leading first, from the smaller Gram matrix."""
     n, d = x.shape
     if d <= n:
         values, vectors = np.linalg.eigh((x.T @ x).astype(np.float64))
@@ -69,7 +68,7 @@ OPPONENT = (np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([3, 2, 6])[:
 
 
 def dct(x, shape, inverse=False):
-    """The orthonormal cosine transform of planar images; a plain row counts as an image of one line."""
+    """The orthonormal cosine transform of planar images. A row of numbers is treated as an image of one line."""
     c, h, w = shape
     colour = OPPONENT if c == 3 else np.eye(c, dtype=np.float32)
     a, b = cosines(h), cosines(w)
@@ -80,7 +79,7 @@ def dct(x, shape, inverse=False):
 
 
 def largest(z, k):
-    """z with all but the k largest |z| of each row at 0; the lower index wins a tie."""
+    """z with all but the k largest |z| of each row set to 0. Ties keep the lower index."""
     out = np.zeros_like(z)
     kept = np.argsort(-np.abs(z), axis=1, kind="stable")[:, :k]
     np.put_along_axis(out, kept, np.take_along_axis(z, kept, 1), 1)

@@ -1,7 +1,7 @@
-"""The seeds' way of ranking features, as a PyTorch user would write it: a loop over batches for frequency and strength, and
-zero-and-decode-again for the contribution of each active latent. Own code, written from the seeds' text.
+"""Ranks features in PyTorch, for comparison with `vibrissa analyze`, and prints rows per second as JSON. Frequency and strength are
+summed in a loop over batches. The contribution of each active latent is measured by setting it to 0 and decoding again.
 
-usage: seeds_loop.py MODEL.safetensors ROWS.npy [--rows N] [--ablate N]     prints rows per second of both as JSON
+usage: torch_loop.py MODEL.safetensors ROWS.npy [--rows N] [--ablate N]
 """
 import argparse
 import json
