@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use vibrissa::data::npz::CsrWriter;
 use vibrissa::format;
 use vibrissa::io::write_atomically;
-use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
-use vibrissa::model::Work;
+use vibrissa::model::Workspace;
 use vibrissa::{Error, Result};
 
 /// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names; of a
@@ -47,14 +46,14 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let mut writer = CsrWriter::new(sae.config().latents)?;
-    let (mut work, mut latents) = (Work::default(), Latents::default());
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
     let size = data.batch_rows(rows.len());
     let mut x = Mat::zeros(size, data.dim());
     let bar = show::Bar::new("encoding");
     for (b, batch) in rows.chunks(size).enumerate() {
         data.fill(batch, 0, x.top_mut(batch.len()));
-        sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents).map_err(|r| {
-            let name = data.row_name(batch[r]);
+        sae.encode(x.top(batch.len()), &mut work, &mut latents).map_err(|overflow| {
+            let name = data.row_name(batch[overflow.row]);
             Error::option("data", "rows that the model can encode", name, "its numbers are too large for this model")
         })?;
         for r in 0..batch.len() {

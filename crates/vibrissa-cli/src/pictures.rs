@@ -12,7 +12,7 @@ use vibrissa::io::write_atomically;
 use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;
-use vibrissa::model::{Sae, Work};
+use vibrissa::model::{Sae, Workspace};
 use vibrissa::plot::tiles::tiles;
 use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
 use vibrissa::report::words::capital;
@@ -41,7 +41,7 @@ pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows, trained: 
 fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> Mat {
     let mut x = Mat::zeros(rows.len(), data.dim());
     data.fill(rows, 0, x.view_mut());
-    let _ = sae.encode(Isa::current(), x.view(), &mut Work::default(), latents);
+    sae.encode_lossy(x.view(), &mut Workspace::default(), latents);
     x
 }
 

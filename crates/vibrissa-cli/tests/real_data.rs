@@ -16,9 +16,8 @@ use tempfile::TempDir;
 use vibrissa::data::Dataset;
 use vibrissa::data::rows::LoadOptions;
 use vibrissa::format;
-use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
-use vibrissa::model::Work;
+use vibrissa::model::Workspace;
 use vibrissa::record::analysis::ANALYSIS_SCHEMA;
 
 /// "The seeds' recipe": what the figures of the first project were made with.
@@ -176,9 +175,9 @@ fn importance_equals_brute_force() -> Result<(), Failed> {
     let sae = format::read_model(run).expect("a model").saes.remove(0);
     let set = Dataset::open(&data("mnist"), &LoadOptions::default(), &|_, _| ()).expect("MNIST");
     let rows: Vec<usize> = (60_000..70_000).collect();
-    let (mut work, mut latents, mut x) = (Work::default(), Latents::default(), Mat::zeros(rows.len(), 784));
+    let (mut work, mut latents, mut x) = (Workspace::default(), Latents::default(), Mat::zeros(rows.len(), 784));
     set.fill(&rows, 0, x.view_mut());
-    sae.encode(Isa::current(), x.view(), &mut work, &mut latents).expect("finite rows");
+    sae.encode(x.view(), &mut work, &mut latents).expect("finite rows");
     let features: Vec<Vec<f64>> = (0..1024).map(|h| sae.feature(h).into_iter().map(f64::from).collect()).collect();
     // (squared error, Pearson r) of a row whose active latents are all but these.
     let measured = |r: usize, without: &[u64]| -> (f64, f64) {

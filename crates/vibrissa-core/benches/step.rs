@@ -18,7 +18,7 @@ use vibrissa_core::loss::AuxK;
 use vibrissa_core::matrix::{Latents, Mat, Panels};
 use vibrissa_core::model::init;
 use vibrissa_core::model::step::{Engine, State, StepOptions, Times};
-use vibrissa_core::model::{Config, Sae, Work};
+use vibrissa_core::model::{Config, Sae, Workspace};
 use vibrissa_core::random::Stream;
 
 const SEED: u64 = 42;
@@ -230,10 +230,10 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
         sae = Sae::new(config, weights).expect("the same model");
     }
 
-    let (mut work, mut latents, mut next) = (Work::default(), Latents::default(), 0);
+    let (mut work, mut latents, mut next) = (Workspace::new(isa), Latents::default(), 0);
     let mut encode = || {
         next += 1;
-        sae.encode(isa, batches[next % batches.len()].view(), &mut work, &mut latents).expect("finite rows");
+        sae.encode(batches[next % batches.len()].view(), &mut work, &mut latents).expect("finite rows");
     };
     encode();
     let encode_ms = median((0..effort.rounds).map(|_| effort.time(&mut encode)).collect());

@@ -76,6 +76,9 @@ pub enum Error {
         /// What the user can do.
         remedy: String,
     },
+    /// A row that a model cannot encode.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
     /// Training left the finite numbers.
     #[error("training diverged at step {step}: the {term} is {value}; try a smaller --lr")]
     Diverged {
@@ -86,6 +89,14 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+}
+
+/// A row of a batch whose pre-activations are not finite: its values are too large for the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row {row} of the batch: its pre-activations are not finite; its values are too large for this model")]
+pub struct Overflow {
+    /// Number of the row, from 0.
+    pub row: usize,
 }
 
 impl Error {

@@ -186,9 +186,10 @@ pub struct Weights {
     pub r_mag: Vec<f32>,
 }
 
-/// Scratch of encoding and decoding; keeps its memory between calls.
-#[derive(Debug, Default)]
-pub struct Work {
+/// The instruction set of encoding and decoding, and their scratch memory, which is kept between calls.
+#[derive(Debug)]
+pub struct Workspace {
+    isa: Isa,
     centred: Mat,
     pre_acts: Panels,
     /// Whether a screen looked at the batch: `pre_acts` has the rows that it left.
@@ -210,7 +211,34 @@ pub struct Work {
     product: Duration,
 }
 
-impl Work {
+impl Default for Workspace {
+    /// A workspace with the fastest instruction set of this CPU.
+    fn default() -> Self {
+        Workspace::new(Isa::current())
+    }
+}
+
+impl Workspace {
+    /// A workspace with this instruction set. It changes speed only, never a result.
+    pub fn new(isa: Isa) -> Workspace {
+        Workspace {
+            isa,
+            centred: Mat::default(),
+            pre_acts: Panels::default(),
+            screened: false,
+            some: Aligned::default(),
+            screen: Screen::default(),
+            candidates: PerThread::default(),
+            spill: PerThread::default(),
+            gathered: PerThread::default(),
+            coefs: PerThread::default(),
+            room: 0,
+            guess: 0.0,
+            bits: Vec::new(),
+            product: Duration::ZERO,
+        }
+    }
+
     /// The smallest value that the B·k largest of the last batch hold; 0 where there was none.
     fn least_kept(&self) -> f32 {
         self.guess
@@ -364,26 +392,26 @@ impl Sae {
     ///
     /// # Shapes
     /// `latents [B, H]` → `recon [B, D]`.
-    pub fn decode(&self, isa: Isa, latents: &Latents, work: &Work, mut recon: MatMut) {
+    pub fn decode(&self, latents: &Latents, work: &Workspace, mut recon: MatMut) {
         let dim = self.config.d_in;
-        self.decode_logits(isa, latents, work, recon.reborrow());
+        self.decode_logits(latents, work, recon.reborrow());
         if self.config.output == Output::Sigmoid {
             recon.data().par_chunks_mut(dim).for_each(|out| out.iter_mut().for_each(|y| *y = sigmoid(*y)));
         }
     }
 
     /// [`Sae::decode`] before the output's sigmoid.
-    pub fn decode_logits(&self, isa: Isa, latents: &Latents, work: &Work, mut sums: MatMut) {
+    pub fn decode_logits(&self, latents: &Latents, work: &Workspace, mut sums: MatMut) {
         let dim = self.config.d_in;
-        sums.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| self.decode_row(isa, latents, b, work, out));
+        sums.data().par_chunks_mut(dim).enumerate().for_each(|(b, out)| self.decode_row(latents, b, work, out));
     }
 
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.
-    fn decode_row(&self, isa: Isa, latents: &Latents, b: usize, work: &Work, out: &mut [f32]) {
+    fn decode_row(&self, latents: &Latents, b: usize, work: &Workspace, out: &mut [f32]) {
         self.begin_sum(out, 0);
         let mut coefs = work.coefs.lock();
         let (index, value) = latents.row(b);
-        self.add_features(isa, out, index, value, &mut coefs, self.decoder_rows().data());
+        self.add_features(work.isa, out, index, value, &mut coefs, self.decoder_rows().data());
     }
 
     /// `out` = columns of `b_dec` from `first` on, which every sum of features begins with.

@@ -102,7 +102,7 @@ fn check(case: &Case) {
     let batches: Vec<Mat> = (0..3).map(|_| Mat::from_vec(case.batch, d_in, rows())).collect();
     let mean = vec![0.0; d_in];
     let mut sae = init::kaiming(case.config, &mean, 1, 0).expect("a possible model");
-    sae.begin_sparse(Isa::current(), k, batches[0].view());
+    sae.set_initial_sparsity(k, batches[0].view());
     let mut state = State::new(&case.config);
     state.silent[..latents / 4].fill(1);
     let mut engine = Engine::new(Isa::current(), sae, state, case.options);

@@ -143,7 +143,7 @@ fn the_table_lists_only_modules_that_exist() {
 #[test]
 fn imports_are_found_in_every_form() {
     let modules = BTreeSet::from(["data", "model", "train", "plot", "error"]);
-    let text = "use crate::data::Dataset;\nuse crate::{model::{Sae, Work}, train};\n// use crate::no::Thing;\nlet x = super::plot::f();";
+    let text = "use crate::data::Dataset;\nuse crate::{model::{Sae, Workspace}, train};\n// use crate::no::Thing;\nlet x = super::plot::f();";
     let found: Vec<String> = imports(text, true, &modules).into_iter().collect();
     assert_eq!(found, ["data", "model", "plot", "train"]);
     assert_eq!(imports("crate::Error::option(super::own)", true, &modules), BTreeSet::from(["error".to_owned()]));

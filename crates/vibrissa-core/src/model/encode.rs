@@ -1,10 +1,10 @@
 //! Encoding: one dense product (or its screen), then the selection that the activation asks for.
 
 use super::screen::{Screen, Wanted, most_left};
-use super::{Config, Sae, Work, reserve, sigmoid};
+use super::{Config, Sae, Workspace, reserve, sigmoid};
 use crate::activation::above::{Thresholds, above, above_of, cut_batch, select_any};
 use crate::activation::{self, Activation, Screened, top_k, top_k_of};
-use crate::kernels::Isa;
+use crate::error::Overflow;
 use crate::matrix::{Latents, Mat, MatMut, MatRef, Panels, Pieces};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ enum Entries<'a> {
 }
 
 impl Exact<'_> {
-    fn of(work: &Work) -> Exact<'_> {
+    fn of(work: &Workspace) -> Exact<'_> {
         Exact { screened: work.screened, screen: &work.screen, pre_acts: &work.pre_acts }
     }
 
@@ -68,31 +68,35 @@ impl Sae {
     /// `x [B, D]` → `latents [B, H]`.
     ///
     /// # Errors
-    /// The number of the first row whose pre-activations are not finite.
-    pub fn encode(
-        &self,
-        isa: Isa,
-        x: MatRef,
-        work: &mut Work,
-        latents: &mut Latents,
-    ) -> std::result::Result<(), usize> {
+    /// [`Overflow`] for the first row whose pre-activations are not finite.
+    pub fn encode(&self, x: MatRef, work: &mut Workspace, latents: &mut Latents) -> std::result::Result<(), Overflow> {
         let Config { activation, k, relu_after, .. } = self.config;
         let rule = match activation {
             Activation::TopK => Rule::TopK { k, relu_after },
             Activation::Sigmoid => Rule::All,
             _ => Rule::Above { margin: 0.0 },
         };
-        self.kept.count(self, isa, x.rows());
-        self.encode_by(rule, isa, x, work, latents)?;
+        self.kept.count(self, work.isa, x.rows());
+        self.encode_by(rule, x, work, latents)?;
         if activation == Activation::Gated {
             self.magnitudes(latents, true);
         }
         Ok(())
     }
 
-    /// Lets `k` latents a row be active on these rows, where the activation asks for a threshold: relu and gated begin with
-    /// negative biases, jumprelu and batchtopk with thresholds. A sigmoid begins with mean activations about k/H.
-    pub fn begin_sparse(&mut self, isa: Isa, k: usize, x: MatRef) {
+    /// [`Sae::encode`] of rows any of which may overflow: such a row has the latents that were found, fewer than k.
+    ///
+    /// This is right for statistics over many rows and for reconstructions to look at: a valid model on finite rows can overflow at
+    /// worst, and without this row the figures would be of other rows.
+    pub fn encode_lossy(&self, x: MatRef, work: &mut Workspace, latents: &mut Latents) {
+        // The latents of all rows are there before an overflow is reported.
+        let _ = self.encode(x, work, latents);
+    }
+
+    /// Sets biases or thresholds so that about `k` latents a row are active on these rows before the first step, unless the selection
+    /// fixes their number: relu and gated get lower biases, jumprelu and batchtopk thresholds, sigmoid biases at which the mean of
+    /// every latent is about k/H.
+    pub fn set_initial_sparsity(&mut self, k: usize, x: MatRef) {
         let Config { activation, latents, .. } = self.config;
         if matches!(activation, Activation::TopK) {
             return;
@@ -101,8 +105,8 @@ impl Sae {
             let target = (k as f64 / latents as f64).clamp(1e-3, 0.5);
             return self.b_enc.fill((target / (1.0 - target)).ln() as f32);
         }
-        let (mut work, mut codes) = (Work::default(), Latents::default());
-        let _ = self.encode_by(Rule::BatchTopK { k }, isa, x, &mut work, &mut codes);
+        let (mut work, mut codes) = (Workspace::default(), Latents::default());
+        self.encode_by(Rule::BatchTopK { k }, x, &mut work, &mut codes).expect("a batch is selected by comparisons");
         let least = work.least_kept();
         match activation {
             Activation::Relu => self.b_enc.iter_mut().for_each(|b| *b -= least),
@@ -116,13 +120,12 @@ impl Sae {
     /// most `size`, `rows` in all.
     pub fn calibrate(
         &mut self,
-        isa: Isa,
         k: usize,
         rows: usize,
         size: usize,
         mut fill: impl FnMut(std::ops::Range<usize>, MatMut),
     ) {
-        let (mut work, mut codes) = (Work::default(), Latents::default());
+        let (mut work, mut codes) = (Workspace::default(), Latents::default());
         let mut x = Mat::zeros(size.min(rows), self.config.d_in);
         let begin = self.threshold[0];
         for share in [0.5, 0.0] {
@@ -131,7 +134,8 @@ impl Sae {
             for from in (0..rows).step_by(size.max(1)) {
                 let n = size.min(rows - from);
                 fill(from..from + n, x.top_mut(n));
-                let _ = self.encode_by(Rule::Above { margin: 0.0 }, isa, x.top(n), &mut work, &mut codes);
+                self.encode_by(Rule::Above { margin: 0.0 }, x.top(n), &mut work, &mut codes)
+                    .expect("a threshold selects by comparisons");
                 (0..n).for_each(|b| values.extend(codes.row(b).1.iter().map(|v| v.to_bits())));
             }
             if values.len() > rows * k {
@@ -146,20 +150,11 @@ impl Sae {
         }
     }
 
-    /// [`Sae::encode`] with the `k` largest values above 0 of each row, whatever the activation.
-    ///
-    /// # Errors
-    /// As [`Sae::encode`].
-    pub fn encode_top(
-        &self,
-        isa: Isa,
-        x: MatRef,
-        k: usize,
-        work: &mut Work,
-        latents: &mut Latents,
-    ) -> std::result::Result<(), usize> {
-        self.kept.count(self, isa, x.rows());
-        self.encode_by(Rule::TopK { k, relu_after: true }, isa, x, work, latents)
+    /// [`Sae::encode_lossy`] with the `k` largest values above 0 of each row, whatever the activation.
+    pub fn encode_top(&self, x: MatRef, k: usize, work: &mut Workspace, latents: &mut Latents) {
+        self.kept.count(self, work.isa, x.rows());
+        // The latents of all rows are there before an overflow is reported.
+        let _ = self.encode_by(Rule::TopK { k, relu_after: true }, x, work, latents);
     }
 
     /// The bias of what is selected by: the gate's, or that of the latents.
@@ -171,11 +166,10 @@ impl Sae {
     pub(super) fn encode_by(
         &self,
         rule: Rule,
-        isa: Isa,
         x: MatRef,
-        work: &mut Work,
+        work: &mut Workspace,
         latents: &mut Latents,
-    ) -> std::result::Result<(), usize> {
+    ) -> std::result::Result<(), Overflow> {
         let (rows, dim) = (x.rows(), self.config.d_in);
         assert_eq!(x.cols(), dim, "rows of another width than the model");
         work.prepare(rows, &self.config);
@@ -186,13 +180,13 @@ impl Sae {
                 let centred = &mut centred.data_mut()[..rows * dim];
                 centred.par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
                     out.copy_from_slice(b_dec);
-                    isa.residual(x.row(b), out);
+                    work.isa.residual(x.row(b), out);
                 });
                 &*centred
             }
             None => x.data(),
         };
-        let done = self.encode_input(rule, isa, input, work, latents);
+        let done = self.encode_input(rule, input, work, latents);
         work.centred = centred;
         done
     }
@@ -201,19 +195,19 @@ impl Sae {
     fn encode_input(
         &self,
         rule: Rule,
-        isa: Isa,
         input: &[f32],
-        work: &mut Work,
+        work: &mut Workspace,
         latents: &mut Latents,
-    ) -> std::result::Result<(), usize> {
+    ) -> std::result::Result<(), Overflow> {
+        let isa = work.isa;
         let rows = input.len() / self.config.d_in;
         work.screened = rule != Rule::All && work.screen.pays(isa, rows, self);
         match rule {
             Rule::TopK { k, relu_after } => {
                 if work.screened && !work.screen.has_guess() {
-                    self.probe(isa, k, input, work, latents);
+                    self.probe(k, input, work, latents);
                 }
-                let looked = self.values(Wanted::Top(k), isa, input, work);
+                let looked = self.values(Wanted::Top(k), input, work);
                 let exact = Exact::of(work);
                 let bad = activation::select(k, relu_after, rows, &work.candidates, latents, |b, own, index, value| {
                     match exact.row(b) {
@@ -224,7 +218,7 @@ impl Sae {
                 if looked {
                     work.screen.learn_from(|b| least(latents, b, k));
                 }
-                return bad.map_or(Ok(()), Err);
+                return bad.map_or(Ok(()), |row| Err(Overflow { row }));
             }
             Rule::BatchTopK { k } => {
                 let mut all = false;
@@ -233,10 +227,10 @@ impl Sae {
                     // A screen for all that is positive would find half of all.
                     work.screened &= t.each[0] > 0.0;
                     if !all {
-                        self.values(Wanted::Above(t), isa, input, work);
+                        self.values(Wanted::Above(t), input, work);
                         all = !work.screened;
                     }
-                    Sae::exceed(&t, isa, rows, work, latents, |_, _| {});
+                    Sae::exceed(&t, rows, work, latents, |_, _| {});
                     if latents.count() >= rows * k || t.each[0] == 0.0 {
                         break;
                     }
@@ -245,8 +239,8 @@ impl Sae {
             }
             Rule::Above { margin } => {
                 let t = Thresholds { each: &self.threshold, margin };
-                self.values(Wanted::Above(t), isa, input, work);
-                Sae::exceed(&t, isa, rows, work, latents, |index, value| {
+                self.values(Wanted::Above(t), input, work);
+                Sae::exceed(&t, rows, work, latents, |index, value| {
                     if margin > 0.0 {
                         for (&h, v) in index.iter().zip(value) {
                             if *v <= t.at(h as usize) + margin {
@@ -257,7 +251,7 @@ impl Sae {
                 });
             }
             Rule::All => {
-                self.dense(isa, input, work);
+                self.dense(input, work);
                 latents.resize(rows, self.config.latents);
                 let (len, index, value, capacity) = latents.parts_mut();
                 len.fill(capacity as u32);
@@ -277,13 +271,12 @@ impl Sae {
     /// Leaves in `latents` what exceeds these thresholds, of the values that [`Sae::values`] left, changed by `mark(index, value)`.
     fn exceed(
         t: &Thresholds,
-        isa: Isa,
         rows: usize,
-        work: &mut Work,
+        work: &mut Workspace,
         latents: &mut Latents,
         mark: impl Fn(&[u32], &mut [f32]) + Sync,
     ) {
-        let mut room = work.room;
+        let (isa, mut room) = (work.isa, work.room);
         let exact = Exact::of(work);
         select_any(rows, &mut room, &work.candidates, latents, |b, own| {
             let n = match exact.row(b) {
@@ -299,11 +292,11 @@ impl Sae {
 
     /// Exact pre-activations of all that may be wanted: by a screen where `work.screened` says so and that spares something, or else,
     /// after which it says no, of all. Whether a screen looked at them.
-    fn values(&self, wanted: Wanted, isa: Isa, input: &[f32], work: &mut Work) -> bool {
-        let dim = self.config.d_in;
+    fn values(&self, wanted: Wanted, input: &[f32], work: &mut Workspace) -> bool {
+        let (isa, dim) = (work.isa, self.config.d_in);
         let mut looked = work.screened;
         if looked {
-            let Work { screen, candidates, pre_acts, some, .. } = work;
+            let Workspace { screen, candidates, pre_acts, some, .. } = work;
             // Room for rows that may be left, now or later.
             let most = most_left(input.len() / dim);
             pre_acts.resize(most, self.config.latents);
@@ -313,7 +306,7 @@ impl Sae {
             work.screened = looked && screen.spares(input.len() / dim, self);
         }
         if !work.screened {
-            self.dense(isa, input, work);
+            self.dense(input, work);
             return looked;
         }
         work.screen.answer(self, isa, input);
@@ -324,18 +317,18 @@ impl Sae {
             for (row, &b) in some.chunks_exact_mut(dim).zip(left) {
                 row.copy_from_slice(&input[b as usize * dim..][..dim]);
             }
-            self.dense(isa, &some, work);
+            self.dense(&some, work);
             work.some = some;
         }
         looked
     }
 
     /// Exact pre-activations of all.
-    fn dense(&self, isa: Isa, input: &[f32], work: &mut Work) {
-        let began = Instant::now();
+    fn dense(&self, input: &[f32], work: &mut Workspace) {
+        let (isa, began) = (work.isa, Instant::now());
         let (dim, bias) = (self.config.d_in, self.bias());
         let rows = input.len() / dim;
-        let Work { pre_acts, spill, product, .. } = work;
+        let Workspace { pre_acts, spill, product, .. } = work;
         pre_acts.resize(rows, self.config.latents);
         let (panel_len, spill) = (pre_acts.panel_len(), &*spill);
         pre_acts.data_mut().par_chunks_mut(panel_len.max(1)).enumerate().for_each(|(p, out)| {
@@ -349,13 +342,13 @@ impl Sae {
     }
 
     /// Tells the screen where the k-th largest values of some rows lie.
-    fn probe(&self, isa: Isa, k: usize, input: &[f32], work: &mut Work, latents: &mut Latents) {
+    fn probe(&self, k: usize, input: &[f32], work: &mut Workspace, latents: &mut Latents) {
         const ROWS: usize = 16;
-        let dim = self.config.d_in;
+        let (isa, dim) = (work.isa, self.config.d_in);
         let rows = input.len() / dim;
         let input = &input[..rows.min(ROWS) * dim];
-        self.dense(isa, input, work);
-        let Work { pre_acts, candidates, screen, .. } = work;
+        self.dense(input, work);
+        let Workspace { pre_acts, candidates, screen, .. } = work;
         let pre_acts = &*pre_acts;
         activation::select(k, false, rows.min(ROWS), candidates, latents, |b, own, index, value| {
             top_k(isa, k, || pre_acts.row(b), own, index, value)
@@ -384,10 +377,10 @@ impl Sae {
     ///
     /// # Shapes
     /// `x [B, D]`, `which` ascending → `out [B, which.len()]`.
-    pub(super) fn pre_acts_of(&self, isa: Isa, x: MatRef, which: &[u32], work: &mut Work, out: &mut Panels) {
+    pub(super) fn pre_acts_of(&self, x: MatRef, which: &[u32], work: &mut Workspace, out: &mut Panels) {
         let (rows, dim) = (x.rows(), self.config.d_in);
         out.resize(rows, which.len());
-        let Work { centred, pre_acts, screened, gathered, spill, .. } = work;
+        let Workspace { isa, centred, pre_acts, screened, gathered, spill, .. } = work;
         gathered.grow();
         for (w, bias) in gathered.iter_mut() {
             w.resize(Panels::WIDTH * dim);

@@ -356,7 +356,7 @@ mod tests {
     use crate::kernels::screen::{from_bf16, to_bf16};
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
-    use crate::model::{self, Work};
+    use crate::model::{self, Workspace};
     use crate::random::Stream;
 
     fn sae(d_in: usize, latents: usize, k: usize, weights: Mat, bias: Vec<f32>) -> Sae {
@@ -371,8 +371,8 @@ mod tests {
 
     /// Those of every row, as the dense product gives them.
     fn dense(sae: &Sae, x: &Mat) -> Vec<Vec<(u32, u32)>> {
-        let (mut work, mut latents) = (Work::default(), Latents::default());
-        sae.encode(Isa::SCALAR, x.view(), &mut work, &mut latents).expect("finite");
+        let (mut work, mut latents) = (Workspace::new(Isa::SCALAR), Latents::default());
+        sae.encode(x.view(), &mut work, &mut latents).expect("finite");
         assert!(!work.screened);
         rows(&latents)
     }
@@ -476,9 +476,9 @@ mod tests {
         let sae = sae(d, h, k, noise(h, d), vec![0.0; h]);
         let [small, large] = [SMALL_BATCH / d, SMALL_BATCH / d + 1].map(|rows| noise(rows, d));
         for isa in Isa::available() {
-            let (mut work, mut latents) = (Work::default(), Latents::default());
+            let (mut work, mut latents) = (Workspace::new(isa), Latents::default());
             for x in [&small, &large, &small, &large] {
-                sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+                sae.encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(&sae, x), "{}", isa.name());
                 assert_eq!(work.screened, isa.screens());
             }
@@ -497,9 +497,9 @@ mod tests {
         let state = State::new(sae(d, h, k, w.clone(), vec![0.0; h]).config());
         let mut engine = Engine::new(isa, sae(d, h, k, w, vec![0.0; h]), state, StepOptions::default());
         for _ in 0..2 {
-            let (mut work, mut latents) = (Work::default(), Latents::default());
+            let (mut work, mut latents) = (Workspace::new(isa), Latents::default());
             for _ in 0..BATCHES + 3 {
-                engine.sae().encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+                engine.sae().encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(engine.sae(), &x));
             }
             assert_eq!((engine.sae().kept.get().is_some(), work.screened), (isa.screens(), isa.screens()));
@@ -571,12 +571,12 @@ mod tests {
         let (b, d, h, k) = (64, 100, 400, 9);
         let mut noise = |n: usize, size: f64| (0..n).map(|_| (size * s.normal()) as f32).collect::<Vec<_>>();
         let sae = sae(d, h, k, Mat::from_vec(h, d, noise(h * d, 0.1)), noise(h, 0.5));
-        let (mut work, mut latents) = (Work::default(), Latents::default());
         let isa = *Isa::available().last().expect("scalar");
+        let (mut work, mut latents) = (Workspace::new(isa), Latents::default());
         for round in 0..60 {
             let mut x = Mat::from_vec(b, d, noise(b * d, [1.0, 30.0, 0.01][round / 4 % 3]));
             (0..b).filter(|r| r % 7 == round % 7).for_each(|r| x.row_mut(r).iter_mut().for_each(|v| *v *= 0.001));
-            sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+            sae.encode(x.view(), &mut work, &mut latents).expect("finite");
             assert_eq!(rows(&latents), dense(&sae, &x), "round {round}");
         }
     }

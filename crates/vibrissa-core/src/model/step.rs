@@ -12,9 +12,9 @@ mod update;
 
 use super::encode::Rule;
 use super::screen::Kept;
-use super::{Sae, Work};
+use super::{Sae, Workspace};
 use crate::activation::Activation;
-use crate::error::{Error, Result};
+use crate::error::{Error, Overflow, Result};
 use crate::kernels::{Isa, Left, PerThread, large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{ByLatent, Latents, Mat, MatMut, MatRef};
@@ -122,7 +122,7 @@ pub struct Engine {
     state: State,
     options: StepOptions,
     isa: Isa,
-    work: Work,
+    work: Workspace,
     latents: Latents,
     /// Gated: `π` where the latents are.
     gate: Latents,
@@ -176,7 +176,7 @@ impl Engine {
             isa,
             state,
             options,
-            work: Work::default(),
+            work: Workspace::new(isa),
             latents: Latents::default(),
             gate: Latents::default(),
             by_latent: ByLatent::default(),
@@ -233,8 +233,8 @@ impl Engine {
 
     /// See [`Sae::calibrate`].
     pub fn calibrate(&mut self, rows: usize, size: usize, fill: impl FnMut(std::ops::Range<usize>, MatMut)) {
-        let (isa, k) = (self.isa, self.sae.config.k);
-        self.sae.calibrate(isa, k, rows, size, fill);
+        let k = self.sae.config.k;
+        self.sae.calibrate(k, rows, size, fill);
     }
 
     /// The latents of the last batch.
@@ -295,7 +295,7 @@ impl Engine {
 
     /// Phase 1: `x` → candidates, that is latents with their global index.
     fn select(&mut self, x: MatRef, k: usize) -> Result<()> {
-        let Engine { sae, work, latents, gate, isa, options, state, .. } = self;
+        let Engine { sae, work, latents, gate, options, state, .. } = self;
         let rule = match sae.config.activation {
             Activation::TopK => Rule::TopK { k, relu_after: sae.config.relu_after },
             Activation::BatchTopK => Rule::BatchTopK { k },
@@ -304,8 +304,8 @@ impl Engine {
             Activation::Sigmoid => Rule::All,
         };
         let term = "pre-activation";
-        let broken = |_| Error::Diverged { step: state.steps, term, value: f64::NAN };
-        sae.encode_by(rule, *isa, x, work, latents).map_err(broken)?;
+        let broken = |_: Overflow| Error::Diverged { step: state.steps, term, value: f64::NAN };
+        sae.encode_by(rule, x, work, latents).map_err(broken)?;
         match sae.config.activation {
             Activation::Gated => {
                 gate.copy_from(latents);

@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatRef};
 use crate::metrics::Evaluation;
-use crate::model::{Output, Sae, Work};
+use crate::model::{Output, Sae, Workspace};
 use crate::record::Number;
 use crate::record::adaptive::{AdaptiveRecord, RuleRecord};
 use rayon::prelude::*;
@@ -118,7 +118,7 @@ fn each_curve(
     data: &Dataset,
     rows: &[usize],
     reach: usize,
-    mut see: impl FnMut(MatRef, Vec<Curve>, &Work),
+    mut see: impl FnMut(MatRef, Vec<Curve>, &Workspace),
     tick: &mut dyn FnMut(usize, usize),
 ) {
     let (isa, size) = (Isa::current(), data.batch_rows(rows.len()));
@@ -128,12 +128,11 @@ fn each_curve(
             isa.dot(row, row).sqrt() * sae.decoder_scale(h)
         })
         .collect();
-    let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Work::default(), Latents::default());
+    let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
         data.fill(batch, 0, x.top_mut(n));
-        // A row that overflows has the latents that were found.
-        let _ = sae.encode_top(isa, x.top(n), reach, &mut work, &mut latents);
+        sae.encode_top(x.top(n), reach, &mut work, &mut latents);
         let of = |b: usize| {
             let (index, value) = latents.row(b);
             Curve::of(sae, isa, x.row(b), index, value, &norms)
@@ -178,7 +177,7 @@ pub fn adaptive(
     let mut figures: [Evaluation; 4] = std::array::from_fn(|_| Evaluation::new(data.dim(), 0, None, 0));
     let mut hard: Vec<f64> = Vec::new();
     let (mut recon, mut latents) = (Mat::default(), Latents::default());
-    let mut look = |x: MatRef, curves: Vec<Curve>, work: &Work| {
+    let mut look = |x: MatRef, curves: Vec<Curve>, work: &Workspace| {
         recon.reserve(x.rows(), x.cols());
         hard.extend((0..x.rows()).map(|b| complexity(data, x.row(b), mean)));
         for (rule, (counts, figures)) in counts.iter_mut().zip(&mut figures).enumerate() {
@@ -202,7 +201,7 @@ pub fn adaptive(
                     (index[b * reach + j], value[b * reach + j]) = (h, v);
                 }
             }
-            sae.decode(Isa::current(), &latents, work, recon.top_mut(x.rows()));
+            sae.decode(&latents, work, recon.top_mut(x.rows()));
             figures.add(x, recon.top(x.rows()), &[]);
             counts.extend(own.iter().map(|&n| n as f64));
         }

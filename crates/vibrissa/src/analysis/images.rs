@@ -10,10 +10,9 @@ use super::stream::RowQuality;
 use super::sums::LatentSums;
 use crate::data::Dataset;
 use crate::data::patches::{Patches, through};
-use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::row_metrics;
-use crate::model::{Sae, Work};
+use crate::model::{Sae, Workspace};
 
 /// The largest value of each latent over the patches of one picture.
 #[derive(Debug)]
@@ -108,30 +107,28 @@ impl<'a> Building<'a> {
 }
 
 /// Encodes these rows.
-fn encode(sae: &Sae, data: &Dataset, rows: &[usize], work: &mut Work, latents: &mut Latents) {
+fn encode(sae: &Sae, data: &Dataset, rows: &[usize], work: &mut Workspace, latents: &mut Latents) {
     let mut x = Mat::zeros(rows.len(), data.dim());
     data.fill(rows, 0, x.view_mut());
-    // Rows that overflow were refused by the pass.
-    let _ = sae.encode(Isa::current(), x.view(), work, latents);
+    sae.encode_lossy(x.view(), work, latents);
 }
 
 /// Whole pictures by their numbers (of rows that are no patches rows), and what the model makes of them.
 pub fn rebuild(sae: &Sae, data: &Dataset, pictures: &[usize]) -> (Mat, Mat) {
-    let (isa, mut work, mut latents) = (Isa::current(), Work::default(), Latents::default());
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
     let mut x = Mat::zeros(pictures.len(), data.picture_dim());
     let mut recon = x.clone();
     data.fill_pictures(pictures, 0, x.view_mut());
     through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
-        // A row that overflows has the latents that were found.
-        let _ = sae.encode(isa, x, &mut work, &mut latents);
-        sae.decode(isa, &latents, &work, recon);
+        sae.encode_lossy(x, &mut work, &mut latents);
+        sae.decode(&latents, &work, recon);
     });
     (x, recon)
 }
 
 /// Latents of the pictures of these rows, one row a picture; of rows that are no patches those of the rows.
 pub fn latents_of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Latents {
-    let (mut work, mut latents) = (Work::default(), Latents::default());
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
     let Some(patches) = data.patches() else {
         encode(sae, data, rows, &mut work, &mut latents);
         return latents;
@@ -175,7 +172,7 @@ pub(super) fn maps(sae: &Sae, data: &Dataset, wanted: &[(u32, usize)], full: &[f
     let mut out = vec![0u8; wanted.len() * places];
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&i| (wanted[i].1 / places, i));
-    let (mut work, mut latents) = (Work::default(), Latents::default());
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
     for same in order.chunk_by(|&a, &b| wanted[a].1 / places == wanted[b].1 / places) {
         let first = wanted[same[0]].1 / places * places;
         let own: Vec<usize> = (first..first + places).collect();
@@ -222,7 +219,7 @@ mod tests {
 
     /// Latents of every row, dense.
     fn dense(sae: &Sae, data: &Dataset, rows: &[usize]) -> Vec<Vec<f32>> {
-        let (mut work, mut latents) = (Work::default(), Latents::default());
+        let (mut work, mut latents) = (Workspace::default(), Latents::default());
         encode(sae, data, rows, &mut work, &mut latents);
         (0..rows.len())
             .map(|b| {
@@ -271,14 +268,13 @@ mod tests {
                 let pictures: std::collections::HashSet<u64> = top.iter().map(|e| e.row / places as u64).collect();
                 assert_eq!(pictures.len(), top.len());
             }
-            let isa = Isa::current();
-            let (mut work, mut latents) = (Work::default(), Latents::default());
+            let (mut work, mut latents) = (Workspace::default(), Latents::default());
             let mut x = Mat::zeros(30, data.picture_dim());
             data.fill_pictures(&data.pictures(&rows), 0, x.view_mut());
             let mut recon = x.clone();
             through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
-                sae.encode(isa, x, &mut work, &mut latents).expect("finite");
-                sae.decode(isa, &latents, &work, recon);
+                sae.encode(x, &mut work, &mut latents).expect("finite");
+                sae.decode(&latents, &work, recon);
             });
             for (p, quality) in own.rows.iter().enumerate() {
                 let want = row_metrics(x.row(p), recon.row(p));

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Isa;
 use crate::matrix::{ByLatent, Latents, Mat};
 use crate::metrics::{CONSTANT, row_metrics};
-use crate::model::{Output, Sae, Work, sigmoid};
+use crate::model::{Output, Sae, Workspace, sigmoid};
 use rayon::prelude::*;
 
 /// Latents that one worker takes at a time.
@@ -203,7 +203,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
     let size = data.batch_rows(rows.len());
     let (mut x, mut recon, mut residual) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let mut logits = Mat::default();
-    let (mut work, mut latents, mut by_latent) = (Work::default(), Latents::default(), ByLatent::default());
+    let (mut work, mut latents, mut by_latent) = (Workspace::default(), Latents::default(), ByLatent::default());
     let mut sums = vec![(RowSums::default(), 0.0f64); size];
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
@@ -216,12 +216,12 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
             let broken = |b: usize| {
                 Error::option("data", "rows that the model can encode", data.row_name(batch[b]), "an overflow")
             };
-            sae.encode(isa, x.top(n), &mut work, &mut latents).map_err(broken)?;
-            sae.decode(isa, &latents, &work, recon.top_mut(n));
+            sae.encode(x.top(n), &mut work, &mut latents).map_err(|overflow| broken(overflow.row))?;
+            sae.decode(&latents, &work, recon.top_mut(n));
             let through = sae.config().output == Output::Sigmoid;
             if through {
                 logits = Mat::zeros(n, dim);
-                sae.decode_logits(isa, &latents, &work, logits.view_mut());
+                sae.decode_logits(&latents, &work, logits.view_mut());
             }
             if let (Some(building), Some(images)) = (building, &mut own.images) {
                 let built =
@@ -280,10 +280,10 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
 /// overflows is seen as far as the encoder got.
 pub fn each_row(sae: &Sae, data: &Dataset, rows: &[usize], mut see: impl FnMut(usize, &[u32], &[f32])) {
     let size = data.batch_rows(rows.len());
-    let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Work::default(), Latents::default());
+    let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         data.fill(batch, 0, x.top_mut(batch.len()));
-        let _ = sae.encode(Isa::current(), x.top(batch.len()), &mut work, &mut latents);
+        sae.encode_lossy(x.top(batch.len()), &mut work, &mut latents);
         for b in 0..batch.len() {
             let (index, value) = latents.row(b);
             see(done * size + b, index, value);
@@ -394,15 +394,14 @@ mod tests {
             let (sae, data) = setting(tied, output);
             let rows: Vec<usize> = (0..150).collect();
             let got = gather(&[&sae], &data, &rows, &mut |_, _| ()).expect("finite");
-            let isa = Isa::current();
-            let (mut work, mut latents) = (Work::default(), Latents::default());
+            let (mut work, mut latents) = (Workspace::default(), Latents::default());
             let mut x = Mat::zeros(150, data.dim());
             data.fill(&rows, 0, x.view_mut());
-            sae.encode(isa, x.view(), &mut work, &mut latents).expect("finite");
+            sae.encode(x.view(), &mut work, &mut latents).expect("finite");
             let mut whole = Mat::zeros(150, data.dim());
-            sae.decode(isa, &latents, &work, whole.view_mut());
+            sae.decode(&latents, &work, whole.view_mut());
             let mut sums = Mat::zeros(150, data.dim());
-            sae.decode_logits(isa, &latents, &work, sums.view_mut());
+            sae.decode_logits(&latents, &work, sums.view_mut());
             for h in 0..60 {
                 let feature = sae.feature(h);
                 let (mut sse, mut pearson, mut count) = (0.0, 0.0, 0);
@@ -434,10 +433,10 @@ mod tests {
         let (sae, data) = setting(false, Output::Linear);
         let rows: Vec<usize> = (0..150).collect();
         let got = gather(&[&sae], &data, &rows, &mut |_, _| ()).expect("finite");
-        let (mut work, mut latents) = (Work::default(), Latents::default());
+        let (mut work, mut latents) = (Workspace::default(), Latents::default());
         let mut x = Mat::zeros(150, data.dim());
         data.fill(&rows, 0, x.view_mut());
-        sae.encode(Isa::current(), x.view(), &mut work, &mut latents).expect("finite");
+        sae.encode(x.view(), &mut work, &mut latents).expect("finite");
         let features: Vec<Vec<f32>> = (0..60).map(|h| sae.feature(h)).collect();
         let mut pairs = 0;
         for (i, partners) in got.saes[0].partners.as_ref().expect("few pairs").iter().enumerate() {

@@ -8,7 +8,7 @@
 use super::{Sample, centred, from_rows, principal_directions};
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat, MatRef, Panels};
-use crate::model::{Config, Sae, Weights, Work};
+use crate::model::{Config, Sae, Weights, Workspace};
 use crate::optim::normalise;
 use crate::random::Stream;
 use rayon::prelude::*;
@@ -245,7 +245,6 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     if paired == latents {
         return decoder;
     }
-    let isa = Isa::current();
     let with = |scale: f32| {
         let mut encoder = decoder.clone();
         encoder.data_mut()[paired * dim..].iter_mut().for_each(|v| *v *= scale);
@@ -264,12 +263,12 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
             ..Weights::default()
         };
         let Ok(sae) = Sae::new(trial, weights) else { continue };
-        let (mut work, mut codes) = (Work::default(), Latents::default());
-        if probe.rows() == 0 || sae.encode(isa, probe, &mut work, &mut codes).is_err() {
+        let (mut work, mut codes) = (Workspace::default(), Latents::default());
+        if probe.rows() == 0 || sae.encode(probe, &mut work, &mut codes).is_err() {
             continue;
         }
         let mut recon = Mat::zeros(probe.rows(), dim);
-        sae.decode(isa, &codes, &work, recon.view_mut());
+        sae.decode(&codes, &work, recon.view_mut());
         let error: f64 =
             recon.data().iter().zip(probe.data()).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
         if best.is_none_or(|b| error < b.0) {

@@ -5,7 +5,6 @@ use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::init::{Init, Sample, init};
-use crate::kernels::Isa;
 use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::random::Stream;
@@ -52,7 +51,7 @@ pub fn begin(
     let one = |s: usize| {
         let (mut sae, with) = init(options.model(facts.dim), options.init, options.seed, s as u64, sample)?;
         if let Some(rows) = &judged {
-            sae.begin_sparse(Isa::current(), options.k_at(0), rows.view());
+            sae.set_initial_sparsity(options.k_at(0), rows.view());
         }
         Ok((sae, with))
     };

@@ -7,7 +7,7 @@ use crate::data::patches::through;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::{Evaluation, PictureShape, Summary};
-use crate::model::{Output, Sae, Work};
+use crate::model::{Output, Sae, Workspace};
 use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
 
 /// Accumulators of one evaluation; several can be pooled (folds).
@@ -151,7 +151,7 @@ pub fn evaluate(
     let rows = &data.pictures(rows)[..];
     let size = data.batch_pictures(rows.len());
     let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
-    let (mut work, mut latents) = (Work::default(), Latents::default());
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
         data.fill_pictures(batch, 0, x.top_mut(n));
@@ -159,9 +159,8 @@ pub fn evaluate(
         sum.data_mut().fill(0.0);
         for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
             through(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
-                // A finite model on finite rows overflows at worst; such a row then reconstructs as what was selected.
-                let _ = sae.encode(isa, x, &mut work, &mut latents);
-                sae.decode(isa, &latents, &work, recon);
+                sae.encode_lossy(x, &mut work, &mut latents);
+                sae.decode(&latents, &work, recon);
                 for (b, &picture) in from.iter().enumerate() {
                     let (index, value) = latents.row(b);
                     evaluation.count_latents(labels.get(picture).copied(), index, value);

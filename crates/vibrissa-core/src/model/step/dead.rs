@@ -271,7 +271,7 @@ impl Engine {
             return 0.0;
         }
         (dead.learn, dead.dense) = (true, dead.one_in * k >= dead.list.len());
-        sae.pre_acts_of(isa, x, &dead.list, &mut self.work, &mut dead.acts);
+        sae.pre_acts_of(x, &dead.list, &mut self.work, &mut dead.acts);
         dead.take(isa, k, rows, sae, &self.work.candidates);
         let dead = &self.dead;
         let decoder = sae.decoder_rows().data();

@@ -269,7 +269,7 @@ impl Sums {
 mod tests {
     use super::*;
     use crate::matrix::Mat;
-    use crate::model::Work;
+    use crate::model::Workspace;
     use crate::model::init;
     use crate::random::Stream;
 
@@ -284,8 +284,8 @@ mod tests {
             let config =
                 Config { d_in: dim, latents: n, k, tied, decoder_bias, relu_after: false, ..Config::default() };
             let sae = init::kaiming(config, &mean, 1, 0).expect("a model");
-            let (mut work, mut latents) = (Work::default(), Latents::default());
-            sae.encode(Isa::SCALAR, x.view(), &mut work, &mut latents).expect("finite");
+            let (mut work, mut latents) = (Workspace::new(Isa::SCALAR), Latents::default());
+            sae.encode(x.view(), &mut work, &mut latents).expect("finite");
             let middle = middle(n, chunk(n));
             let want = |b: usize| -> Vec<f32> {
                 let (index, value) = latents.row(b);
@@ -315,7 +315,7 @@ mod tests {
             }
             // And all of it is the reconstruction, up to the rounding of sums.
             let mut whole = Mat::zeros(rows, dim);
-            sae.decode(Isa::SCALAR, &latents, &work, whole.view_mut());
+            sae.decode(&latents, &work, whole.view_mut());
             let off = whole.data().iter().zip(want.iter().flatten()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(off < 1e-4, "{off}");
         }

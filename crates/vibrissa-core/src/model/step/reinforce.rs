@@ -79,7 +79,7 @@ mod tests {
     use crate::loss::AuxK;
     use crate::matrix::{Latents, Mat};
     use crate::model::init;
-    use crate::model::{Config, Sae, Work};
+    use crate::model::{Config, Sae, Workspace};
 
     fn engine(tied: bool) -> (Engine, Mat) {
         let mut s = Stream::new(3, "test", &[]);
@@ -94,10 +94,10 @@ mod tests {
 
     /// What removing each latent adds to the squared error, before the step changes anything.
     fn brute(sae: &Sae, x: &Mat) -> Vec<f64> {
-        let (mut work, mut latents) = (Work::default(), Latents::default());
-        sae.encode(Isa::current(), x.view(), &mut work, &mut latents).expect("finite");
+        let (mut work, mut latents) = (Workspace::default(), Latents::default());
+        sae.encode(x.view(), &mut work, &mut latents).expect("finite");
         let mut recon = Mat::zeros(x.rows(), 20);
-        sae.decode(Isa::current(), &latents, &work, recon.view_mut());
+        sae.decode(&latents, &work, recon.view_mut());
         let mut out = vec![0.0; 60];
         for b in 0..x.rows() {
             let (index, value) = latents.row(b);
