@@ -5,6 +5,7 @@ mod data;
 mod demo;
 mod encode;
 mod eval;
+mod flags;
 mod memory;
 mod part;
 mod pictures;
@@ -15,7 +16,7 @@ mod sweep;
 mod table;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Train sparse autoencoders on images or on any rows of numbers, and see how good they are.
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", flags::Flags::of(&Cli::command()).describe(&error));
             ExitCode::from(2)
         }
     }

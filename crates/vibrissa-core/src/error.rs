@@ -1,5 +1,8 @@
 //! One error enum for the whole library: each variant names the place, what was expected, what was found and the
 //! remedy, on one line. Nothing here prints or exits.
+//!
+//! The library knows no flags: an option is named by its field (`k_aux`), and so are fields within a text, in backquotes,
+//! perhaps with a value (`` `patch 8` ``). The command turns both into flags, Python into arguments.
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +70,7 @@ pub enum Error {
     /// An option, or a combination of options, that cannot be.
     #[error("{option}: expected {expected}, got {got}; {remedy}")]
     Option {
-        /// The option as the user writes it.
+        /// The name of the field in snake_case, such as `k_aux`.
         option: String,
         /// What it accepts here.
         expected: String,
@@ -80,7 +83,7 @@ pub enum Error {
     #[error(transparent)]
     Overflow(#[from] Overflow),
     /// Training left the finite numbers.
-    #[error("training diverged at step {step}: the {term} is {value}; try a smaller --lr")]
+    #[error("training diverged at step {step}: the {term} is {value}; try a smaller `lr`")]
     Diverged {
         /// Step (from 0) at which it was seen.
         step: u64,
