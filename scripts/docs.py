@@ -140,7 +140,8 @@ def summary():
 
     def demo():
         f = figures("demo")
-        return ["`vibrissa demo`", f"Pearson {text(f['pearson'])}, {100 * f['recovery']:.1f} % of the known features found again (mean best \\|cos\\|), {seconds(f['wall_s'])}", f"random directions: {100 * f['recovery_chance']:.1f} %"]
+        own = f"Pearson {text(f['pearson'])}; mean best \\|cos\\| with the known features {f['recovery']:.3f}; {seconds(f['wall_s'])}"
+        return ["`vibrissa demo`", own, f"mean best \\|cos\\| of random directions: {f['recovery_chance']:.3f}"]
 
     makers = [("MNIST, baseline recipe", mnist_baseline), ("MNIST, H and k given", mnist_default), ("MNIST, no options", mnist_free), ("activations", activations), ("1,000 photographs", photos), ("39 mouse images", mice)]
     makers += [(label, faster(name, label)) for name, label in [("mnist", "One training step, 784 → 1,024, batch 128"), ("photos", "One training step, 12,288 → 3,072, batch 32")]]

@@ -4,7 +4,7 @@ usage: example_cells.py FOLDER        writes FOLDER/{control,treated}/*.png and 
 
 20 animals with 30 cells each, 48x48 grey pixels. A cell has a body, a nucleus, granules and fibres. Treatment doubles the mean
 number of granules; fibres become more frequent with age; staining batch b is brighter, and 8 of the 10 treated animals are in
-batch b. Each animal has its own cell size. All randomness comes from one seed, so that every run writes the same bytes.
+batch b. Each animal has its own cell size. All randomness comes from one seed, so that every run makes the same pixels.
 """
 import math
 import pathlib
@@ -79,11 +79,11 @@ def main():
         age, size = 4 + g.randrange(48), g.uniform(12, 16)
         for i in range(CELLS):
             granules, fibres = poisson(g, 8 if treated else 4), poisson(g, age / 20)
-            name = f"{'treated' if treated else 'control'}/mouse{animal + 1:02}_cell{i + 1:02}.png"
+            name = f"{'treated' if treated else 'control'}/m{animal + 1:02}_cell{i + 1:02}.png"
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png(cell(g, size, granules, fibres, 1.15 if batch == "b" else 1.0)))
-            table.append(f"{name},mouse{animal + 1:02},{age},{batch}")
+            table.append(f"{name},m{animal + 1:02},{age},{batch}")
     folder.with_name(folder.name + ".csv").write_text("\n".join(table) + "\n")
 
 
