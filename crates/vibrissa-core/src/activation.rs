@@ -6,7 +6,7 @@
 
 pub mod above;
 
-use crate::kernels::screen::Found;
+use crate::kernels::prefilter::Hits;
 use crate::kernels::{Isa, LANES, PerThread, prefetch};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
@@ -142,7 +142,7 @@ fn hand_out(
 #[derive(Clone, Copy, Debug)]
 pub struct Screened<'a> {
     /// By range of latents.
-    pub found: &'a [Found],
+    pub found: &'a [Hits],
     /// The row.
     pub row: usize,
 }
@@ -150,7 +150,7 @@ pub struct Screened<'a> {
 impl<'a> Screened<'a> {
     /// All entries, by ascending index.
     pub fn entries(self) -> impl Iterator<Item = (u32, f32)> + 'a {
-        let of = move |found: &'a Found| found.row(self.row).unwrap_or(&[]).iter().map(|&e| (found.latent(e), e.p));
+        let of = move |found: &'a Hits| found.row(self.row).unwrap_or(&[]).iter().map(|&e| (found.latent(e), e.p));
         self.found.iter().flat_map(of)
     }
 
@@ -158,7 +158,7 @@ impl<'a> Screened<'a> {
     fn copy(self, scratch: &mut Candidates) -> usize {
         let mut len = 0;
         for found in self.found {
-            let Some((n, blocks)) = found.blocks(self.row) else { continue };
+            let Some((n, blocks)) = found.row_blocks(self.row) else { continue };
             scratch.prepare(len + n);
             let (index, value) = (scratch.index[len..].as_chunks_mut().0, scratch.value[len..].as_chunks_mut().0);
             for (entries, (index, value)) in blocks.iter().zip(index.iter_mut().zip(value)) {
@@ -179,9 +179,9 @@ impl<'a> Screened<'a> {
     /// screen had no room for all, or where fewer than `k` reach the limit for sure.
     pub fn reached(self, isa: Isa, k: usize, limit: f32, scratch: &mut Candidates) -> Option<f32> {
         let mut n = 0;
-        self.found.iter().for_each(|found| found.prefetch(self.row + 1));
+        self.found.iter().for_each(|found| found.prefetch_row(self.row + 1));
         for found in self.found {
-            let (more, blocks) = found.blocks(self.row)?;
+            let (more, blocks) = found.row_blocks(self.row)?;
             scratch.prepare(n + more);
             for (entries, lower) in blocks.iter().zip(scratch.lower[n..].as_chunks_mut().0) {
                 *lower = entries.map(|e| e.p - e.error());

@@ -2,8 +2,9 @@
 //! signatures and give the same bits, because the order of every sum is part of the definition:
 //! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
 
-use super::screen::{
-    CHUNK, Columns, Entry, Found, Line, PANEL, SIDE, STEP, Search, Weights, from_bf16, line_of, panel_lines, to_bf16,
+use super::prefilter::{
+    CHUNK_TILES, CacheLine, Hit, Hits, PANEL_ROWS, PanelBounds, PrefilterQuery, PrefilterWeights, TILE_COLUMNS,
+    TILE_ROWS, from_bf16, line_index, panel_lines, to_bf16,
 };
 
 /// Partial sums of a dot product.
@@ -40,71 +41,88 @@ pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _sp
     }
 }
 
-/// One block of [`Tiles`]: at most 16 rows of `x`, rounded to bf16 and laid side by side, and
-/// `[‖x[b]‖², ‖x[b] - bf16(x[b])‖²]`, added in any order.
-pub fn lay_out(x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
-    lines.fill(Line::default());
+/// Rounds one block of [`BatchTiles`](super::prefilter::BatchTiles) to bf16: at most 16 rows of `x`, laid side by side. Writes the squared
+/// norms `[‖x[b]‖², ‖x[b] - x̂[b]‖²]` to `squares`.
+///
+/// The rounded values are exact; the SIMD twins may add the squares in another order.
+pub fn round_batch_block(x: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
+    lines.fill(CacheLine::default());
     for (r, (row, square)) in x.chunks_exact(dim).zip(squares).enumerate() {
         let rounded: Vec<u32> = row.iter().map(|&v| to_bf16(v)).collect();
         for (line, pair) in lines.iter_mut().zip(rounded.chunks(2)) {
             line.0[r] = pair.get(1).copied().unwrap_or(0) << 16 | pair[0];
         }
-        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(v, &b)| v - from_bf16(b)).collect();
-        *square = [dot(row, row), dot(&lost, &lost)];
+        *square = squared_norms(row, &rounded);
     }
 }
 
-/// Rounds a panel of at most 32 rows of `w` to bf16, as [`line_of`] says where; other lines stay. Leaves
-/// `[‖w[j]‖², ‖w[j] - bf16(w[j])‖²]`, added in any order.
-pub fn round(w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+/// Rounds a panel of at most 32 rows of `w` to bf16, into the lines given by [`line_index`]; other lines stay. Writes the squared norms
+/// `[‖w[j]‖², ‖w[j] - ŵ[j]‖²]` to `squares`.
+///
+/// The rounded values are exact; the SIMD twins may add the squares in another order.
+pub fn round_weights(w: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
     for (j, (row, square)) in w.chunks_exact(dim).zip(squares).enumerate() {
         let rounded: Vec<u32> = row.iter().map(|&v| to_bf16(v)).collect();
-        for (step, values) in rounded.chunks(STEP).enumerate() {
-            let line = &mut lines[line_of(dim, j, step)];
-            *line = Line::default();
+        for (step, values) in rounded.chunks(TILE_COLUMNS).enumerate() {
+            let line = &mut lines[line_index(dim, j, step)];
+            *line = CacheLine::default();
             for (out, pair) in line.0.iter_mut().zip(values.chunks(2)) {
                 *out = pair.get(1).copied().unwrap_or(0) << 16 | pair[0];
             }
         }
-        let lost: Vec<f32> = row.iter().zip(&rounded).map(|(v, &b)| v - from_bf16(b)).collect();
-        *square = [dot(row, row), dot(&lost, &lost)];
+        *square = squared_norms(row, &rounded);
     }
 }
 
-/// Finds the entries of `p[b, j] = x[b] · w[j] + bias[j]` that may reach their limits. Products are of bf16 numbers, summed in any
-/// order over [`CHUNK`] × [`STEP`] columns, then these sums in order: with the error `e` of such a sum, `p + e` reaches the
-/// limits of what is found.
-pub fn screen(s: &Search, w: Weights, found: &mut Found, _scratch: &mut Vec<Line>) {
-    let (dim, n, panel) = (s.dim, s.bias.len(), panel_lines(s.dim));
-    for first in (0..n).step_by(PANEL) {
-        let own = (n - first).min(PANEL);
-        let (mut lines, mut squares) = (vec![Line::default(); panel], vec![[0.0; 2]; own]);
+/// The squared norms of a row and of its difference from the rounded row.
+fn squared_norms(row: &[f32], rounded: &[u32]) -> [f32; 2] {
+    let residual: Vec<f32> = row.iter().zip(rounded).map(|(v, &bits)| v - from_bf16(bits)).collect();
+    [dot(row, row), dot(&residual, &residual)]
+}
+
+/// Finds the pre-activations `p[b, j] = x[b] · w[j] + bias[j]` that may reach both the limit of row b and the limit of latent j.
+///
+/// Products are of bf16 values, summed in f32 in any order over chunks of [`CHUNK_TILES`] × [`TILE_COLUMNS`] columns; the sums of the chunks are
+/// added in order. With the error bound
+///
+/// `e[b, j] = error_per_norm[b] · ‖w[j]‖ + error_per_residual[b] · ‖w[j] - ŵ[j]‖ + constant[j]`,
+///
+/// a hit is a pair where `p + e ≥ max(limit[b], latent_limit[j])`. A row with more hits than its capacity keeps the right count and
+/// no further hits.
+pub fn prefilter(query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, _scratch: &mut Vec<CacheLine>) {
+    let (dim, n, panel) = (query.dim, query.bias.len(), panel_lines(query.dim));
+    for first in (0..n).step_by(PANEL_ROWS) {
+        let rows = (n - first).min(PANEL_ROWS);
+        let (mut lines, mut squares) = (vec![CacheLine::default(); panel], vec![[0.0; 2]; rows]);
         match w {
-            Weights::Rows(w) => round(&w[first * dim..(first + own) * dim], dim, &mut lines, &mut squares),
-            Weights::Rounded(all, of) => {
-                lines.copy_from_slice(&all[first / PANEL * panel..][..panel]);
-                squares.copy_from_slice(&of[first..first + own]);
+            PrefilterWeights::Exact(w) => {
+                round_weights(&w[first * dim..(first + rows) * dim], dim, &mut lines, &mut squares);
+            }
+            PrefilterWeights::Rounded(all_lines, all_squares) => {
+                lines.copy_from_slice(&all_lines[first / PANEL_ROWS * panel..][..panel]);
+                squares.copy_from_slice(&all_squares[first..first + rows]);
             }
         }
-        let columns = Columns::new(s, first, &squares, found);
-        for j in 0..own {
+        let bounds = PanelBounds::new(query, first, &squares, hits);
+        for j in 0..rows {
             let value = |d: usize| {
-                let pair = lines[line_of(dim, j, d / STEP)].0[d % STEP / 2];
+                let pair = lines[line_index(dim, j, d / TILE_COLUMNS)].0[d % TILE_COLUMNS / 2];
                 from_bf16(if d.is_multiple_of(2) { pair & 0xffff } else { pair >> 16 })
             };
             let row: Vec<f32> = (0..dim).map(value).collect();
-            for (b, &[limit, by_norm, by_lost]) in s.rows.iter().enumerate() {
-                let of = |(c, part): (usize, &[f32])| -> f32 {
-                    part.iter().enumerate().map(|(d, &v)| v * s.x.get(b, c * CHUNK * STEP + d)).sum()
+            for (b, bound) in query.rows.iter().enumerate() {
+                const CHUNK: usize = CHUNK_TILES * TILE_COLUMNS;
+                let chunk_sum = |(c, chunk): (usize, &[f32])| -> f32 {
+                    chunk.iter().enumerate().map(|(d, &v)| v * query.batch.get(b, c * CHUNK + d)).sum()
                 };
-                let sum: f32 = row.chunks(CHUNK * STEP).enumerate().map(of).sum();
-                let rest = by_lost.mul_add(columns.lost[j], columns.rest[j]);
-                let (p, e) = (sum + columns.bias[j], by_norm.mul_add(columns.norm[j], rest));
-                let (len, entries, room) = found.parts_mut();
-                if p + e >= limit.max(columns.limit[j]) {
+                let sum: f32 = row.chunks(CHUNK).enumerate().map(chunk_sum).sum();
+                let rest = bound.error_per_residual.mul_add(bounds.residual[j], bounds.constant[j]);
+                let (p, e) = (sum + bounds.bias[j], bound.error_per_norm.mul_add(bounds.norm[j], rest));
+                let (len, all, capacity) = hits.parts_mut();
+                if p + e >= bound.limit.max(bounds.limit[j]) {
                     let at = len[b] as usize;
-                    if at + SIDE <= room {
-                        entries[b * room + at] = Entry::new(first + j, e, p);
+                    if at + TILE_ROWS <= capacity {
+                        all[b * capacity + at] = Hit::new(first + j, e, p);
                     }
                     len[b] += 1;
                 }
@@ -199,7 +217,7 @@ pub struct AdamStep {
     pub step_size: f32,
     /// `1 / sqrt(1 - β2^t)`.
     pub inv_sqrt_bias2: f32,
-    /// `ε`, added to the bias-corrected root (Adam) or to the raw root (SparseAdam).
+    /// `ε`, added to the bias-corrected norm_upper_bound (Adam) or to the raw norm_upper_bound (SparseAdam).
     pub eps: f32,
     /// `1 - lr · weight_decay`.
     pub keep: f32,

@@ -1,7 +1,6 @@
-use super::screen::Tiles;
 use super::*;
 
-fn noise(n: usize, seed: u32) -> Vec<f32> {
+pub fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut s = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     (0..n)
         .map(|_| {
@@ -18,8 +17,8 @@ fn bits(v: &[f32]) -> Vec<u32> {
 /// Lengths around every lane and block boundary.
 const LENGTHS: [usize; 15] = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 784, 1023, 1025, 2500];
 
-/// Odd values: the largest and smallest numbers, denormals, zeros of both signs.
-fn odd(n: usize) -> Vec<f32> {
+/// Special values: very large and very small numbers, denormals, zeros of both signs.
+fn special(n: usize) -> Vec<f32> {
     let kinds = [0.0, -0.0, 1e-40, -1e-40, 1e18, -1e18, 1.0, f32::MIN_POSITIVE, 3.0e-20];
     (0..n).map(|i| kinds[i % kinds.len()]).collect()
 }
@@ -37,7 +36,7 @@ fn every_path_gives_the_bits_of_the_definition() {
     };
     for isa in Isa::available() {
         for n in LENGTHS {
-            for (a, b) in [(noise(n + 1, 1), noise(n + 1, 2)), (odd(n + 1), noise(n + 1, 3))] {
+            for (a, b) in [(noise(n + 1, 1), noise(n + 1, 2)), (special(n + 1), noise(n + 1, 3))] {
                 let (a, b) = (&a[1..], &b[1..]); // not aligned
                 assert_eq!(isa.dot(a, b).to_bits(), scalar::dot(a, b).to_bits(), "{} dot {n}", isa.name());
                 let (mut x, mut y) = (a.to_vec(), a.to_vec());
@@ -212,143 +211,5 @@ fn the_kth_largest_is_that_of_the_sort() {
                 }
             }
         }
-    }
-}
-
-/// The index of the first latent that tests look at.
-const FIRST: usize = 32;
-
-/// Everything that a screen of `[rows, n]` finds, `[value, error]` by row and latent; none where it did not.
-fn found(isa: Isa, search: &Search, w: screen::Weights) -> Vec<Option<[f32; 2]>> {
-    let (n, rows) = (search.bias.len(), search.rows.len());
-    let (mut found, mut scratch) = (Found::default(), vec![Line([u32::MAX; 16]); 7]);
-    found.begin((FIRST, n), rows, n);
-    isa.screen(search, w, &mut found, &mut scratch);
-    let mut all = vec![None; rows * n];
-    for b in 0..rows {
-        let row = found.row(b).expect("room for all");
-        assert!(row.is_sorted_by_key(|e| e.place()));
-        for e in row {
-            all[b * n + found.latent(*e) as usize - FIRST] = Some([e.p, e.error()]);
-        }
-    }
-    all
-}
-
-/// Block by block in any order, or the rest after some: what was there before does not show.
-#[test]
-fn blocks_of_a_batch_are_rounded_as_all_of_it_is() {
-    for isa in Isa::available() {
-        for (rows, dim) in [(1, 1), (16, 32), (33, 50), (70, 784)] {
-            let x = noise(rows * dim, 31);
-            let (mut all, mut single) = (Tiles::default(), Tiles::default());
-            let mut squares = vec![[0.0; 2]; rows];
-            all.fill(isa, &x, dim, &mut squares);
-            for (first, want) in squares.chunks(screen::SIDE).enumerate().rev() {
-                single.fill(isa, &noise(90 * dim, 32), dim, &mut [[0.0; 2]; 90]);
-                single.begin(rows, dim);
-                let mut got = vec![[f32::NAN; 2]; want.len()];
-                single.fill_block(isa, &x, dim, first, &mut got);
-                assert_eq!(got, want);
-                single.fill_rest(isa, &x, dim);
-                assert_eq!((single.rows(), single.steps()), (rows, all.steps()));
-                assert_eq!(single.lines().len(), all.lines().len());
-                assert!(single.lines().iter().zip(all.lines()).all(|(a, b)| a.0 == b.0), "{}", isa.name());
-            }
-        }
-    }
-}
-
-#[test]
-fn screened_products_lie_within_the_error_of_bf16() {
-    for isa in Isa::available() {
-        for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (40, 130, 2500)] {
-            let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), noise(n, 23));
-            let mut tiles = Tiles::default();
-            tiles.fill(isa, &noise(50 * dim, 24), dim, &mut [[0.0; 2]; 50]); // what was there before does not show
-            let mut of_rows = vec![[f32::NAN; 2]; rows];
-            tiles.fill(isa, &x, dim, &mut of_rows);
-            let (all, each) = (vec![[f32::NEG_INFINITY, 0.0, 0.0]; rows], vec![f32::NEG_INFINITY; n]);
-            let search = Search { x: &tiles, dim, rows: &all, bias: &bias, limits: &each };
-            let got = found(isa, &search, screen::Weights::Rows(&w));
-            let rounded = screen::Rounded::new(isa, &w, dim);
-            assert_eq!(got, found(isa, &search, rounded.some(0..n)), "{}", isa.name());
-            let screen::Weights::Rounded(lines, squares) = rounded.some(0..n) else { panic!("they are") };
-            let defined = screen::Rounded::new(Isa::SCALAR, &w, dim);
-            let screen::Weights::Rounded(want, _) = defined.some(0..n) else { panic!("they are") };
-            assert!(lines.iter().zip(want).all(|(a, b)| a.0 == b.0));
-            let round = |v: f32| f64::from(screen::from_bf16(screen::to_bf16(v)));
-            let norm = |v: &[f32]| v.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>();
-            let lost = |v: &[f32]| v.iter().map(|&a| (f64::from(a) - round(a)).powi(2)).sum::<f64>();
-            let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-5 * want;
-            for j in 0..n {
-                let own = &w[j * dim..][..dim];
-                assert!(near(squares[j][0], norm(own)) && near(squares[j][1], lost(own)), "{}", isa.name());
-                for b in 0..rows {
-                    let row = &x[b * dim..][..dim];
-                    let exact: f64 = row.iter().zip(own).map(|(&p, &q)| round(p) * round(q)).sum();
-                    let [p, _] = got[b * n + j].expect("all are found").map(f64::from);
-                    let error = (p - exact - f64::from(bias[j])).abs();
-                    assert!(error <= 1e-5 * dim as f64, "{} {rows}×{n}×{dim} {error}", isa.name());
-                    assert!(near(of_rows[b][0], norm(row)) && near(of_rows[b][1], lost(row)));
-                }
-            }
-            // Errors of a row and of a latent add up, and both limits count.
-            let some: Vec<[f32; 3]> = (0..rows).map(|b| [0.1 * b as f32 - 1.0, 0.01 * b as f32, 0.3]).collect();
-            let each = noise(n, 25);
-            let search = Search { rows: &some, limits: &each, ..search };
-            for ((place, got), all) in found(isa, &search, screen::Weights::Rows(&w)).iter().enumerate().zip(&got) {
-                let (b, j) = (place / n, place % n);
-                let ([p, _], [limit, by_norm, by_lost]) = (all.expect("found before"), some[b]);
-                let error = by_norm * squares[j][0].sqrt() + by_lost * squares[j][1].sqrt();
-                let limit = limit.max(each[j]);
-                let close = 1e-5 * (1.0 + p.abs()) + 1e-3 * error;
-                match got {
-                    Some(got) => {
-                        let from_above = got[1] > error - close && got[1] < 1.01 * error + close;
-                        assert!(got[0] == p && from_above && p + got[1] >= limit, "{} {b} {j}", isa.name());
-                    }
-                    None => assert!(p + error < limit + close, "{} {b} {j}", isa.name()),
-                }
-            }
-        }
-    }
-}
-
-/// A row with more than there is room for says so, and its neighbours keep what they have.
-#[test]
-fn what_has_no_room_is_counted() {
-    let (rows, n, dim) = (20, 70, 40);
-    let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), vec![0.0; n]);
-    for isa in Isa::available() {
-        let (mut tiles, mut found) = (Tiles::default(), Found::default());
-        tiles.fill(isa, &x, dim, &mut [[0.0; 2]; 20]);
-        let limit = |b: usize| if b.is_multiple_of(3) { f32::NEG_INFINITY } else { f32::INFINITY };
-        let limits: Vec<[f32; 3]> = (0..rows).map(|b| [limit(b), 0.0, 0.0]).collect();
-        let each = vec![f32::NEG_INFINITY; n];
-        for room in [5, 69, 70, 71] {
-            found.begin((0, n), rows, room);
-            let search = Search { x: &tiles, dim, rows: &limits, bias: &bias, limits: &each };
-            isa.screen(&search, screen::Weights::Rows(&w), &mut found, &mut Vec::new());
-            assert_eq!(found.fullest(), n);
-            for b in 0..rows {
-                let got = found.row(b).map(|row| row.iter().map(|e| e.place()).collect::<Vec<u32>>());
-                let want: Option<Vec<u32>> = match b % 3 {
-                    0 => (room >= n).then(|| (0..n as u32).collect()),
-                    _ => Some(Vec::new()),
-                };
-                assert_eq!(got, want, "{} room {room}", isa.name());
-            }
-        }
-    }
-}
-
-#[test]
-fn bf16_is_the_nearest() {
-    for bits in (0..u32::MAX).step_by(65_521).filter(|b| f32::from_bits(*b).is_finite()) {
-        let x = f32::from_bits(bits);
-        let near = half::bf16::from_f32(x);
-        let want = if x.is_normal() { near.to_bits() } else { near.to_bits() & 0x8000 };
-        assert_eq!(screen::to_bf16(x), u32::from(want), "{x:e}");
     }
 }

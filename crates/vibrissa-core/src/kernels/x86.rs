@@ -1,6 +1,7 @@
 //! AVX2 and AVX-512 twins of `scalar.rs`, and the only unsafe of the library. Every kernel is written once over a
 //! 16-lane vector (`x86/lanes.rs`) and compiled for each instruction set, so both give the
-//! bits of the scalar definition; a screen (`x86/screen.rs`, with `amx.rs` or `bf16.rs`) finds the same, by other sums.
+//! bits of the scalar definition; the prefilter (`x86/prefilter.rs`, with `amx.rs` or `bf16.rs`) adds in
+//! another order, which its error bound allows for.
 //! Private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
 #![allow(unsafe_code)]
 
@@ -9,7 +10,7 @@ pub mod amx;
 pub mod bf16;
 mod dots;
 mod lanes;
-pub mod screen;
+pub mod prefilter;
 
 use super::scalar::{self, AdamStep, LANES, Lacking, Left, of_rank, rank};
 use adam::{adam_and_add_body, adam_body};

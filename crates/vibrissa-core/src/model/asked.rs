@@ -3,7 +3,7 @@
 
 use super::{Sae, reserve};
 use crate::kernels::Isa;
-use crate::kernels::screen::Found;
+use crate::kernels::prefilter::Hits;
 use std::ops::Range;
 
 /// What is asked for in a range of latents, and the answers.
@@ -23,12 +23,12 @@ const CHUNK: usize = 16;
 
 impl Asked {
     /// Asks for those entries that may reach `reached` of their row, the others are dropped: NaN where none is to stay.
-    pub fn ask(&mut self, found: &mut Found, reached: &[f32]) {
+    pub fn ask(&mut self, found: &mut Hits, reached: &[f32]) {
         let Asked { start, next, row, exact } = self;
-        let ((_, latents), (rows, room)) = (found.latents(), found.room());
+        let (latents, rows, room) = (found.latents().len(), found.rows(), found.capacity());
         start.clear();
         start.resize(latents + 1, 0);
-        found.keep(reached, &mut start[1..]);
+        found.retain_reaching(reached, &mut start[1..]);
         for h in 0..latents {
             start[h + 1] += start[h];
         }
@@ -40,9 +40,9 @@ impl Asked {
         next.clear();
         next.extend_from_slice(start);
         found.for_each(|b, e| {
-            let next = &mut next[e.place() as usize];
+            let next = &mut next[e.offset() as usize];
             row[*next as usize] = b;
-            e.wait(*next);
+            e.set_request(*next);
             *next += 1;
         });
     }
@@ -51,15 +51,15 @@ impl Asked {
     ///
     /// # Shapes
     /// `input [B, D]`.
-    pub fn answer(&mut self, found: &mut Found, sae: &Sae, isa: Isa, input: &[f32]) {
+    pub fn answer(&mut self, found: &mut Hits, sae: &Sae, isa: Isa, input: &[f32]) {
         let Asked { start, row, exact, .. } = self;
-        let ((first, _), bias) = (found.latents(), sae.bias());
+        let (first, bias) = (found.latents().start, sae.bias());
         let answer = |h: usize, rows: &[u32], out: &mut [f32]| {
             isa.gather_dots(sae.W_enc.row(first + h), rows, input, out);
             out.iter_mut().for_each(|v| *v += bias[first + h]);
         };
         each_latent(0..start.len() - 1, start, row, exact, &answer);
-        found.for_each(|_, e| e.p = exact[e.waits_for() as usize]);
+        found.for_each(|_, e| e.p = exact[e.request() as usize]);
     }
 
     /// How many entries there are, and latents that have any.

@@ -13,8 +13,9 @@ use super::asked::Asked;
 use super::{Config, Sae, reserve};
 use crate::activation::above::Thresholds;
 use crate::activation::{Candidates, Screened};
-use crate::kernels::screen::{
-    CHUNK, Found, Line, MOST_PLACES, PANEL, Rounded, SIDE, STEP, Search, Tiles, Weights, root, scratch_lines,
+use crate::kernels::prefilter::{
+    BatchTiles, CHUNK_TILES, CacheLine, Hits, MAX_RANGE, PANEL_ROWS, PrefilterQuery, PrefilterWeights, RoundedWeights,
+    RowBound, TILE_COLUMNS, TILE_ROWS, norm_upper_bound, scratch_lines,
 };
 use crate::kernels::{Isa, PerThread};
 use rayon::prelude::*;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Kept {
     batches: AtomicU32,
-    rounded: OnceLock<Rounded>,
+    rounded: OnceLock<RoundedWeights>,
 }
 
 /// It belongs to one model, and is no part of what that is.
@@ -50,20 +51,20 @@ impl Kept {
     pub fn count(&self, sae: &Sae, isa: Isa, rows: usize) {
         if possible(isa, rows, &sae.config, true) && self.batches.fetch_add(1, Ordering::Relaxed) == BATCHES {
             // Outside of the lock: a worker that waits for others may come here for another batch.
-            let _ = self.rounded.set(Rounded::new(isa, sae.W_enc.data(), sae.config.d_in));
+            let _ = self.rounded.set(RoundedWeights::new(isa, sae.W_enc.data(), sae.config.d_in));
         }
     }
 
     /// The rounded encoder, if there is one.
-    pub fn get(&self) -> Option<&Rounded> {
+    pub fn get(&self) -> Option<&RoundedWeights> {
         self.rounded.get()
     }
 }
 
 /// Whether a screen may pay at all: rounding the weights must, and most exact products must be spared.
 fn possible(isa: Isa, rows: usize, config: &Config, rounded: bool) -> bool {
-    let enough = rows >= if rounded { SIDE } else { FEWEST_ROWS };
-    isa.screens() && enough && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
+    let enough = rows >= if rounded { TILE_ROWS } else { FEWEST_ROWS };
+    isa.has_prefilter() && enough && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
 }
 
 /// What may be selected.
@@ -79,14 +80,14 @@ pub enum Wanted<'a> {
 #[derive(Debug, Default)]
 pub struct Screen {
     /// Of a large batch.
-    tiles: Tiles,
+    tiles: BatchTiles,
     /// `‖x[b]‖²`, and of what rounding took from it.
     squares: Vec<[f32; 2]>,
     scratch: PerThread<Scratch>,
-    rows: Vec<[f32; 3]>,
+    rows: Vec<RowBound>,
     limits: Vec<f32>,
     /// By range of latents.
-    found: Vec<Found>,
+    found: Vec<Hits>,
     asked: Vec<Asked>,
     /// Entries of a row that each of these has room for.
     room: usize,
@@ -109,9 +110,9 @@ pub struct Screen {
 /// What a worker has of its own.
 #[derive(Debug, Default)]
 struct Scratch {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     /// Of a small batch: rounding it again takes less time than fetching what another core has rounded.
-    tiles: Tiles,
+    tiles: BatchTiles,
 }
 
 /// A batch of at most so many values is rounded by each worker for itself, and takes a quarter of a second cache of 1 MB.
@@ -215,10 +216,10 @@ impl Screen {
         }
         let Screen { found, asked, rows: limits, reached, left, room, .. } = self;
         reached.resize(rows, 0.0);
-        reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, &[limit, ..]))| {
+        reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, bound))| {
             let row = Screened { found, row: b };
             let least = match wanted {
-                Wanted::Top(k) => row.reached(isa, k, limit, &mut candidates.lock()),
+                Wanted::Top(k) => row.reached(isa, k, bound.limit, &mut candidates.lock()),
                 Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
             };
             *reached = least.unwrap_or(f32::NAN);
@@ -226,9 +227,9 @@ impl Screen {
         left.clear();
         left.extend((0..rows as u32).filter(|&b| reached[b as usize].is_nan()));
         // Kept where there is some to spare, so that memory is asked for now and then, not with every fuller batch.
-        let fullest = found.iter().map(Found::fullest).max().unwrap_or(0);
+        let fullest = found.iter().map(Hits::longest_row).max().unwrap_or(0);
         if fullest + fullest / 8 > *room {
-            *room = fullest + fullest / 2 + SIDE;
+            *room = fullest + fullest / 2 + TILE_ROWS;
         }
         asked.resize_with(found.len(), Asked::default);
         asked.par_iter_mut().zip(found).for_each(|(asked, found)| asked.ask(found, reached));
@@ -247,30 +248,31 @@ impl Screen {
         scratch.grow();
         squares.resize(rows, [0.0; 2]);
         if input.len() > SMALL_BATCH {
-            return tiles.fill(isa, input, dim, squares);
+            return tiles.round(isa, input, dim, squares);
         }
-        scratch.iter_mut().for_each(|own| own.tiles.begin(rows, dim));
+        scratch.iter_mut().for_each(|own| own.tiles.reset(rows, dim));
         let scratch = &*scratch;
-        squares.par_chunks_mut(SIDE).enumerate().for_each(|(block, squares)| {
+        squares.par_chunks_mut(TILE_ROWS).enumerate().for_each(|(block, squares)| {
             let mut own = scratch.lock();
-            own.tiles.fill_block(isa, input, dim, block, squares);
+            own.tiles.round_block(isa, input, dim, block, squares);
         });
     }
 
     /// Sets the limits of the rows that were laid out, their errors, and the limits of the latents.
     fn aim(&mut self, wanted: Wanted, dim: usize, latents: usize) {
-        let steps = dim.div_ceil(STEP);
+        let steps = dim.div_ceil(TILE_COLUMNS);
         // Roundings one after the other: of approximate sums, of their sums, and of the lanes of exact ones.
-        let chain = dim.min(CHUNK * STEP) + steps.div_ceil(CHUNK) + dim.div_ceil(16) + 80;
+        let chain = dim.min(CHUNK_TILES * TILE_COLUMNS) + steps.div_ceil(CHUNK_TILES) + dim.div_ceil(16) + 80;
         let rounding = 1.2 * chain as f32 * (f32::EPSILON / 2.0);
         self.rows.clear();
         self.rows.extend(self.squares.iter().map(|&squares| {
-            let [x, lost] = squares.map(|square| root(square, dim));
+            let [x, lost] = squares.map(|square| norm_upper_bound(square, dim));
             let limit = match wanted {
                 Wanted::Top(_) => self.guess.unwrap_or(0.0) * x,
                 Wanted::Above(_) => f32::NEG_INFINITY,
             };
-            [limit, 1.001 * (lost + rounding * (x + lost)), 1.001 * (x + lost) * (1.0 + rounding)]
+            let error_per_norm = 1.001 * (lost + rounding * (x + lost));
+            RowBound { limit, error_per_norm, error_per_residual: 1.001 * (x + lost) * (1.0 + rounding) }
         }));
         self.limits.clear();
         match wanted {
@@ -286,30 +288,30 @@ impl Screen {
         for own in scratch.iter_mut() {
             reserve(&mut own.lines, scratch_lines(rows.len(), dim));
         }
-        let range = (latents.div_ceil(PANEL).div_ceil(RANGES * threads.max(1)) * PANEL).min(MOST_PLACES);
-        *room = (*room).max(range.min(4 * k * range / latents + 3 * SIDE));
-        found.resize_with(latents.div_ceil(range), Found::default);
+        let range = (latents.div_ceil(PANEL_ROWS).div_ceil(RANGES * threads.max(1)) * PANEL_ROWS).min(MAX_RANGE);
+        *room = (*room).max(range.min(4 * k * range / latents + 3 * TILE_ROWS));
+        found.resize_with(latents.div_ceil(range), Hits::default);
         let own = |r: usize| r * range..latents.min((r + 1) * range);
-        found.iter_mut().enumerate().for_each(|(r, f)| f.begin((r * range, own(r).len()), rows.len(), *room));
+        found.iter_mut().enumerate().for_each(|(r, f)| f.reset(own(r), rows.len(), *room));
         let (rounded, scratch) = (sae.kept.get(), &*scratch);
         let shared = (input.len() > SMALL_BATCH).then_some(&*tiles);
         found.par_iter_mut().enumerate().for_each(|(r, found)| {
             let own = own(r);
-            let w = Weights::Rows(&sae.W_enc.data()[own.start * dim..own.end * dim]);
-            let w = rounded.map_or(w, |rounded| rounded.some(own.clone()));
+            let w = PrefilterWeights::Exact(&sae.W_enc.data()[own.start * dim..own.end * dim]);
+            let w = rounded.map_or(w, |rounded| rounded.range(own.clone()));
             let (bias, limits) = (&sae.bias()[own.clone()], &limits[own.clone()]);
             let mut own = scratch.lock();
             let Scratch { lines, tiles } = &mut *own;
             let x = shared.unwrap_or_else(|| {
-                tiles.fill_rest(isa, input, dim);
+                tiles.round_rest(isa, input, dim);
                 tiles
             });
-            isa.screen(&Search { x, dim, rows, bias, limits }, w, found, lines);
+            isa.prefilter(&PrefilterQuery { batch: x, dim, rows, bias, latent_limits: limits }, w, found, lines);
         });
         let larger = |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|i| a[i].max(b[i]));
-        let most = found.iter().map(Found::most).fold([0.0f32; 3], larger);
+        let most = found.iter().map(Hits::largest).fold([0.0f32; 3], larger);
         // The last is more than ‖x‖ + ‖x - x̂‖.
-        rows.iter().all(|row| row[2] * (most[0] + most[1]) + most[2] < 1e37)
+        rows.iter().all(|row| row.error_per_residual * (most[0] + most[1]) + most[2] < 1e37)
     }
 
     /// Learns from rows of which a value that its k-th largest reaches, and ‖x‖, are known.
@@ -353,7 +355,7 @@ fn follow(guess: &mut Option<f32>, shares: &mut Vec<f32>, rows: impl Iterator<It
 mod tests {
     use super::*;
     use crate::activation::{select, top_k_of};
-    use crate::kernels::screen::{from_bf16, to_bf16};
+    use crate::kernels::prefilter::{from_bf16, to_bf16};
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
     use crate::model::{self, Workspace};
@@ -480,7 +482,7 @@ mod tests {
             for x in [&small, &large, &small, &large] {
                 sae.encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(&sae, x), "{}", isa.name());
-                assert_eq!(work.screened, isa.screens());
+                assert_eq!(work.screened, isa.has_prefilter());
             }
         }
     }
@@ -502,7 +504,7 @@ mod tests {
                 engine.sae().encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(engine.sae(), &x));
             }
-            assert_eq!((engine.sae().kept.get().is_some(), work.screened), (isa.screens(), isa.screens()));
+            assert_eq!((engine.sae().kept.get().is_some(), work.screened), (isa.has_prefilter(), isa.has_prefilter()));
             engine.step(x.view(), 0.1, None).expect("finite");
         }
     }

@@ -1,13 +1,13 @@
 //! Products of tiles on AMX (Sapphire Rapids and later): 16 × 16 sums of 32 columns an instruction.
 
-use super::super::screen::{Line, SIDE};
-use super::screen::Unit;
+use super::super::prefilter::{CacheLine, TILE_ROWS};
+use super::prefilter::TileMultiplier;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
 /// Eight tiles, which belong to a thread while it multiplies.
-pub static UNIT: Unit = Unit { begin, end, multiply };
+pub static MULTIPLIER: TileMultiplier = TileMultiplier { begin, end, multiply };
 
 /// Whether this CPU has the instructions and the system lets this process use them.
 pub fn available() -> bool {
@@ -67,8 +67,8 @@ unsafe fn end() {
 }
 
 /// # Safety
-/// As [`Unit::multiply`]: `begin` has set the tiles as [`SHAPES`].
-unsafe fn multiply(w: *const Line, x: *const Line, apart: Option<usize>, steps: usize, out: *mut Line) {
+/// As [`TileMultiplier::multiply`]: `begin` has set the tiles as [`SHAPES`].
+unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize>, steps: usize, out: *mut CacheLine) {
     // SAFETY: the caller's.
     unsafe {
         match apart {
@@ -85,7 +85,7 @@ macro_rules! tiles {
         asm!(
             $($line,)*
             a = inout(reg) $w => _,
-            b = inout(reg) $w.add($steps * SIDE) => _,
+            b = inout(reg) $w.add($steps * TILE_ROWS) => _,
             x = inout(reg) $x => _,
             steps = inout(reg) $steps => _,
             row = in(reg) 64usize,
@@ -105,7 +105,7 @@ macro_rules! tiles {
 /// The tiles are set as [`SHAPES`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as many, `out` for four
 /// tiles.
 #[target_feature(enable = "avx512f")]
-unsafe fn two_by_two(w: *const Line, x: *const Line, apart: usize, steps: usize, out: *mut Line) {
+unsafe fn two_by_two(w: *const CacheLine, x: *const CacheLine, apart: usize, steps: usize, out: *mut CacheLine) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
         tiles!(
@@ -148,7 +148,7 @@ unsafe fn two_by_two(w: *const Line, x: *const Line, apart: usize, steps: usize,
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512f")]
-unsafe fn two_by_one(w: *const Line, x: *const Line, steps: usize, out: *mut Line) {
+unsafe fn two_by_one(w: *const CacheLine, x: *const CacheLine, steps: usize, out: *mut CacheLine) {
     // SAFETY: the caller's; only tiles and the registers named are changed.
     unsafe {
         tiles!(

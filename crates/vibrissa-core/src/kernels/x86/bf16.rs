@@ -1,11 +1,11 @@
 //! Products of tiles by AVX-512's bf16 instructions (Zen 4 and later): 16 sums of two columns an instruction.
 
-use super::super::screen::{Line, SIDE};
-use super::screen::Unit;
+use super::super::prefilter::{CacheLine, TILE_ROWS};
+use super::prefilter::TileMultiplier;
 use std::arch::x86_64::*;
 
 /// Plain vectors: nothing to begin or to end.
-pub static UNIT: Unit = Unit { begin: nothing, end: nothing, multiply };
+pub static MULTIPLIER: TileMultiplier = TileMultiplier { begin: nothing, end: nothing, multiply };
 
 /// Whether this CPU has the instructions.
 pub fn available() -> bool {
@@ -21,19 +21,19 @@ pub fn pays() -> bool {
 fn nothing() {}
 
 /// # Safety
-/// As [`Unit::multiply`]; [`available`] said yes.
-unsafe fn multiply(w: *const Line, x: *const Line, apart: Option<usize>, steps: usize, out: *mut Line) {
+/// As [`TileMultiplier::multiply`]; [`available`] said yes.
+unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize>, steps: usize, out: *mut CacheLine) {
     for group in 0..2 {
         // SAFETY: the caller's.
         unsafe {
-            let (w, out) = (w.add(group * steps * SIDE), out.add(group * SIDE));
+            let (w, out) = (w.add(group * steps * TILE_ROWS), out.add(group * TILE_ROWS));
             match apart {
                 Some(apart) => {
-                    for some in [0, SIDE / 2] {
-                        products::<{ SIDE / 2 }, 2>(w.add(some), [x, x.add(apart)], steps, out.add(some));
+                    for some in [0, TILE_ROWS / 2] {
+                        products::<{ TILE_ROWS / 2 }, 2>(w.add(some), [x, x.add(apart)], steps, out.add(some));
                     }
                 }
-                None => products::<SIDE, 1>(w, [x], steps, out),
+                None => products::<TILE_ROWS, 1>(w, [x], steps, out),
             }
         }
     }
@@ -46,15 +46,20 @@ unsafe fn multiply(w: *const Line, x: *const Line, apart: Option<usize>, steps: 
 /// [`available`] said yes; `w` is row 0 or a later one of a group of `steps` tiles, N rows before its end or more; the blocks of `x` have as
 /// many tiles; `out` has N lines, and where B is 2 as many again two tiles behind it.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn products<const N: usize, const B: usize>(w: *const Line, x: [*const Line; B], steps: usize, out: *mut Line) {
+unsafe fn products<const N: usize, const B: usize>(
+    w: *const CacheLine,
+    x: [*const CacheLine; B],
+    steps: usize,
+    out: *mut CacheLine,
+) {
     let mut sums = [[_mm512_setzero_ps(); N]; B];
-    for s in 0..steps * SIDE {
+    for s in 0..steps * TILE_ROWS {
         // SAFETY: a line is as long and as aligned as a vector; a tile of `w` has a line for each row, one of `x` for each pair of columns.
         unsafe {
             let x = x.map(|x| std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(x.add(s).cast())));
-            let pair = w.add(s / SIDE * SIDE).cast::<i32>().add(s % SIDE);
+            let pair = w.add(s / TILE_ROWS * TILE_ROWS).cast::<i32>().add(s % TILE_ROWS);
             for j in 0..N {
-                let w = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(*pair.add(j * SIDE)));
+                let w = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(*pair.add(j * TILE_ROWS)));
                 for (sums, x) in sums.iter_mut().zip(x) {
                     sums[j] = _mm512_dpbf16_ps(sums[j], x, w);
                 }
@@ -64,7 +69,7 @@ unsafe fn products<const N: usize, const B: usize>(w: *const Line, x: [*const Li
     for (b, sums) in sums.into_iter().enumerate() {
         for (j, sum) in sums.into_iter().enumerate() {
             // SAFETY: the caller's.
-            unsafe { _mm512_store_ps(out.add(b * 2 * SIDE + j).cast(), sum) };
+            unsafe { _mm512_store_ps(out.add(b * 2 * TILE_ROWS + j).cast(), sum) };
         }
     }
 }

@@ -3,14 +3,14 @@
 //! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` forces one.
 
 mod per_thread;
+pub mod prefilter;
 pub mod scalar;
-pub mod screen;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use per_thread::PerThread;
+use prefilter::{CacheLine, Hits, PrefilterQuery, PrefilterWeights};
 pub use scalar::{AdamStep, LANES, Lacking, Left};
-use screen::{Found, Line, Search, Weights};
 use std::sync::OnceLock;
 
 /// An instruction set that this CPU was seen to have.
@@ -24,10 +24,10 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX-512, with its bf16 products to screen.
+    /// AVX-512, with its bf16 products for the prefilter.
     #[cfg(target_arch = "x86_64")]
     Bf16,
-    /// AVX-512, with AMX to screen.
+    /// AVX-512, with AMX for the prefilter.
     #[cfg(target_arch = "x86_64")]
     Amx,
 }
@@ -92,8 +92,8 @@ impl Isa {
         return true;
     }
 
-    /// Whether [`Isa::screen`] is faster than [`Isa::dots`].
-    pub fn screens(self) -> bool {
+    /// True if [`Isa::prefilter`] is faster than [`Isa::dots`].
+    pub fn has_prefilter(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return matches!(self.0, Kind::Bf16 | Kind::Amx);
         #[cfg(not(target_arch = "x86_64"))]
@@ -189,40 +189,41 @@ impl Isa {
         dispatch!(self, dots(x, w, bias, dim, out, spill))
     }
 
-    /// See [`scalar::lay_out`].
-    pub fn lay_out(self, x: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+    /// See [`scalar::round_batch_block`].
+    pub fn round_batch_block(self, x: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
-            Kind::Bf16 | Kind::Amx => unsafe { x86::screen::lay_out(x, dim, lines, squares) },
-            _ => scalar::lay_out(x, dim, lines, squares),
+            Kind::Bf16 | Kind::Amx => unsafe { x86::prefilter::round_batch_block(x, dim, lines, squares) },
+            _ => scalar::round_batch_block(x, dim, lines, squares),
         }
     }
 
-    /// See [`scalar::round`].
-    pub fn round(self, w: &[f32], dim: usize, lines: &mut [Line], squares: &mut [[f32; 2]]) {
+    /// See [`scalar::round_weights`].
+    pub fn round_weights(self, w: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Bf16 | Kind::Amx => unsafe { x86::screen::round(w, dim, lines, squares) },
-            _ => scalar::round(w, dim, lines, squares),
+            Kind::Bf16 | Kind::Amx => unsafe { x86::prefilter::round_weights(w, dim, lines, squares) },
+            _ => scalar::round_weights(w, dim, lines, squares),
         }
     }
 
-    /// See [`scalar::screen`]: products good enough to say which exact ones are needed. `scratch` serves the SIMD twins.
-    pub fn screen(self, search: &Search, w: Weights, found: &mut Found, scratch: &mut Vec<Line>) {
+    /// See [`scalar::prefilter`]: approximate products that show which exact ones are needed. `scratch` is used by the SIMD
+    /// twins.
+    pub fn prefilter(self, query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, scratch: &mut Vec<CacheLine>) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Bf16 => unsafe { x86::screen::screen(&x86::bf16::UNIT, search, w, found, scratch) },
+            Kind::Bf16 => unsafe { x86::prefilter::prefilter(&x86::bf16::MULTIPLIER, query, w, hits, scratch) },
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
-            Kind::Amx => unsafe { x86::screen::screen(&x86::amx::UNIT, search, w, found, scratch) },
-            _ => scalar::screen(search, w, found, scratch),
+            Kind::Amx => unsafe { x86::prefilter::prefilter(&x86::amx::MULTIPLIER, query, w, hits, scratch) },
+            _ => scalar::prefilter(query, w, hits, scratch),
         }
     }
 
