@@ -14,7 +14,7 @@ use vibrissa::matrix::{Latents, Mat};
 use vibrissa::metrics::row_metrics;
 use vibrissa::model::{Sae, Workspace};
 use vibrissa::plot::tiles::tiles;
-use vibrissa::plot::{Canvas, Column, Feature, feature_sheet, reconstruction_sheet};
+use vibrissa::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
 use vibrissa::report::words::capital;
 use vibrissa::train::run::RunRows;
 
@@ -182,8 +182,8 @@ pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &Run
     save(&own.join(WALL), feature_sheet(&cells, None, columns, "", "").encode_png())?;
     let recons: Vec<[&[f32]; 1]> = (0..chosen.len()).map(|b| [recon.row(b)]).collect();
     let pearson: Vec<[f64; 1]> = (0..chosen.len()).map(|b| [row_metrics(x.row(b), recon.row(b)).pearson]).collect();
-    let panels: Vec<Column> = (0..chosen.len())
-        .map(|b| Column {
+    let panels: Vec<ReconstructedRow> = (0..chosen.len())
+        .map(|b| ReconstructedRow {
             label: String::new(),
             name: name(&data.name(chosen[b] / data.copies())),
             original: x.row(b),
@@ -223,8 +223,8 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
     let rows_of: Vec<Vec<&[f32]>> = (0..n).map(|b| recons.iter().map(|r| r.row(b)).collect()).collect();
     let pearson: Vec<Vec<f64>> =
         (0..n).map(|b| rows_of[b].iter().map(|r| row_metrics(x.row(b), r).pearson).collect()).collect();
-    let columns: Vec<Column> = (0..n)
-        .map(|b| Column {
+    let columns: Vec<ReconstructedRow> = (0..n)
+        .map(|b| ReconstructedRow {
             label: label(shown[b]).map_or(String::new(), |c| class(&data.classes()[c as usize])),
             name: name(&data.name(shown[b] / data.copies())),
             original: x.row(b),

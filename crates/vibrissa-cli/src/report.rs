@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::io::write_atomically;
-use vibrissa::plot::chart::Paper;
 use vibrissa::plot::raster;
+use vibrissa::plot::svg::Target;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, PRUNE_SCHEMA, PruneRecord};
 use vibrissa::record::sweep::{SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, MetricsLine};
@@ -110,7 +110,7 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
         pruning: &pruning,
         language,
     };
-    let drawn = figures(&report, &Words::of(language), Paper::File);
+    let drawn = figures(&report, &Words::of(language), Target::File);
     let text = markdown(&report, &drawn);
     save(out, &drawn, &text, &html(&report))
 }
@@ -158,7 +158,7 @@ fn write_sweep(folder: &Path, out: &Path, language: Language) -> Result<usize> {
     let name = whole.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
     let report =
         SweepReport { sweep: &sweep, name: &name, originals: originals.as_deref(), pictures: &strips, language };
-    let drawn = of_sweep::figures(&report, Paper::File);
+    let drawn = of_sweep::figures(&report, Target::File);
     let text = of_sweep::markdown(&report, &drawn);
     save(out, &drawn, &text, &of_sweep::html(&report))
 }

@@ -7,8 +7,8 @@ pub mod sweep;
 mod text;
 pub mod words;
 
-use crate::plot::chart::Paper;
-use crate::plot::sheet::sheet;
+use crate::plot::sprites::sprite_sheet;
+use crate::plot::svg::Target;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use figures::{Figure, figures};
@@ -64,7 +64,7 @@ fn columns(columns: &Columns) -> Value {
     for (name, column) in &columns.0 {
         let value = match &column.values {
             Values::U8(bytes) => {
-                let s = sheet(bytes, &column.shape);
+                let s = sprite_sheet(bytes, &column.shape);
                 json!({"png": STANDARD.encode(&s.png), "n": s.n, "columns": s.columns, "width": s.width,
                     "height": s.height, "channels": s.channels})
             }
@@ -110,7 +110,7 @@ fn trimmed(report: &Report) -> Columns {
 /// The page: one file, no network.
 pub fn html(report: &Report) -> String {
     let words = Words::of(report.language);
-    let figures: Vec<Value> = figures(report, &words, Paper::Page)
+    let figures: Vec<Value> = figures(report, &words, Target::Page)
         .iter()
         .map(|f| json!({"name": f.name, "section": f.section, "note": f.note, "svg": f.svg}))
         .collect();
@@ -144,14 +144,14 @@ pub fn markdown(report: &Report, figures: &[Figure]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::chart::Colour::{self, *};
+    use crate::plot::svg::Colour::{self, *};
 
     #[test]
     fn files_have_the_colours_of_the_page_by_day() {
         let (day, _) = STYLE.split_once("@media").expect("a page by night");
-        let all: [Colour; 5] = [Ink, Muted, Line, Accent, Warm];
+        let all: [Colour; 5] = [Ink, Muted, Grid, Accent, Warm];
         for colour in all.into_iter().chain((0..10).map(Series)) {
-            let [page, file] = [Paper::Page, Paper::File].map(|paper| paper.colour(colour));
+            let [page, file] = [Target::Page, Target::File].map(|target| target.colour(colour));
             let name = page.trim_start_matches("var(").trim_end_matches(')');
             assert!(day.contains(&format!("{name}: {file};")), "{name} is not {file} in the page");
         }

@@ -1,13 +1,13 @@
-//! A buffer of RGB pixels and what is drawn on it: rectangles, pictures, lines, text, anti-aliased. No layout.
+//! A buffer of RGB pixels with anti-aliased rectangles, images, lines and text. No layout.
 
 use super::font;
-use super::sheet::encode;
+use super::sprites::encode;
 use image::ExtendedColorType;
 
 /// Red, green, blue, 0–255 (sRGB).
 pub type Rgb = [u8; 3];
 
-/// An RGB picture in memory; whoever made it decides where it is written.
+/// An RGB image in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     width: usize,
@@ -15,55 +15,55 @@ pub struct Canvas {
     pixels: Vec<u8>,
 }
 
-/// Where a text is put relative to its x.
+/// Horizontal alignment of a text at its x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// It begins there.
+    /// The text starts at x.
     Left,
-    /// It is centred there.
+    /// The text is centred at x.
     Centre,
-    /// It ends there.
+    /// The text ends at x.
     Right,
 }
 
 impl Canvas {
-    /// A canvas of one colour, pixels (at least 1×1, so that it can always be encoded).
+    /// A canvas of one colour; at least 1×1 pixels, so that it can always be encoded.
     pub fn new(width: usize, height: usize, colour: Rgb) -> Canvas {
         let (width, height) = (width.max(1), height.max(1));
         Canvas { width, height, pixels: colour.repeat(width * height) }
     }
 
-    /// Pixels.
+    /// Width, pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Pixels.
+    /// Height, pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// All pixels, red, green, blue, line by line from the top.
+    /// All pixels as red, green, blue, row by row from the top.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// One pixel.
+    /// The pixel at column `x` and row `y`.
     ///
     /// # Panics
-    /// If it lies outside.
+    /// If it lies outside the canvas.
     pub fn pixel(&self, x: usize, y: usize) -> Rgb {
         assert!(x < self.width && y < self.height, "pixel {x}, {y} of {}×{}", self.width, self.height);
         let at = (y * self.width + x) * 3;
         [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
     }
 
-    /// The picture as a PNG file's bytes; the same pixels give the same bytes.
+    /// The image encoded as PNG; the same pixels give the same bytes.
     pub fn encode_png(&self) -> Vec<u8> {
         encode(&self.pixels, self.width, self.height, ExtendedColorType::Rgb8)
     }
 
-    /// Mixes a colour into one pixel; outside the canvas nothing happens.
+    /// Mixes a colour into one pixel. Does nothing outside the canvas.
     pub(super) fn blend(&mut self, x: i64, y: i64, colour: Rgb, coverage: f32) {
         if x < 0 || y < 0 || x >= self.width as i64 || y >= self.height as i64 || coverage <= 0.0 {
             return;
@@ -75,7 +75,7 @@ impl Canvas {
         }
     }
 
-    /// A filled rectangle.
+    /// Draws a filled rectangle.
     pub(super) fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Rgb) {
         for y in y..(y + height).min(self.height) {
             for x in x..(x + width).min(self.width) {
@@ -84,7 +84,7 @@ impl Canvas {
         }
     }
 
-    /// A frame of one pixel just outside the rectangle.
+    /// Draws a frame of one pixel just outside the rectangle.
     pub(super) fn frame(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Rgb) {
         let (left, top) = (x.saturating_sub(1), y.saturating_sub(1));
         self.fill(left, top, width + 2, 1, colour);
@@ -93,8 +93,8 @@ impl Canvas {
         self.fill(x + width, top, 1, height + 2, colour);
     }
 
-    /// A picture of `width × height` pixels, each drawn as a square of `factor` pixels.
-    pub(super) fn picture(
+    /// Draws an image of `width × height` pixels, each as a square of `factor × factor` pixels.
+    pub(super) fn image(
         &mut self,
         (x, y): (usize, usize),
         (width, height): (usize, usize),
@@ -108,8 +108,8 @@ impl Canvas {
         }
     }
 
-    /// A polyline with round joins, `thickness` pixels wide; coordinates are pixel centres, points that are not finite
-    /// interrupt it.
+    /// Draws a polyline with round joins, `thickness` pixels wide. Coordinates are pixel centres; the line is interrupted
+    /// at points that are not finite.
     pub(super) fn polyline(&mut self, points: &[(f32, f32)], thickness: f32, colour: Rgb) {
         let reach = thickness / 2.0 + 1.0;
         for (i, pair) in points.windows(2).enumerate() {
@@ -117,7 +117,7 @@ impl Canvas {
             if ![a.0, a.1, b.0, b.1].iter().all(|v| v.is_finite()) {
                 continue;
             }
-            // A join belongs to the segment that begins at it, else it would be painted twice and darken.
+            // The join of two segments is drawn with the second one only: drawn twice, it would be darker.
             let before = i.checked_sub(1).map(|i| points[i]).filter(|p| p.0.is_finite() && p.1.is_finite());
             for y in (a.1.min(b.1) - reach).floor() as i64..=(a.1.max(b.1) + reach).ceil() as i64 {
                 for x in (a.0.min(b.0) - reach).floor() as i64..=(a.0.max(b.0) + reach).ceil() as i64 {
@@ -133,7 +133,7 @@ impl Canvas {
         }
     }
 
-    /// Text whose capitals stand on the line `baseline`, `scale` times the font's eight pixels high.
+    /// Draws text on a baseline, with capitals `8 * scale` pixels high.
     pub(super) fn text(&mut self, x: usize, baseline: usize, text: &str, scale: f32, align: Align, colour: Rgb) {
         let width = font::width(text, scale);
         let left = match align {
@@ -145,7 +145,7 @@ impl Canvas {
     }
 }
 
-/// Distance of a point from a segment.
+/// Distance between a point and a segment.
 fn distance(p: (f32, f32), a: (f32, f32), b: (f32, f32)) -> f32 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length = dx * dx + dy * dy;

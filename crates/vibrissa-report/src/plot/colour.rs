@@ -1,26 +1,26 @@
-//! Colours: the page, and the diverging map for values of either sign.
+//! Colours of the sheets, and the diverging map for signed values.
 
 use super::canvas::Rgb;
 
-/// The page.
-pub(super) const PAPER: Rgb = [253, 252, 250];
-/// Titles and labels.
+/// Background of a sheet.
+pub(super) const BACKGROUND: Rgb = [253, 252, 250];
+/// Colour of titles and labels.
 pub(super) const INK: Rgb = [45, 45, 48];
-/// Notes.
+/// Colour of notes.
 pub(super) const MUTED: Rgb = [112, 112, 116];
-/// Frames and axes.
+/// Colour of frames and axes.
 pub(super) const HAIRLINE: Rgb = [214, 212, 208];
-/// A value that is not a number.
+/// Colour of a value that is not a number.
 pub(super) const NOT_A_NUMBER: Rgb = [255, 0, 255];
-/// Originals drawn as areas.
+/// Colour of originals drawn as areas.
 pub(super) const AREA: Rgb = [190, 191, 196];
-/// Reconstructions drawn as lines.
+/// Colour of reconstructions drawn as lines.
 pub(super) const ACCENT: Rgb = [202, 66, 52];
 
 /// The colour of a value in [-1, 1] (clamped): blue below 0, near-white at 0, red above.
 ///
-/// Made in Oklab (Ottosson 2020), so that lightness falls linearly with |value| and both arms weigh the same to the
-/// eye; chroma rises early, so that small values already show their sign.
+/// Computed in Oklab (Ottosson 2020), so that lightness falls linearly with |value| and is the same for both signs.
+/// Chroma rises early, so that small values already show their sign.
 pub fn diverging(value: f32) -> Rgb {
     if value.is_nan() {
         return NOT_A_NUMBER;

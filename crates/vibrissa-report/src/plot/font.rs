@@ -1,5 +1,5 @@
-//! Text as pixels, in the font that this program carries: Noto Sans SC (SIL Open Font License 1.1, `font/OFL.txt`), Latin,
-//! Greek, signs, and the Chinese characters of GB 2312. The same on every machine, also on one without fonts.
+//! Text as pixels, in an embedded font: Noto Sans SC (SIL Open Font License 1.1, `font/OFL.txt`) with Latin, Greek, signs
+//! and the Chinese characters of GB 2312. The result is the same on every machine, even on one without fonts.
 
 use resvg::tiny_skia::{FillRule, Mask, Path, PathBuilder, Transform};
 use skrifa::instance::{LocationRef, Size};
@@ -7,28 +7,29 @@ use skrifa::outline::{DrawSettings, OutlinePen};
 use skrifa::{FontRef, GlyphId, MetadataProvider};
 use unicode_normalization::UnicodeNormalization;
 
-/// The font's file (`scripts/make_font.py` makes it).
+/// The embedded font, made by `scripts/make_font.py`.
 pub(super) static FONT: &[u8] = include_bytes!("font/NotoSansSC-subset.otf");
 
-/// Height of a capital at scale 1, pixels.
-const CAPITAL: f32 = 8.0;
-/// Height of a capital, of the letters' size.
-const CAPITALS: f32 = 0.733;
+/// Height of a capital letter at scale 1, pixels.
+const CAPITAL_HEIGHT: f32 = 8.0;
+/// Height of a capital letter relative to the font size.
+const CAPITAL_RATIO: f32 = 0.733;
 
 fn font() -> FontRef<'static> {
     FontRef::new(FONT).expect("the font is part of this program")
 }
 
+/// Font size, pixels.
 fn size(scale: f32) -> f32 {
-    scale * CAPITAL / CAPITALS
+    scale * CAPITAL_HEIGHT / CAPITAL_RATIO
 }
 
-/// Glyphs of a text with their places, and where it ends, pixels; a character that the font has not is a box.
-fn set(text: &str, scale: f32) -> (Vec<(GlyphId, f32)>, f32) {
+/// Lays out a text: its glyphs with their x in pixels, and its width. Characters missing from the font are boxes.
+fn lay_out(text: &str, scale: f32) -> (Vec<(GlyphId, f32)>, f32) {
     let font = font();
     let (characters, metrics) = (font.charmap(), font.glyph_metrics(Size::new(size(scale)), LocationRef::default()));
     let mut x = 0.0;
-    // File names of macOS have letters and accents apart, the font has them together.
+    // File names on macOS are decomposed (letter, then accent); the font has composed characters only.
     let glyphs = text.nfc().map(|c| {
         let glyph = characters.map(c).unwrap_or(GlyphId::NOTDEF);
         let at = x;
@@ -40,9 +41,10 @@ fn set(text: &str, scale: f32) -> (Vec<(GlyphId, f32)>, f32) {
 
 /// Width of a text, pixels.
 pub(super) fn width(text: &str, scale: f32) -> usize {
-    set(text, scale).1.ceil() as usize
+    lay_out(text, scale).1.ceil() as usize
 }
 
+/// Collects the outline of a glyph, with y downwards.
 struct Pen(PathBuilder);
 
 impl OutlinePen for Pen {
@@ -70,9 +72,9 @@ fn outline(glyph: GlyphId, scale: f32) -> Option<Path> {
     pen.0.finish()
 }
 
-/// Calls `pixel(x, y, coverage)` for every pixel of a text that begins at x 0 on the line y 0.
+/// Calls `pixel(x, y, coverage)` for every covered pixel of a text that starts at x = 0 on the baseline y = 0.
 pub(super) fn draw(text: &str, scale: f32, mut pixel: impl FnMut(i64, i64, f32)) {
-    let (glyphs, width) = set(text, scale);
+    let (glyphs, width) = lay_out(text, scale);
     let (above, below) = ((1.2 * size(scale)).ceil() as u32, (0.4 * size(scale)).ceil() as u32);
     let (columns, rows) = (width.ceil() as u32 + 2, above + below);
     let Some(mut mask) = Mask::new(columns, rows) else { return };
@@ -97,31 +99,31 @@ mod tests {
         out
     }
 
-    /// What a report and a sheet say, in every language.
+    /// All characters of reports and sheets, in every language.
     #[test]
-    fn no_two_characters_look_alike_and_none_is_missing() {
+    fn characters_differ_and_none_is_missing() {
         let mut seen = std::collections::BTreeMap::new();
         let unknown = drawn("\u{10fff0}");
         let words = include_str!("../report/words.json").chars().chain(' '..='~').chain("äéîõüñçÅßµ".chars());
         for letter in words.filter(|c| !c.is_whitespace()).collect::<std::collections::BTreeSet<char>>() {
-            let picture = drawn(&letter.to_string());
-            assert!(!picture.is_empty() && picture != unknown, "{letter} is not in the font");
-            if let Some(other) = seen.insert(picture, letter) {
-                // Letters of two alphabets may share a form.
+            let glyph = drawn(&letter.to_string());
+            assert!(!glyph.is_empty() && glyph != unknown, "{letter} is not in the font");
+            if let Some(other) = seen.insert(glyph, letter) {
+                // Letters of different alphabets may look the same.
                 assert!(!(other.is_ascii() && letter.is_ascii()), "{letter} looks like {other}");
             }
         }
     }
 
     #[test]
-    fn accents_apart_are_put_together() {
+    fn decomposed_accents_are_composed() {
         assert_eq!(drawn("e\u{301}"), drawn("é"));
         assert_ne!(drawn("é"), drawn("e"));
     }
 
     #[test]
     fn widths_add_up_and_capitals_are_eight_pixels_high() {
-        assert!((set("类别", 1.0).1 - set("类", 1.0).1 - set("别", 1.0).1).abs() < 1e-4);
+        assert!((lay_out("类别", 1.0).1 - lay_out("类", 1.0).1 - lay_out("别", 1.0).1).abs() < 1e-4);
         assert!(width("", 1.0) == 0 && width("mm", 1.0) > width("ii", 1.0) && width("a", 2.0) >= width("a", 1.0));
         let rows: Vec<i64> = drawn("H").into_iter().filter(|p| p.2 > 100).map(|p| p.1).collect();
         assert_eq!((rows.iter().min(), rows.iter().max()), (Some(&-8), Some(&-1)));

@@ -1,4 +1,4 @@
-//! SVG → PNG, with a font of our own: the same picture on every machine, also one without fonts.
+//! SVG to PNG, with the embedded font: the same image on every machine, even on one without fonts.
 
 use super::font::FONT;
 use resvg::tiny_skia::{Pixmap, Transform};
@@ -17,10 +17,10 @@ fn options() -> Options<'static> {
     Options { fontdb: fonts.clone(), font_family: family.clone(), ..Options::default() }
 }
 
-/// Draws a figure at `scale` pixels a unit, as PNG.
+/// Renders an SVG as PNG, at `scale` pixels per unit.
 ///
 /// # Errors
-/// What is wrong with the SVG.
+/// A description of the fault in the SVG.
 pub fn png(svg: &str, scale: f32) -> Result<Vec<u8>, String> {
     let tree = Tree::from_str(svg, &options()).map_err(|e| e.to_string())?;
     let size = tree.size();
@@ -41,7 +41,7 @@ mod tests {
         png(&svg, 1.0).expect("a figure")
     }
 
-    /// Every letter of a report, in every language, on a machine without fonts.
+    /// All letters of reports, in every language.
     #[test]
     fn the_font_has_every_letter_of_a_report() {
         let unknown = drawn("\u{10fff0}");
@@ -58,19 +58,19 @@ mod tests {
     }
 
     #[test]
-    fn pictures_within_a_figure_are_drawn() {
+    fn images_within_a_figure_are_drawn() {
         use base64::Engine;
-        let red = crate::plot::sheet::coloured(&[255, 0, 0], 3, 1, 1, false);
+        let red = crate::plot::sprites::image_png(&[255, 0, 0], 3, 1, 1, false);
         let red = base64::engine::general_purpose::STANDARD.encode(red);
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"4\" height=\"4\"><image width=\"4\" height=\"4\" href=\"data:image/png;base64,{red}\"/></svg>"
         );
-        let picture = image::load_from_memory(&png(&svg, 2.0).expect("a figure")).expect("a PNG").to_rgb8();
-        assert_eq!((picture.dimensions(), picture.get_pixel(4, 4).0), ((8, 8), [255, 0, 0]));
+        let image = image::load_from_memory(&png(&svg, 2.0).expect("a figure")).expect("a PNG").to_rgb8();
+        assert_eq!((image.dimensions(), image.get_pixel(4, 4).0), ((8, 8), [255, 0, 0]));
     }
 
     #[test]
-    fn what_is_no_svg_is_an_error() {
+    fn malformed_svg_is_an_error() {
         assert!(png("<svg", 1.0).is_err());
     }
 }

@@ -1,72 +1,64 @@
-//! Points, some with whiskers, rings and names, and the lines between them, as SVG. Layout only, as in `chart.rs`.
+//! Scatter plots as SVG: points, some with error bars, rings and names, and lines behind them.
 
-use super::chart::{
-    Colour, Entry, LEFT, Paper, RIGHT, TEXT, TITLE, begin, escape, laid_out, short, text, text_width, ticks,
+mod names;
+mod scale;
+
+pub use scale::Axis;
+
+use super::svg::{
+    Colour, LEFT, LegendEntry, RIGHT, TEXT, TITLE, Target, draw_text, draw_y_label, escape, lay_out_legend,
+    open_figure, text_width,
 };
+use names::{Obstacles, name_width};
+use scale::AxisScale;
 use std::fmt::Write;
-
-/// What bold letters are as wide as.
-const BOLD: f64 = 1.15 * TEXT;
-
-/// One axis.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Axis {
-    /// Beside the axis, with the unit.
-    pub label: String,
-    /// Equal ratios are equally far apart.
-    pub log: bool,
-    /// Places that have a name; else round numbers.
-    pub ticks: Option<Vec<(f64, String)>>,
-    /// Its ends; else those of what is drawn, and a little more.
-    pub range: Option<[f64; 2]>,
-}
 
 /// A point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// `[x, y]`; an undefined one is not drawn.
+    /// Place, `[x, y]`; an undefined point is not drawn.
     pub at: [f64; 2],
-    /// Half of the whisker through it.
+    /// Half the length of the error bar along y.
     pub band: Option<f64>,
-    /// Its colour.
+    /// Colour of the point.
     pub colour: Colour,
-    /// Its shape: disc, square, diamond, triangle, triangle upside down, cross, then again.
+    /// Shape: disc, square, diamond, triangle, inverted triangle, cross; shapes repeat after six.
     pub shape: usize,
-    /// Small and pale: one of many that others stand for.
+    /// True for a small pale point: one of many that a line stands for.
     pub faint: bool,
-    /// With a ring around it.
+    /// True for a point with a ring around it.
     pub ringed: bool,
-    /// Shown where the mouse rests.
+    /// Tooltip.
     pub tip: String,
-    /// Written beside it; may be empty.
+    /// Name beside the point; may be empty.
     pub name: String,
 }
 
-/// A line through points; undefined ones are left out.
+/// A line through points; undefined points are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// `[x, y]`.
+    /// Points, `[x, y]`.
     pub points: Vec<[f64; 2]>,
-    /// Its colour.
+    /// Colour of the line.
     pub colour: Colour,
-    /// How it is drawn.
+    /// Style of the line.
     pub stroke: Stroke,
 }
 
-/// How a [`Curve`] is drawn.
+/// Style of a [`Curve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stroke {
-    /// From point to point.
-    Full,
-    /// With gaps.
+    /// Solid, from point to point.
+    Solid,
+    /// Dashed, from point to point.
     Dashed,
-    /// Level from each point on, then straight to the next; broad and pale.
+    /// Broad and pale steps: level after each point, then vertical to the next.
     Steps,
 }
 
-/// What stands before a name in the legend.
+/// Symbol before a name in the legend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum LegendKey {
     /// A point of this shape.
     Shape(usize),
     /// A faint point.
@@ -80,81 +72,27 @@ pub enum Key {
 /// Axes with points and curves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scatter {
-    /// Above the figure.
+    /// Title above the plot.
     pub title: String,
-    /// Below.
+    /// Horizontal axis.
     pub x: Axis,
-    /// Beside.
+    /// Vertical axis.
     pub y: Axis,
     /// Width of the figure and height of the plot, pixels.
     pub size: [f64; 2],
-    /// Behind the points.
+    /// Lines behind the points.
     pub curves: Vec<Curve>,
     /// Points.
     pub points: Vec<Point>,
-    /// What colours and shapes mean.
-    pub legend: Vec<(Key, Entry)>,
+    /// Names of colours and shapes.
+    pub legend: Vec<(LegendKey, LegendEntry)>,
 }
 
-/// An axis with its ends, in pixels.
-struct Scale {
-    log: bool,
-    ends: [f64; 2],
-    pixels: [f64; 2],
+fn is_defined(point: &[f64; 2]) -> bool {
+    point.iter().all(|v| v.is_finite())
 }
 
-impl Scale {
-    fn new(axis: &Axis, values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Scale {
-        let along = |v: f64| if axis.log { v.ln() } else { v };
-        let ends = axis.range.map_or_else(
-            || {
-                let mut ends = [f64::INFINITY, f64::NEG_INFINITY];
-                values.map(along).filter(|v| v.is_finite()).for_each(|v| ends = [ends[0].min(v), ends[1].max(v)]);
-                if ends[0] > ends[1] {
-                    return [0.0, 1.0];
-                }
-                let room = Some(0.06 * (ends[1] - ends[0])).filter(|r| *r > 0.0).unwrap_or_else(|| {
-                    if axis.log { 0.5 } else { Some(0.25 * ends[0].abs()).filter(|r| *r > 0.0).unwrap_or(0.5) }
-                });
-                // Nothing is drawn below 0 that has no values there.
-                let low = if !axis.log && ends[0] >= 0.0 { (ends[0] - room).max(0.0) } else { ends[0] - room };
-                [low, ends[1] + room]
-            },
-            |range| range.map(along),
-        );
-        Scale { log: axis.log, ends, pixels }
-    }
-
-    fn at(&self, v: f64) -> f64 {
-        let v = if self.log { v.ln() } else { v };
-        let [a, b] = self.pixels;
-        a + (v - self.ends[0]) / (self.ends[1] - self.ends[0]) * (b - a)
-    }
-
-    /// Round numbers.
-    fn ticks(&self, n: usize) -> Vec<(f64, String)> {
-        let named = |all: Vec<f64>| all.into_iter().map(|v| (v, short(v))).collect();
-        if !self.log {
-            return named(ticks(self.ends[0], self.ends[1], n));
-        }
-        let [low, high] = self.ends.map(f64::exp);
-        let within = |steps: &[f64]| -> Vec<f64> {
-            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-            let all = decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d)));
-            all.filter(|v| (low * 0.999..=high * 1.001).contains(v)).collect()
-        };
-        let (tens, more) = (within(&[1.0]), within(&[1.0, 2.0, 5.0]));
-        let most = within(&[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]);
-        match (most.len(), more.len()) {
-            (3.., 0..=2) => named(most),
-            (_, 0..=2) => named(ticks(low, high, n).into_iter().filter(|v| *v > 0.0).collect()),
-            (_, few) if few <= 2 * n => named(more),
-            _ => named(tens),
-        }
-    }
-}
-
-/// A shape around a place; `r` is about its radius.
+/// An open SVG element of a shape, without its fill; `r` is about its radius.
 fn shape(kind: usize, [x, y]: [f64; 2], r: f64) -> String {
     let polygon = |points: &[[f64; 2]]| {
         let all: Vec<String> = points.iter().map(|p| format!("{:.1} {:.1}", x + p[0] * r, y + p[1] * r)).collect();
@@ -168,242 +106,216 @@ fn shape(kind: usize, [x, y]: [f64; 2], r: f64) -> String {
         4 => polygon(&[[0.0, 1.2], [1.12, -0.8], [-1.12, -0.8]]),
         _ => {
             let (a, b) = (0.38, 1.15);
-            polygon(&[
-                [-a, -b],
-                [a, -b],
-                [a, -a],
-                [b, -a],
-                [b, a],
-                [a, a],
-                [a, b],
-                [-a, b],
-                [-a, a],
-                [-b, a],
-                [-b, -a],
-                [-a, -a],
-            ])
+            let half = [[-a, -b], [a, -b], [a, -a], [b, -a], [b, a], [a, a]];
+            polygon(&half.into_iter().chain(half.map(|[x, y]| [-x, -y])).collect::<Vec<_>>())
         }
     }
 }
 
-fn draw_key(out: &mut String, key: Key, colour: &str, [x, y]: [f64; 2]) {
+/// Name of the SVG element that a [`shape`] opened.
+fn tag(mark: &str) -> &str {
+    if mark.starts_with("<circle") { "circle" } else { "path" }
+}
+
+fn draw_key(out: &mut String, key: LegendKey, colour: &str, [x, y]: [f64; 2]) {
     let middle = [x + 5.0, y - 4.0];
     let _ = match key {
-        Key::Shape(kind) => write!(out, "{} fill=\"{colour}\"/>", shape(kind, middle, 4.2)),
-        Key::Faint => write!(out, "{} fill=\"{colour}\" fill-opacity=\"0.45\"/>", shape(0, middle, 2.6)),
-        Key::Ring => write!(out, "{} fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.4\"/>", shape(0, middle, 5.0)),
-        Key::Line(stroke) => {
+        LegendKey::Shape(kind) => write!(out, "{} fill=\"{colour}\"/>", shape(kind, middle, 4.2)),
+        LegendKey::Faint => write!(out, "{} fill=\"{colour}\" fill-opacity=\"0.45\"/>", shape(0, middle, 2.6)),
+        LegendKey::Ring => {
+            write!(out, "{} fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.4\"/>", shape(0, middle, 5.0))
+        }
+        LegendKey::Line(stroke) => {
             let [left, right, level] = [x - 1.0, x + 12.0, y - 4.0];
-            write!(out, "<path d=\"M{left:.1} {level:.1}H{right:.1}\" {}/>", stroked(stroke, colour))
+            write!(out, "<path d=\"M{left:.1} {level:.1}H{right:.1}\" {}/>", stroke_style(stroke, colour))
         }
     };
 }
 
-fn stroked(stroke: Stroke, colour: &str) -> String {
-    let how = match stroke {
-        Stroke::Full => "stroke-width=\"1.6\"",
+fn stroke_style(stroke: Stroke, colour: &str) -> String {
+    let style = match stroke {
+        Stroke::Solid => "stroke-width=\"1.6\"",
         Stroke::Dashed => "stroke-width=\"1.6\" stroke-dasharray=\"4 3\"",
         Stroke::Steps => "stroke-width=\"5\" stroke-opacity=\"0.22\"",
     };
-    format!("fill=\"none\" stroke=\"{colour}\" stroke-linejoin=\"round\" {how}")
+    format!("fill=\"none\" stroke=\"{colour}\" stroke-linejoin=\"round\" {style}")
 }
 
-/// A name beside its point: where it covers the fewest points, other names and places of lines, and stays within the plot.
-fn place(
-    name: &str,
-    point: [f64; 2],
-    [others, lines]: [&[[f64; 2]]; 2],
-    taken: &mut Vec<[f64; 4]>,
-    inside: [f64; 4],
-) -> [f64; 2] {
-    let wide = text_width(name, BOLD);
-    let box_at = |[x, y]: [f64; 2]| [x, y - 10.0, x + wide, y + 3.0];
-    let mut all = Vec::new();
-    for far in [18.0, 28.0, 40.0] {
-        for (dx, dy) in
-            [(0.0, -1.0), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8), (-0.8, -0.8), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)]
-        {
-            let x = point[0] + dx * far + wide * (dx.signum() * f64::from(dx != 0.0) - 1.0) / 2.0;
-            all.push([x, point[1] + dy * far + 4.0]);
-        }
-    }
-    let apart = |a: &[f64; 4], b: &[f64; 4]| a[2] < b[0] || b[2] < a[0] || a[3] < b[1] || b[3] < a[1];
-    let cost = |at: &[f64; 2]| {
-        let own = box_at(*at);
-        let outside = own[0] < inside[0] || own[1] < inside[1] || own[2] > inside[2] || own[3] > inside[3];
-        let covered = others.iter().filter(|p| !apart(&own, &[p[0] - 8.0, p[1] - 8.0, p[0] + 8.0, p[1] + 8.0])).count();
-        let middle = [(own[0] + own[2]) / 2.0, at[1] - 4.0];
-        let far = |p: &[f64; 2]| (p[0] - middle[0]).hypot(p[1] - middle[1]);
-        // A name that is nearer to another point seems to be that one's.
-        let nearer = others.iter().filter(|p| far(p) + 1.0 < far(&point)).count();
-        let crossed = lines.iter().filter(|p| !apart(&own, &[p[0] - 3.0, p[1] - 3.0, p[0] + 3.0, p[1] + 3.0])).count();
-        6 * covered
-            + 2 * nearer
-            + crossed
-            + 60 * taken.iter().filter(|t| !apart(&own, t)).count()
-            + if outside { 150 } else { 0 }
-    };
-    let best = *all.iter().min_by_key(|at| cost(at)).expect("several places");
-    taken.push(box_at(best));
-    best
+/// The ticks of a horizontal axis, and how much space they need.
+struct XTicks {
+    ticks: Vec<(f64, String)>,
+    /// True if names are too wide to stand side by side, and are slanted. Numbers are left out instead.
+    slanted: bool,
+    /// Additional space below the plot for slanted names, pixels.
+    below: f64,
 }
 
-impl Scatter {
-    /// Whether there is anything to draw.
-    pub fn is_empty(&self) -> bool {
-        !self.points.iter().any(|p| p.at.iter().all(|v| v.is_finite()))
+impl XTicks {
+    fn new(axis: &Axis, scale: &AxisScale) -> XTicks {
+        let ticks = axis.ticks.clone().unwrap_or_else(|| scale.ticks(6));
+        let are_numbers = ticks.iter().all(|t| t.1.parse::<f64>().is_ok());
+        let spacing = ticks.windows(2).map(|w| scale.at(w[1].0) - scale.at(w[0].0)).fold(f64::INFINITY, f64::min);
+        let longest = ticks.iter().map(|t| text_width(&t.1, TEXT)).fold(0.0, f64::max);
+        let slanted = !are_numbers && longest + 8.0 > spacing;
+        XTicks { ticks, slanted, below: if slanted { 0.62 * longest.min(150.0) } else { 0.0 } }
     }
 
-    /// Draws it.
-    pub fn svg(&self, paper: Paper) -> String {
-        let [width, plot] = self.size;
-        let right = width - RIGHT;
-        let names: Vec<Entry> = self.legend.iter().map(|l| l.1.clone()).collect();
-        let (entries, lines) = laid_out(&names, right - LEFT);
-        let defined = |p: &[f64; 2]| p.iter().all(|v| v.is_finite());
-        let on_curves = self.curves.iter().flat_map(|c| &c.points).filter(|p| defined(p));
-        let all: Vec<[f64; 2]> = self.points.iter().map(|p| p.at).filter(defined).chain(on_curves.copied()).collect();
-        let whiskers = self.points.iter().filter(|p| defined(&p.at)).filter_map(|p| Some((p.at[1], p.band?)));
-        let highs = all.iter().map(|p| p[1]).chain(whiskers.flat_map(|(y, b)| [y - b, y + b]));
-        let named = self.x.ticks.iter().flatten().map(|t| t.0);
-        let x = Scale::new(&self.x, all.iter().map(|p| p[0]).chain(named), [LEFT, right]);
-        let y = Scale::new(&self.y, highs, [TITLE + plot, TITLE + 6.0]);
-        let at = |p: [f64; 2]| [x.at(p[0]), y.at(p[1])];
-
-        let x_ticks = self.x.ticks.clone().unwrap_or_else(|| x.ticks(6));
-        // Names that do not fit beside each other are written at a slant; numbers that do not fit are left out.
-        let numbers = x_ticks.iter().all(|t| t.1.parse::<f64>().is_ok());
-        let mut room = f64::INFINITY;
-        x_ticks.windows(2).for_each(|w| room = room.min(x.at(w[1].0) - x.at(w[0].0)));
-        let longest = x_ticks.iter().map(|t| text_width(&t.1, TEXT)).fold(0.0, f64::max);
-        let slant = !numbers && longest + 8.0 > room;
-        let below = if slant { 0.62 * longest.min(150.0) } else { 0.0 };
-        let height = TITLE + plot + 46.0 + below + 18.0 * lines as f64;
-
-        let (muted, grid, ink) = (paper.colour(Colour::Muted), paper.colour(Colour::Line), paper.colour(Colour::Ink));
-        let mut out = begin(&self.title, width, height, paper);
-        for (v, name) in self.y.ticks.clone().unwrap_or_else(|| y.ticks(5)) {
-            let level = y.at(v);
-            let _ = write!(out, "<path d=\"M{LEFT} {level:.1}H{right:.0}\" stroke=\"{grid}\"/>");
-            text(&mut out, LEFT - 7.0, level + 4.0, "end", &muted, &name);
-        }
-        let bottom = TITLE + plot;
+    fn draw(&self, out: &mut String, scale: &AxisScale, bottom: f64, colour: &str) {
         let mut free = f64::NEG_INFINITY;
-        for (v, name) in &x_ticks {
-            let (px, half) = (x.at(*v), text_width(name, TEXT) / 2.0);
-            let _ = write!(out, "<path d=\"M{px:.1} {bottom:.1}v4\" stroke=\"{muted}\"/>");
-            if slant {
-                let (turned, name) = (bottom + 14.0, escape(name));
+        for (v, name) in &self.ticks {
+            let (px, half) = (scale.at(*v), text_width(name, TEXT) / 2.0);
+            let _ = write!(out, "<path d=\"M{px:.1} {bottom:.1}v4\" stroke=\"{colour}\"/>");
+            if self.slanted {
+                let (x, y, name) = (px + 4.0, bottom + 14.0, escape(name));
                 let _ = write!(
                     out,
-                    "<text x=\"{:.1}\" y=\"{turned:.1}\" text-anchor=\"end\" fill=\"{muted}\" transform=\"rotate(-35 {:.1} {turned:.1})\">{name}</text>",
-                    px + 4.0,
-                    px + 4.0,
+                    "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\" fill=\"{colour}\" transform=\"rotate(-35 {x:.1} {y:.1})\">{name}</text>",
                 );
             } else if px - half > free {
-                text(&mut out, px, bottom + 17.0, "middle", &muted, name);
+                draw_text(out, [px, bottom + 17.0], "middle", colour, name);
                 free = px + half + 5.0;
             }
         }
-        text(&mut out, (LEFT + right) / 2.0, bottom + 35.0 + below, "middle", &muted, &self.x.label);
-        let _ = write!(
-            out,
-            "<text transform=\"translate(12 {:.1}) rotate(-90)\" text-anchor=\"middle\" fill=\"{muted}\">{}</text>",
-            TITLE + plot / 2.0,
-            escape(&self.y.label)
-        );
+    }
+}
 
-        let mut along: Vec<[f64; 2]> = Vec::new();
+impl Scatter {
+    /// True if no point can be drawn.
+    pub fn is_empty(&self) -> bool {
+        !self.points.iter().any(|p| is_defined(&p.at))
+    }
+
+    /// Draws the plot.
+    pub fn svg(&self, target: Target) -> String {
+        let [width, plot] = self.size;
+        let (right, bottom) = (width - RIGHT, TITLE + plot);
+        let names: Vec<LegendEntry> = self.legend.iter().map(|l| l.1.clone()).collect();
+        let (entries, lines) = lay_out_legend(&names, right - LEFT);
+        let (x, y) = self.scales(right, bottom);
+        let x_ticks = XTicks::new(&self.x, &x);
+        let height = bottom + 46.0 + x_ticks.below + 18.0 * lines as f64;
+
+        let (muted, grid) = (target.colour(Colour::Muted), target.colour(Colour::Grid));
+        let mut out = open_figure(&self.title, width, height, target);
+        for (v, name) in self.y.ticks.clone().unwrap_or_else(|| y.ticks(5)) {
+            let level = y.at(v);
+            let _ = write!(out, "<path d=\"M{LEFT} {level:.1}H{right:.0}\" stroke=\"{grid}\"/>");
+            draw_text(&mut out, [LEFT - 7.0, level + 4.0], "end", &muted, &name);
+        }
+        x_ticks.draw(&mut out, &x, bottom, &muted);
+        let below = bottom + x_ticks.below;
+        draw_text(&mut out, [(LEFT + right) / 2.0, below + 35.0], "middle", &muted, &self.x.label);
+        draw_y_label(&mut out, TITLE + plot / 2.0, &muted, &self.y.label);
+
+        let mut along = Vec::new();
         for curve in &self.curves {
-            let points: Vec<[f64; 2]> = curve.points.iter().filter(|p| defined(p)).map(|p| at(*p)).collect();
-            let Some(first) = points.first() else { continue };
-            let mut path = format!("M{:.1} {:.1}", first[0], first[1]);
-            for p in &points[1..] {
-                let _ = match curve.stroke {
-                    Stroke::Steps => write!(path, "H{:.1}V{:.1}", p[0], p[1]),
-                    _ => write!(path, "L{:.1} {:.1}", p[0], p[1]),
-                };
-            }
-            for pair in points.windows(2) {
-                let (a, b) = (pair[0], pair[1]);
-                let corner = if curve.stroke == Stroke::Steps { [b[0], a[1]] } else { a };
-                for (a, b) in [(a, corner), (corner, b)] {
-                    let n = ((b[0] - a[0]).hypot(b[1] - a[1]) / 6.0).ceil();
-                    along.extend((0..n as usize).map(|i| [0, 1].map(|k| a[k] + (b[k] - a[k]) * i as f64 / n)));
-                }
-            }
-            if curve.stroke == Stroke::Steps {
-                let _ = write!(path, "H{right:.1}");
-            }
-            let _ = write!(out, "<path d=\"{path}\" {}/>", stroked(curve.stroke, &paper.colour(curve.colour)));
+            let points: Vec<[f64; 2]> =
+                curve.points.iter().filter(|p| is_defined(p)).map(|p| [x.at(p[0]), y.at(p[1])]).collect();
+            draw_curve(&mut out, curve, &points, right, target);
+            sample_curve(&mut along, curve.stroke, &points);
         }
         let drawn: Vec<(&Point, [f64; 2])> =
-            self.points.iter().filter(|p| defined(&p.at)).map(|p| (p, at(p.at))).collect();
-        for (p, place) in drawn.iter().filter(|d| d.0.faint).chain(drawn.iter().filter(|d| !d.0.faint)) {
-            self.point(&mut out, &y, p, *place, paper);
+            self.points.iter().filter(|p| is_defined(&p.at)).map(|p| (p, [x.at(p.at[0]), y.at(p.at[1])])).collect();
+        for (point, place) in drawn.iter().filter(|d| d.0.faint).chain(drawn.iter().filter(|d| !d.0.faint)) {
+            draw_point(&mut out, point, *place, &y, target);
         }
-        let places: Vec<[f64; 2]> = drawn.iter().filter(|d| !d.0.faint).map(|d| d.1).collect();
-        let mut taken = Vec::new();
-        for (p, place_of) in drawn.iter().filter(|d| !d.0.name.is_empty()) {
-            let [nx, ny] = place(&p.name, *place_of, [&places, &along], &mut taken, [LEFT, TITLE, right, bottom]);
-            let (middle, level) = (nx + text_width(&p.name, BOLD) / 2.0, ny - 4.0);
-            let [dx, dy] = [middle - place_of[0], level - place_of[1]];
-            if dx.hypot(dy) > 30.0 {
-                let _ = write!(
-                    out,
-                    "<path d=\"M{:.1} {:.1}L{:.1} {:.1}\" stroke=\"{muted}\" stroke-width=\"0.8\"/>",
-                    place_of[0] + dx * 0.3,
-                    place_of[1] + dy * 0.3,
-                    place_of[0] + dx * 0.62,
-                    place_of[1] + dy * 0.62
-                );
-            }
-            let name = escape(&p.name);
-            let _ = write!(out, "<text x=\"{nx:.1}\" y=\"{ny:.1}\" font-weight=\"600\" fill=\"{ink}\">{name}</text>");
-        }
+        draw_names(&mut out, &drawn, &along, [LEFT, TITLE, right, bottom], target);
         for ((key, _), (dx, line, (name, colour))) in self.legend.iter().zip(entries) {
-            let (lx, ly) = (LEFT + dx, bottom + 58.0 + below + 18.0 * line as f64);
-            draw_key(&mut out, *key, &paper.colour(*colour), [lx, ly]);
-            text(&mut out, lx + 16.0, ly, "start", &muted, name);
+            let (lx, ly) = (LEFT + dx, below + 58.0 + 18.0 * line as f64);
+            draw_key(&mut out, *key, &target.colour(*colour), [lx, ly]);
+            draw_text(&mut out, [lx + 16.0, ly], "start", &muted, name);
         }
         out + "</svg>"
     }
 
-    fn point(&self, out: &mut String, y: &Scale, p: &Point, place: [f64; 2], paper: Paper) {
-        let (colour, tip, [px, _]) = (paper.colour(p.colour), escape(&p.tip), place);
-        if p.faint {
-            let mark = shape(p.shape, place, 2.6);
-            let _ = write!(out, "{mark} fill=\"{colour}\" fill-opacity=\"0.45\"><title>{tip}</title></{}>", tag(&mark));
-            return;
-        }
-        let _ = write!(out, "<g>");
-        if let Some(band) = p.band.filter(|b| b.is_finite()) {
-            let [low, high] = [p.at[1] - band, p.at[1] + band].map(|v| y.at(v));
-            if low.is_finite() && high.is_finite() {
-                let (l, r) = (px - 3.0, px + 3.0);
-                let _ = write!(
-                    out,
-                    "<path d=\"M{px:.1} {low:.1}V{high:.1}M{l:.1} {low:.1}H{r:.1}M{l:.1} {high:.1}H{r:.1}\" stroke=\"{colour}\" stroke-width=\"1.2\" stroke-opacity=\"0.75\"/>"
-                );
-            }
-        }
-        // A larger place for the mouse than the mark itself.
-        let _ = write!(
-            out,
-            "{} fill=\"transparent\"/>{} fill=\"{colour}\"/>",
-            shape(0, place, 9.0),
-            shape(p.shape, place, 4.2)
-        );
-        if p.ringed {
-            let ink = paper.colour(Colour::Ink);
-            let _ = write!(out, "{} fill=\"none\" stroke=\"{ink}\" stroke-width=\"1.3\"/>", shape(0, place, 7.4));
-        }
-        let _ = write!(out, "<title>{tip}</title></g>");
+    /// The scales of both axes, which hold all points, curves and error bars.
+    fn scales(&self, right: f64, bottom: f64) -> (AxisScale, AxisScale) {
+        let points = self.points.iter().filter(|p| is_defined(&p.at));
+        let on_curves = self.curves.iter().flat_map(|c| &c.points).filter(|p| is_defined(p));
+        let all: Vec<[f64; 2]> = points.clone().map(|p| p.at).chain(on_curves.copied()).collect();
+        let bands = points.filter_map(|p| Some((p.at[1], p.band?)));
+        let ys = all.iter().map(|p| p[1]).chain(bands.flat_map(|(y, b)| [y - b, y + b]));
+        let named = self.x.ticks.iter().flatten().map(|t| t.0);
+        let x = AxisScale::new(&self.x, all.iter().map(|p| p[0]).chain(named), [LEFT, right]);
+        (x, AxisScale::new(&self.y, ys, [bottom, TITLE + 6.0]))
     }
 }
 
-fn tag(mark: &str) -> &str {
-    if mark.starts_with("<circle") { "circle" } else { "path" }
+/// Appends a curve through points in pixels; steps continue to the `right` end of the plot.
+fn draw_curve(out: &mut String, curve: &Curve, points: &[[f64; 2]], right: f64, target: Target) {
+    let Some(first) = points.first() else { return };
+    let mut path = format!("M{:.1} {:.1}", first[0], first[1]);
+    for p in &points[1..] {
+        let _ = match curve.stroke {
+            Stroke::Steps => write!(path, "H{:.1}V{:.1}", p[0], p[1]),
+            _ => write!(path, "L{:.1} {:.1}", p[0], p[1]),
+        };
+    }
+    if curve.stroke == Stroke::Steps {
+        let _ = write!(path, "H{right:.1}");
+    }
+    let _ = write!(out, "<path d=\"{path}\" {}/>", stroke_style(curve.stroke, &target.colour(curve.colour)));
+}
+
+/// Adds points about every six pixels along a curve, which names have to avoid.
+fn sample_curve(along: &mut Vec<[f64; 2]>, stroke: Stroke, points: &[[f64; 2]]) {
+    for pair in points.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        let corner = if stroke == Stroke::Steps { [b[0], a[1]] } else { a };
+        for (a, b) in [(a, corner), (corner, b)] {
+            let n = ((b[0] - a[0]).hypot(b[1] - a[1]) / 6.0).ceil();
+            along.extend((0..n as usize).map(|i| [0, 1].map(|k| a[k] + (b[k] - a[k]) * i as f64 / n)));
+        }
+    }
+}
+
+fn draw_point(out: &mut String, point: &Point, place: [f64; 2], y: &AxisScale, target: Target) {
+    let (colour, tip) = (target.colour(point.colour), escape(&point.tip));
+    if point.faint {
+        let mark = shape(point.shape, place, 2.6);
+        let _ = write!(out, "{mark} fill=\"{colour}\" fill-opacity=\"0.45\"><title>{tip}</title></{}>", tag(&mark));
+        return;
+    }
+    let _ = write!(out, "<g>");
+    if let Some(band) = point.band.filter(|b| b.is_finite()) {
+        let [low, high] = [point.at[1] - band, point.at[1] + band].map(|v| y.at(v));
+        if low.is_finite() && high.is_finite() {
+            let (x, l, r) = (place[0], place[0] - 3.0, place[0] + 3.0);
+            let _ = write!(
+                out,
+                "<path d=\"M{x:.1} {low:.1}V{high:.1}M{l:.1} {low:.1}H{r:.1}M{l:.1} {high:.1}H{r:.1}\" stroke=\"{colour}\" stroke-width=\"1.2\" stroke-opacity=\"0.75\"/>"
+            );
+        }
+    }
+    // The tooltip opens within a larger disc than the mark.
+    let (area, mark) = (shape(0, place, 9.0), shape(point.shape, place, 4.2));
+    let _ = write!(out, "{area} fill=\"transparent\"/>{mark} fill=\"{colour}\"/>");
+    if point.ringed {
+        let (ring, ink) = (shape(0, place, 7.4), target.colour(Colour::Ink));
+        let _ = write!(out, "{ring} fill=\"none\" stroke=\"{ink}\" stroke-width=\"1.3\"/>");
+    }
+    let _ = write!(out, "<title>{tip}</title></g>");
+}
+
+/// Appends the names of points, with a thin line to the point where the name is far from it.
+fn draw_names(out: &mut String, drawn: &[(&Point, [f64; 2])], along: &[[f64; 2]], plot: [f64; 4], target: Target) {
+    let (muted, ink) = (target.colour(Colour::Muted), target.colour(Colour::Ink));
+    let points: Vec<[f64; 2]> = drawn.iter().filter(|d| !d.0.faint).map(|d| d.1).collect();
+    let mut obstacles = Obstacles { points: &points, lines: along, plot, names: Vec::new() };
+    for (point, [px, py]) in drawn.iter().filter(|d| !d.0.name.is_empty()) {
+        let [x, y] = obstacles.place(&point.name, [*px, *py]);
+        let [dx, dy] = [x + name_width(&point.name) / 2.0 - px, y - 4.0 - py];
+        if dx.hypot(dy) > 30.0 {
+            let [from, to] = [0.3, 0.62].map(|share| [px + dx * share, py + dy * share]);
+            let _ = write!(
+                out,
+                "<path d=\"M{:.1} {:.1}L{:.1} {:.1}\" stroke=\"{muted}\" stroke-width=\"0.8\"/>",
+                from[0], from[1], to[0], to[1]
+            );
+        }
+        let name = escape(&point.name);
+        let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" font-weight=\"600\" fill=\"{ink}\">{name}</text>");
+    }
 }
 
 #[cfg(test)]
@@ -424,55 +336,28 @@ mod tests {
             x: Axis { label: "L0".into(), log: true, ..Axis::default() },
             y: Axis { label: "fvu".into(), ..Axis::default() },
             size: [440.0, 200.0],
-            curves: [Stroke::Full, Stroke::Dashed, Stroke::Steps].map(curve).into(),
+            curves: [Stroke::Solid, Stroke::Dashed, Stroke::Steps].map(curve).into(),
             points: (0..8).map(|i| point(2f64.powi(i), 1.0 / f64::from(i + 1), i as usize)).collect(),
             legend: vec![
-                (Key::Shape(3), ("x".into(), Colour::Ink)),
-                (Key::Line(Stroke::Steps), ("y".into(), Colour::Ink)),
+                (LegendKey::Shape(3), ("x".into(), Colour::Ink)),
+                (LegendKey::Line(Stroke::Steps), ("y".into(), Colour::Ink)),
             ],
         }
     }
 
     #[test]
-    fn a_scatter_is_valid_and_leaves_out_what_is_undefined() {
+    fn a_scatter_is_valid_and_leaves_out_undefined_points() {
         let mut s = scatter();
         s.points.extend([point(f64::NAN, 1.0, 0), point(0.0, f64::INFINITY, 0)]);
-        let file = s.svg(Paper::File);
-        assert!(raster::png(&file, 1.0).is_ok() && raster::png(&s.svg(Paper::Page), 1.0).is_ok());
+        let file = s.svg(Target::File);
+        assert!(raster::png(&file, 1.0).is_ok() && raster::png(&s.svg(Target::Page), 1.0).is_ok());
         assert!(!file.contains("NaN") && !file.contains("inf") && file.contains("a &lt; b"));
         assert_eq!(file.matches("<title>").count(), 8);
         assert!(Scatter::default().is_empty() && !s.is_empty());
         // A single point, and values of 0 on a logarithmic axis.
         s.points = vec![point(8.0, 0.5, 0)];
         s.curves.clear();
-        let one = s.svg(Paper::File);
+        let one = s.svg(Target::File);
         assert!(raster::png(&one, 1.0).is_ok() && !one.contains("NaN"));
-    }
-
-    #[test]
-    fn ticks_of_ratios_are_round() {
-        let of = |low: f64, high: f64| {
-            let axis = Axis { log: true, range: Some([low, high]), ..Axis::default() };
-            let names: Vec<String> =
-                Scale::new(&axis, std::iter::empty(), [0.0, 1.0]).ticks(6).into_iter().map(|t| t.1).collect();
-            names.join(" ")
-        };
-        assert_eq!(of(7.0, 140.0), "10 20 50 100");
-        assert_eq!(of(1e-4, 1.0), "1e−4 0.001 0.01 0.1 1");
-        assert_eq!([of(22.0, 31.0), of(3.5, 18.0)], ["22 24 26 28 30", "4 6 8 10 15"]);
-    }
-
-    #[test]
-    fn names_do_not_lie_on_each_other() {
-        let (mut taken, inside) = (Vec::new(), [0.0, 0.0, 300.0, 300.0]);
-        let points = [[150.0, 150.0], [152.0, 150.0], [148.0, 152.0]];
-        for p in points {
-            place("knee", p, [&points, &[]], &mut taken, inside);
-        }
-        for (i, a) in taken.iter().enumerate() {
-            for b in &taken[..i] {
-                assert!(a[2] < b[0] || b[2] < a[0] || a[3] < b[1] || b[3] < a[1], "{taken:?}");
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! Sheets: what is where, and what must not panic.
+//! Tests of the sheets: places and colours of their parts, and odd inputs.
 
-use super::colour::{AREA, HAIRLINE, NOT_A_NUMBER, PAPER};
+use super::colour::{AREA, BACKGROUND, HAIRLINE, NOT_A_NUMBER};
 use super::features::PROFILE;
 use super::*;
 
@@ -23,11 +23,11 @@ fn strings(labels: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn pictures_are_enlarged_by_whole_factors() {
+fn images_are_enlarged_by_integer_factors() {
     for (side, want) in [(8, 96), (16, 96), (28, 84), (32, 96), (64, 128), (96, 96), (224, 224)] {
-        assert_eq!(picture_size((1, side, side)), (want, want));
+        assert_eq!(image_size((1, side, side)), (want, want));
     }
-    assert_eq!(picture_size((3, 20, 40)), (80, 40));
+    assert_eq!(image_size((3, 20, 40)), (80, 40));
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn features_lie_on_a_grid_and_keep_their_sign() {
     let sheet = feature_sheet(&features, GREY, 3, "", "");
     assert_eq!(sheet.width(), 2 * MARGIN + 3 * 84 + 2 * GAP);
     for n in 0..5 {
-        let (x, y) = (MARGIN + n % 3 * (84 + GAP), MARGIN + n / 3 * (84 + CAPITAL + 10 + GAP));
+        let (x, y) = (MARGIN + n % 3 * (84 + GAP), MARGIN + n / 3 * (84 + CAPITAL_HEIGHT + 10 + GAP));
         assert_eq!(sheet.pixel(x, y), diverging(1.0));
         assert_eq!(sheet.pixel(x + 2, y + 2), diverging(1.0));
         assert_eq!(sheet.pixel(x + 81, y), diverging(-1.0));
@@ -48,8 +48,8 @@ fn features_lie_on_a_grid_and_keep_their_sign() {
         assert_eq!(sheet.pixel(x + 83, y + 83), diverging(0.5));
         assert_eq!(sheet.pixel(x - 1, y + 9), HAIRLINE);
     }
-    let empty_place = (MARGIN + 2 * (84 + GAP), MARGIN + 84 + CAPITAL + 10 + GAP);
-    assert_eq!(sheet.pixel(empty_place.0 + 40, empty_place.1 + 40), PAPER);
+    let unused_cell = (MARGIN + 2 * (84 + GAP), MARGIN + 84 + CAPITAL_HEIGHT + 10 + GAP);
+    assert_eq!(sheet.pixel(unused_cell.0 + 40, unused_cell.1 + 40), BACKGROUND);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn colour_features_are_drawn_around_mid_grey() {
 fn titles_notes_and_indices_are_drawn() {
     let row = gradient(784);
     let plain = feature_sheet(&[feature(1234, &row)], GREY, 1, "", "");
-    let below = MARGIN + 84..MARGIN + 84 + CAPITAL + 8;
+    let below = MARGIN + 84..MARGIN + 84 + CAPITAL_HEIGHT + 8;
     assert!(ink(&plain, MARGIN..MARGIN + 84, below) > 20, "the index");
     let full = feature_sheet(
         &[feature(1234, &row)],
@@ -77,11 +77,11 @@ fn titles_notes_and_indices_are_drawn() {
         "a note that is long enough to be broken into lines",
     );
     let more = full.height() - plain.height();
-    assert!(more >= (CAPITAL as f32 * TITLE) as usize + 2 * LINE, "{more}");
+    assert!(more >= (CAPITAL_HEIGHT as f32 * TITLE_SCALE) as usize + 2 * LINE_HEIGHT, "{more}");
     assert!(ink(&full, 0..full.width(), MARGIN..MARGIN + 13) > 60, "the title");
     let (a, b) =
         (feature_sheet(&[feature(1, &row)], GREY, 1, "", ""), feature_sheet(&[feature(2, &row)], GREY, 1, "", ""));
-    assert_ne!(a, b, "another index is another picture");
+    assert_ne!(a, b, "another index gives another image");
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn the_same_numbers_give_the_same_png() {
 }
 
 #[test]
-fn reconstructions_stand_below_their_originals() {
+fn reconstructions_are_below_their_originals() {
     let (bright, dark) = (vec![0.8f32; 784], vec![-0.3f32; 784]);
     let recons: [&[f32]; 2] = [&dark, &bright];
-    let column = Column {
+    let column = ReconstructedRow {
         label: "7".into(),
         name: String::new(),
         original: &bright,
@@ -108,14 +108,14 @@ fn reconstructions_stand_below_their_originals() {
         pearson: &[0.5, f64::NAN],
     };
     let sheet = reconstruction_sheet(&[column.clone(), column], GREY, &strings(&["original", "SAE", "both"]), "", "");
-    let left = MARGIN + font::width("Pearson r", LABEL) + GAP;
-    let top = MARGIN + LINE + GAP / 2;
+    let left = MARGIN + font::width("Pearson r", LABEL_SCALE) + GAP;
+    let top = MARGIN + LINE_HEIGHT + GAP / 2;
     for x in [left, left + 84 + GAP] {
         assert_eq!(sheet.pixel(x, top), [204; 3]);
         assert_eq!(sheet.pixel(x + 83, top + 83), [204; 3]);
         let second = top + 84 + GAP / 2;
         assert_eq!(sheet.pixel(x, second), [0; 3]);
-        let third = second + 84 + CAPITAL + 10 + GAP;
+        let third = second + 84 + CAPITAL_HEIGHT + 10 + GAP;
         assert_eq!(sheet.pixel(x + 83, third + 83), [204; 3]);
         assert!(ink(&sheet, x..x + 84, top - 16..top - 2) > 5, "the label");
         let score = |y: usize| {
@@ -138,7 +138,7 @@ fn features_of_vectors_are_drawn_as_profiles() {
     assert_eq!(sheet.pixel(MARGIN + 3 * quarter, middle + 20), diverging(-0.75));
 }
 
-/// The bounds of the first panel: from the first to the last white pixel of the first line that has many.
+/// Left, top and width of the first panel: from the first to the last white pixel of the first line that has many.
 fn panel(sheet: &Canvas) -> (usize, usize, usize) {
     let white = |x: usize, y: usize| sheet.pixel(x, y) == [255; 3];
     let many = |&y: &usize| (0..sheet.width()).filter(|&x| white(x, y)).count() > 100;
@@ -148,15 +148,20 @@ fn panel(sheet: &Canvas) -> (usize, usize, usize) {
 }
 
 #[test]
-fn vectors_are_reconstructed_in_panels_where_both_can_be_seen() {
-    // (values, panels beside each other, width of one): whole pixels a value where there is room.
+fn vectors_are_drawn_in_panels_that_show_row_and_reconstruction() {
+    // (values, panels side by side, width of one): an integer number of pixels per value where there is space.
     for (dim, columns, width) in [(5, 4, 380), (40, 4, 360), (384, 2, 768), (1000, 2, 780)] {
         let mut original = vec![0.25f32; dim];
         original[dim / 2] = 2.0;
         let below = vec![-1.0f32; dim];
         let recons: [&[f32]; 1] = [&below];
-        let column =
-            Column { label: "a".into(), name: "f".into(), original: &original, recons: &recons, pearson: &[0.5] };
+        let column = ReconstructedRow {
+            label: "a".into(),
+            name: "f".into(),
+            original: &original,
+            recons: &recons,
+            pearson: &[0.5],
+        };
         let sheet = reconstruction_sheet(&vec![column; 8], None, &strings(&["x", "SAE"]), "", "");
         let (left, top, wide) = panel(&sheet);
         assert_eq!(wide, width, "{dim}");
@@ -176,10 +181,11 @@ fn vectors_are_reconstructed_in_panels_where_both_can_be_seen() {
 }
 
 #[test]
-fn several_reconstructions_of_a_vector_stand_beside_each_other() {
+fn several_reconstructions_of_a_vector_are_side_by_side() {
     let (row, other) = (vec![1.0f32; 30], vec![-1.0f32; 30]);
     let recons: [&[f32]; 3] = [&row, &other, &row];
-    let column = Column { label: String::new(), name: "f".into(), original: &row, recons: &recons, pearson: &[] };
+    let column =
+        ReconstructedRow { label: String::new(), name: "f".into(), original: &row, recons: &recons, pearson: &[] };
     let labels = strings(&["x", "SAE 0", "SAE 1", "mean of all"]);
     let one = reconstruction_sheet(std::slice::from_ref(&column), None, &labels, "", "");
     let two = reconstruction_sheet(&[column.clone(), column], None, &labels, "", "");
@@ -199,8 +205,8 @@ fn shares_are_drawn_below_the_index() {
     let row = gradient(784);
     let without = feature_sheet(&[feature(5, &row)], GREY, 1, "", "");
     let with = feature_sheet(&[Feature { share: Some(0.034), ..feature(5, &row) }], GREY, 1, "", "");
-    assert_eq!(with.height(), without.height() + LINE - 2);
-    let below = MARGIN + 84 + CAPITAL + 8..MARGIN + 84 + 2 * CAPITAL + 14;
+    assert_eq!(with.height(), without.height() + LINE_HEIGHT - 2);
+    let below = MARGIN + 84 + CAPITAL_HEIGHT + 8..MARGIN + 84 + 2 * CAPITAL_HEIGHT + 14;
     assert!(ink(&with, MARGIN..MARGIN + 84, below.clone()) > 0 && ink(&without, MARGIN..MARGIN + 84, below) == 0);
 }
 
@@ -218,9 +224,9 @@ fn nothing_is_clipped_at_the_edges() {
             sheets.push(feature_sheet(&vec![cell; n], shape, 2, title, note));
             for pearson in [&[][..], &[0.5, -0.25]] {
                 let (label, name) = (long.clone(), long.clone());
-                let column = Column { label, name, original: &row, recons: &recons, pearson };
+                let column = ReconstructedRow { label, name, original: &row, recons: &recons, pearson };
                 sheets.push(reconstruction_sheet(&vec![column.clone(); n], shape, &labels, title, note));
-                let single = Column { recons: &recons[..1], ..column };
+                let single = ReconstructedRow { recons: &recons[..1], ..column };
                 sheets.push(reconstruction_sheet(&vec![single; n], shape, &labels[..2], "", ""));
             }
         }
@@ -229,12 +235,12 @@ fn nothing_is_clipped_at_the_edges() {
         let (width, height) = (sheet.width(), sheet.height());
         let edge = |&(x, y): &(usize, usize)| x.min(y).min(width - 1 - x).min(height - 1 - y) < MARGIN / 2 - 2;
         let mut pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).filter(edge);
-        assert_eq!(pixels.find(|&(x, y)| sheet.pixel(x, y) != PAPER), None, "sheet {i} of {width}×{height}");
+        assert_eq!(pixels.find(|&(x, y)| sheet.pixel(x, y) != BACKGROUND), None, "sheet {i} of {width}×{height}");
     }
 }
 
 #[test]
-fn nothing_to_draw_is_no_reason_to_panic() {
+fn empty_and_odd_inputs_do_not_panic() {
     let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, 1e38, -1e38, 1e-45];
     let wild: Vec<f32> = (0..3 * 784).map(|i| strange[i % 7]).collect();
     let zeros = vec![0.0f32; 3 * 784];
@@ -252,16 +258,22 @@ fn nothing_to_draw_is_no_reason_to_panic() {
         for row in [&wild, &zeros, &all_nan] {
             let recons: [&[f32]; 2] = [&row[..d], &zeros[..d]];
             let label = "a very long file name/of/many/parts.jpg".to_string();
-            let column =
-                Column { name: label.clone(), label, original: &row[..d], recons: &recons, pearson: &[f64::NAN] };
-            let none = Column { label: String::new(), recons: &[], ..column.clone() };
+            let column = ReconstructedRow {
+                name: label.clone(),
+                label,
+                original: &row[..d],
+                recons: &recons,
+                pearson: &[f64::NAN],
+            };
+            let none = ReconstructedRow { label: String::new(), recons: &[], ..column.clone() };
             assert!(!reconstruction_sheet(&[column, none], shape, &[], "", "").encode_png().is_empty());
         }
     }
     let empty: &[f32] = &[];
     feature_sheet(&[feature(0, empty)], None, 1, "", "");
     let recons = [empty];
-    let column = Column { label: "x".into(), name: String::new(), original: empty, recons: &recons, pearson: &[] };
+    let column =
+        ReconstructedRow { label: "x".into(), name: String::new(), original: empty, recons: &recons, pearson: &[] };
     reconstruction_sheet(&[column], None, &[], "", "");
 }
 
@@ -282,16 +294,16 @@ fn a_row_of_another_width_panics() {
 #[test]
 fn long_texts_are_wrapped_and_shortened() {
     let lines = wrap("one two three four five six seven", 60);
-    assert!(lines.len() > 2 && lines.iter().all(|l| font::width(l, LABEL) <= 60));
+    assert!(lines.len() > 2 && lines.iter().all(|l| font::width(l, LABEL_SCALE) <= 60));
     assert_eq!(lines.join(" "), "one two three four five six seven");
     assert_eq!(shorten("short", 100), "short");
     let cut = shorten("great white shark", 60);
-    assert!(cut.starts_with("great") && cut.ends_with('…') && font::width(&cut, LABEL) <= 60);
+    assert!(cut.starts_with("great") && cut.ends_with('…') && font::width(&cut, LABEL_SCALE) <= 60);
     assert_eq!((shorten("abc", 0), shorten_name("é:1", 0)), ("…".into(), "…".into()));
     let cut = shorten_name("n01484850_great_white_shark.jpg", 90);
-    assert!(cut.starts_with("n01") && cut.ends_with(".jpg") && font::width(&cut, LABEL) <= 90, "{cut}");
+    assert!(cut.starts_with("n01") && cut.ends_with(".jpg") && font::width(&cut, LABEL_SCALE) <= 90, "{cut}");
     let cut = shorten_name("t10k-images-idx3-ubyte.gz:5290", 90);
-    assert!(cut.starts_with("t10k") && cut.ends_with("…:5290") && font::width(&cut, LABEL) <= 90, "{cut}");
+    assert!(cut.starts_with("t10k") && cut.ends_with("…:5290") && font::width(&cut, LABEL_SCALE) <= 90, "{cut}");
 }
 
 #[test]

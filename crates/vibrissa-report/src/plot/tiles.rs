@@ -1,34 +1,33 @@
-//! Small pictures beside each other with clear gaps, for a page that may be light or dark.
+//! Small images side by side with transparent gaps, for pages on a light or dark background.
 
 use super::Shape;
 use super::colour::{byte, diverging};
-use super::sheet::encode;
+use super::sprites::encode;
 use image::ExtendedColorType;
 
-/// The longer side of a tile, pixels, at most: larger pictures are made smaller by the mean of whole blocks.
-const SIDE: usize = 64;
+/// Largest side of a tile, pixels: larger images are reduced to the means of blocks.
+const MAX_SIDE: usize = 64;
 
-/// Pictures in [0, 1], or with `signed` each scaled to its own largest |value|, `columns` in a line, as PNG.
+/// Draws images with values in [0, 1], `columns` per line, as PNG. If `signed`, each image is scaled to its largest |value|.
 ///
 /// # Panics
-/// If a picture does not have the shape's size.
-pub fn tiles(pictures: &[&[f32]], shape: Shape, columns: usize, signed: bool) -> Vec<u8> {
+/// If an image does not have the size of the shape.
+pub fn tiles(images: &[&[f32]], shape: Shape, columns: usize, signed: bool) -> Vec<u8> {
     let (channels, height, width) = shape;
-    let block = height.max(width).div_ceil(SIDE).max(1);
+    let block = height.max(width).div_ceil(MAX_SIDE).max(1);
     let [tall, wide] = [height, width].map(|s| s.div_ceil(block).max(1));
     let gap = (tall.max(wide) / 12).max(1);
-    let columns = columns.min(pictures.len()).max(1);
-    let lines = pictures.len().div_ceil(columns).max(1);
+    let columns = columns.min(images.len()).max(1);
+    let lines = images.len().div_ceil(columns).max(1);
     let size = [columns * (wide + gap) - gap, lines * (tall + gap) - gap];
     let mut out = vec![0u8; size[0] * size[1] * 4];
-    for (i, picture) in pictures.iter().enumerate() {
-        assert_eq!(picture.len(), channels * height * width, "a picture has its shape's size");
-        let largest =
-            picture.iter().filter(|v| v.is_finite()).fold(0.0f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
+    for (i, image) in images.iter().enumerate() {
+        assert_eq!(image.len(), channels * height * width, "an image has the size of the shape");
+        let largest = image.iter().filter(|v| v.is_finite()).fold(0.0f32, |m, v| m.max(v.abs())).max(f32::MIN_POSITIVE);
         let mean = |c: usize, y: usize, x: usize| {
             let (ys, xs) = (y * block..((y + 1) * block).min(height), x * block..((x + 1) * block).min(width));
             let n = (ys.len() * xs.len()) as f32;
-            let at = |y: usize| xs.clone().map(move |x| picture[(c * height + y) * width + x]);
+            let at = |y: usize| xs.clone().map(move |x| image[(c * height + y) * width + x]);
             ys.flat_map(at).sum::<f32>() / n
         };
         let (left, top) = (i % columns * (wide + gap), i / columns * (tall + gap));
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_lie_in_lines_with_clear_gaps() {
+    fn tiles_lie_in_lines_with_transparent_gaps() {
         let (black, white) = (vec![0.0; 4], vec![1.0; 4]);
         let png = tiles(&[&black, &white, &white], (1, 2, 2), 2, false);
         let image = image::load_from_memory(&png).expect("a PNG").to_rgba8();
@@ -67,10 +66,10 @@ mod tests {
     }
 
     #[test]
-    fn large_pictures_become_small_and_signs_stay() {
-        let mut picture = vec![0.5f32; 3 * 100 * 130];
-        picture[0] = -1.0;
-        let png = tiles(&[&picture], (3, 100, 130), 8, true);
+    fn large_images_are_reduced_and_keep_their_signs() {
+        let mut large = vec![0.5f32; 3 * 100 * 130];
+        large[0] = -1.0;
+        let png = tiles(&[&large], (3, 100, 130), 8, true);
         let image = image::load_from_memory(&png).expect("a PNG").to_rgba8();
         assert_eq!(image.dimensions(), (44, 34));
         assert!(image.get_pixel(0, 0).0[0] < image.get_pixel(1, 0).0[0]);

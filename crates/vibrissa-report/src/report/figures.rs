@@ -3,8 +3,11 @@
 use super::Report;
 use super::text::by_rank;
 use super::words::{Words, capital, count, fixed};
-use crate::plot::chart::{Cell, Chart, Colour, Entry, Label, Mark, Matrix, Paper, Picture};
-use crate::plot::sheet::{coloured, translucent};
+use crate::plot::chart::{Chart, Mark};
+use crate::plot::image_figure::{ImageFigure, Label};
+use crate::plot::matrix::{Matrix, MatrixCell};
+use crate::plot::sprites::{image_png, series_png};
+use crate::plot::svg::{Colour, LegendEntry, Target};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use vibrissa_record::analysis::PruneRecord;
@@ -32,15 +35,15 @@ const WALL: usize = 100;
 struct Drawer<'a> {
     report: &'a Report<'a>,
     words: &'a Words,
-    paper: Paper,
+    target: Target,
     out: Vec<Figure>,
 }
 
-/// All figures that there is something to show in; `paper` also decides whether what a page shows otherwise (tiles,
+/// All figures that there is something to show in; `target` also decides whether what a page shows otherwise (tiles,
 /// reconstructions) is among them.
-pub fn figures(report: &Report, words: &Words, paper: Paper) -> Vec<Figure> {
-    let mut drawer = Drawer { report, words, paper, out: Vec::new() };
-    if paper == Paper::File {
+pub fn figures(report: &Report, words: &Words, target: Target) -> Vec<Figure> {
+    let mut drawer = Drawer { report, words, target, out: Vec::new() };
+    if target == Target::File {
         drawer.reconstructions();
         drawer.wall();
     }
@@ -70,7 +73,7 @@ impl Drawer<'_> {
 
     fn chart(&mut self, section: &'static str, name: &'static str, chart: Chart, note: String) {
         if !chart.is_empty() {
-            let svg = chart.svg(self.paper);
+            let svg = chart.svg(self.target);
             self.push(section, name, chart.title, note, svg);
         }
     }
@@ -90,7 +93,7 @@ impl Drawer<'_> {
         (0..self.report.analysis.saes.len()).map(|s| format!("{} {s}", self.t("sae"))).collect()
     }
 
-    fn legend(names: &[String]) -> Vec<Entry> {
+    fn legend(names: &[String]) -> Vec<LegendEntry> {
         names.iter().take(10).enumerate().map(|(i, n)| (n.clone(), Colour::Series(i))).collect()
     }
 
@@ -273,9 +276,9 @@ impl Drawer<'_> {
             .collect();
         let cell = |c: usize, i: usize| {
             let v = mean[top[i] * n + c];
-            Cell {
+            MatrixCell {
                 colour: if v < 0.0 { Colour::Series(0) } else { Colour::Warm },
-                strength: if most[i] > 0.0 && v.is_finite() { (v.abs() / most[i]).min(1.0) } else { 0.0 },
+                opacity: if most[i] > 0.0 && v.is_finite() { (v.abs() / most[i]).min(1.0) } else { 0.0 },
                 text: String::new(),
                 tip: format!(
                     "{}, {} {}: {}",
@@ -294,7 +297,7 @@ impl Drawer<'_> {
             cells: (0..rows).map(|c| (0..top.len()).map(|i| cell(c, i)).collect()).collect(),
             size: [26.0, 24.0],
         };
-        let svg = matrix.svg(self.paper);
+        let svg = matrix.svg(self.target);
         self.push("classes", "profile", matrix.title, self.t("profile_note"), svg);
     }
 
@@ -325,8 +328,8 @@ impl Drawer<'_> {
         let names = self.class_names();
         let [w, h] = [4.0, if rows.len() > 200 { 1.5 } else { 4.0 }];
         let height = h * rows.len() as f64;
-        let png = translucent(&pixels, across);
-        let picture = Picture {
+        let png = series_png(&pixels, across);
+        let picture = ImageFigure {
             title: self.title("heat_title"),
             size: [34.0 + w * across as f64, height + 22.0],
             images: vec![(STANDARD.encode(png), [34.0, 0.0, w * across as f64, height])],
@@ -338,7 +341,7 @@ impl Drawer<'_> {
             ],
             legend: Self::legend(&names),
         };
-        let svg = picture.svg(self.paper);
+        let svg = picture.svg(self.target);
         self.push("heat", "heat", picture.title, self.t("heat_note"), svg);
     }
 
@@ -348,8 +351,8 @@ impl Drawer<'_> {
         let cell = |i: usize, j: usize| {
             let v = e.mmcs[i][j].get().unwrap_or(f64::NAN);
             let text = if i == j { String::new() } else { fixed(v.into(), 3) };
-            let strength = if v.is_finite() { 0.75 * v.clamp(0.0, 1.0) } else { 0.0 };
-            Cell { colour: Colour::Accent, strength, tip: format!("{} → {}: {text}", names[i], names[j]), text }
+            let opacity = if v.is_finite() { 0.75 * v.clamp(0.0, 1.0) } else { 0.0 };
+            MatrixCell { colour: Colour::Accent, opacity, tip: format!("{} → {}: {text}", names[i], names[j]), text }
         };
         let matrix = Matrix {
             title: self.title("mmcs"),
@@ -358,7 +361,7 @@ impl Drawer<'_> {
             cells: (0..names.len()).map(|i| (0..names.len()).map(|j| cell(i, j)).collect()).collect(),
             size: [58.0, 34.0],
         };
-        let svg = matrix.svg(self.paper);
+        let svg = matrix.svg(self.target);
         self.push("ensemble", "mmcs", matrix.title, String::new(), svg);
     }
 
@@ -473,7 +476,7 @@ impl Drawer<'_> {
         for i in 0..n.min(WALL) {
             let [x, y] = [(i % across) as f64 * (tile + gap[0]) + 2.0, (i / across) as f64 * (tall + gap[1]) + 2.0];
             let len = channels * height * width;
-            let png = coloured(&bytes[i * len..][..len], channels, height, width, channels == 1);
+            let png = image_png(&bytes[i * len..][..len], channels, height, width, channels == 1);
             images.push((STANDARD.encode(png), [x, y, tile, tall]));
             let h = of[i];
             let middle = x + tile / 2.0;
@@ -488,8 +491,8 @@ impl Drawer<'_> {
         let size = [across as f64 * (tile + gap[0]), lines * (tall + gap[1]) + 20.0];
         let note = self.t(if channels == 1 { "scale_signed" } else { "scale_colour" });
         let title = format!("{} · {}", self.t("wall"), self.t("score"));
-        let picture = Picture { title, size, images, labels, legend: vec![(note.clone(), Colour::Muted)] };
-        let svg = picture.svg(self.paper);
+        let picture = ImageFigure { title, size, images, labels, legend: vec![(note.clone(), Colour::Muted)] };
+        let svg = picture.svg(self.target);
         self.push("wall", "features", picture.title, note, svg);
     }
 
@@ -509,7 +512,7 @@ impl Drawer<'_> {
             let [x, y] = [(i % 3) as f64 * (2.0 * tile + 4.0 + gap[0]) + 2.0, (i / 3) as f64 * (tall + gap[1]) + 2.0];
             for (k, name) in ["0.recon_original", "0.recon"].into_iter().enumerate() {
                 let bytes = &columns.get_bytes(name).1[i * len..][..len];
-                let png = coloured(bytes, channels, height, width, false);
+                let png = image_png(bytes, channels, height, width, false);
                 images.push((STANDARD.encode(png), [x + k as f64 * (tile + 4.0), y, tile, tall]));
             }
             let class = self.report.analysis.cited[r.cited as usize].class;
@@ -520,8 +523,8 @@ impl Drawer<'_> {
         let lines = list.len().div_ceil(3) as f64;
         let size = [3.0 * (2.0 * tile + 4.0 + gap[0]), lines * (tall + gap[1])];
         let title = format!("{}: {}, {}", self.t("recons"), self.t("original"), self.t("reconstruction"));
-        let picture = Picture { title, size, images, labels, legend: Vec::new() };
-        let svg = picture.svg(self.paper);
+        let picture = ImageFigure { title, size, images, labels, legend: Vec::new() };
+        let svg = picture.svg(self.target);
         self.push("recons", "reconstructions", picture.title, self.t("recons_note"), svg);
     }
 }

@@ -7,7 +7,7 @@ mod text;
 use super::figures::Figure;
 use super::words::Words;
 use super::{Language, STYLE};
-use crate::plot::chart::{Paper, escape};
+use crate::plot::svg::{Target, escape};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
@@ -110,8 +110,8 @@ impl SweepReport<'_> {
 }
 
 /// All figures that there is something to show in; those of pictures only for files, where the page shows them otherwise.
-pub fn figures(report: &SweepReport, paper: Paper) -> Vec<Figure> {
-    figures::figures(report, &Words::of(report.language), paper)
+pub fn figures(report: &SweepReport, target: Target) -> Vec<Figure> {
+    figures::figures(report, &Words::of(report.language), target)
 }
 
 /// The report as Markdown; these figures lie beside it as PNG.
@@ -149,7 +149,7 @@ fn table(columns: &[text::Column], rows: usize, words: &Words) -> String {
 pub fn html(report: &SweepReport) -> String {
     let words = Words::of(report.language);
     let t = |key: &str| words.get(key);
-    let drawn = figures::figures(report, &words, Paper::Page);
+    let drawn = figures::figures(report, &words, Target::Page);
     let figures_of = |section: &str, kind: &str| {
         let mut out = format!("<div class=\"{kind}\">");
         for f in drawn.iter().filter(|f| f.section == section) {

@@ -3,8 +3,9 @@
 use super::super::figures::Figure;
 use super::super::words::{Words, fixed};
 use super::{SweepReport, side_by_side, text};
-use crate::plot::chart::{Colour, Label, Paper, Picture, text_width};
-use crate::plot::scatter::{Axis, Curve, Key, Point, Scatter, Stroke};
+use crate::plot::image_figure::{ImageFigure, Label};
+use crate::plot::scatter::{Axis, Curve, LegendKey, Point, Scatter, Stroke};
+use crate::plot::svg::{Colour, Target, text_width};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use vibrissa_record::Number;
@@ -13,13 +14,13 @@ use vibrissa_record::sweep::{ConfigurationRecord, EffectRecord, Ended};
 struct Drawer<'a> {
     report: &'a SweepReport<'a>,
     words: &'a Words,
-    paper: Paper,
+    target: Target,
     out: Vec<Figure>,
 }
 
 /// All figures that there is something to show in.
-pub fn figures(report: &SweepReport, words: &Words, paper: Paper) -> Vec<Figure> {
-    let mut drawer = Drawer { report, words, paper, out: Vec::new() };
+pub fn figures(report: &SweepReport, words: &Words, target: Target) -> Vec<Figure> {
+    let mut drawer = Drawer { report, words, target, out: Vec::new() };
     drawer.frontier();
     drawer.effects();
     drawer.cost();
@@ -72,7 +73,7 @@ impl Drawer<'_> {
 
     fn scatter(&mut self, section: &'static str, name: &str, scatter: Scatter, note: String) {
         if !scatter.is_empty() {
-            let svg = scatter.svg(self.paper);
+            let svg = scatter.svg(self.target);
             self.push(section, name, scatter.title, note, svg);
         }
     }
@@ -128,13 +129,13 @@ impl Drawer<'_> {
         }
         let curves = lines.into_iter().filter(|l| l.2.len() > 1).map(|(_, series, mut points)| {
             points.sort_by(|a, b| a[0].total_cmp(&b[0]));
-            Curve { points, colour: Colour::Series(series), stroke: Stroke::Full }
+            Curve { points, colour: Colour::Series(series), stroke: Stroke::Solid }
         });
         let legend = coloured.iter().flat_map(|(key, values)| {
             let there = move |v: &&(usize, &&str)| all.iter().any(|c| c.values.get(key).is_some_and(|own| own == *v.1));
             values.iter().enumerate().filter(move |v| there(&v)).map(move |(i, v)| {
                 let name = if *key == "activation" { (*v).to_owned() } else { format!("{key}={v}") };
-                (Key::Shape(i), (name, Colour::Series(i)))
+                (LegendKey::Shape(i), (name, Colour::Series(i)))
             })
         });
         Scatter {
@@ -173,13 +174,13 @@ impl Drawer<'_> {
                 }
             }
             if several {
-                s.legend.push((Key::Ring, (self.t("sw_on_front"), Colour::Ink)));
+                s.legend.push((LegendKey::Ring, (self.t("sw_on_front"), Colour::Ink)));
                 if !pearson {
                     let mut front: Vec<[f64; 2]> =
                         all.iter().filter(|c| c.front).map(|c| [value(c.l0), value(c.fvu)]).collect();
                     front.sort_by(|a, b| a[0].total_cmp(&b[0]));
                     s.curves.insert(0, Curve { points: front, colour: Colour::Ink, stroke: Stroke::Steps });
-                    s.legend.push((Key::Line(Stroke::Steps), (self.t("sw_smallest_fvu"), Colour::Ink)));
+                    s.legend.push((LegendKey::Line(Stroke::Steps), (self.t("sw_smallest_fvu"), Colour::Ink)));
                 }
             }
             let note = self.t(if pearson { "sw_pearson_note" } else { "sw_fvu_note" });
@@ -269,7 +270,7 @@ impl Drawer<'_> {
             let mut means: Vec<[f64; 3]> =
                 line.points.iter().map(|p| [place(&p.value, i), value(p.fvu), value(p.validation_fvu)]).collect();
             means.sort_by(|a, b| a[0].total_cmp(&b[0]));
-            let kinds = [(2, Stroke::Dashed), (1, Stroke::Full)];
+            let kinds = [(2, Stroke::Dashed), (1, Stroke::Solid)];
             for (which, stroke) in kinds.into_iter().filter(|k| held_out || k.0 == 2) {
                 let points = means.iter().map(|m| [m[0], m[which]]).collect();
                 curves.push(Curve { points, colour: colour(i), stroke });
@@ -295,16 +296,19 @@ impl Drawer<'_> {
         let mut legend = Vec::new();
         if n > 1 {
             for (i, line) in effect.lines.iter().enumerate() {
-                legend.push((Key::Line(Stroke::Full), (line.k.map_or(String::new(), |k| format!("k={k}")), colour(i))));
+                legend.push((
+                    LegendKey::Line(Stroke::Solid),
+                    (line.k.map_or(String::new(), |k| format!("k={k}")), colour(i)),
+                ));
             }
         }
         let main = if n > 1 { Colour::Muted } else { Colour::Accent };
         if held_out {
             let name = self.words.with("sw_held_mean", &[("rows", self.report.rows(self.words))]);
-            legend.push((Key::Line(Stroke::Full), (name, main)));
+            legend.push((LegendKey::Line(Stroke::Solid), (name, main)));
         }
-        legend.push((Key::Line(Stroke::Dashed), (self.t("sw_validation_mean"), main)));
-        legend.push((Key::Faint, (self.t("sw_cell"), main)));
+        legend.push((LegendKey::Line(Stroke::Dashed), (self.t("sw_validation_mean"), main)));
+        legend.push((LegendKey::Faint, (self.t("sw_cell"), main)));
         let title = self.words.with("sw_effect", &[("key", effect.key.clone())]);
         Scatter { title, x, y, size: [440.0, 190.0], curves, points, legend }
     }
@@ -321,7 +325,7 @@ impl Drawer<'_> {
         }
         let pictures = report.originals.is_some();
         // Sheets of rows that are no pictures are shown by the page itself: they are wide.
-        if pictures || self.paper == Paper::File {
+        if pictures || self.target == Target::File {
             let (mut images, mut labels) = (Vec::new(), Vec::new());
             let names: Vec<[String; 2]> = shown.iter().map(|(c, _)| text::caption(report, c, self.words)).collect();
             let widest = names.iter().flatten().map(|n| text_width(n, 12.0)).fold(60.0, f64::max);
@@ -346,11 +350,11 @@ impl Drawer<'_> {
                 (y, wide) = (y + h.max(if pictures { 30.0 } else { 0.0 }) + 9.0, wide.max(left + w));
             }
             let title = self.t("sw_side_recons");
-            let picture = Picture { title, size: [wide + 2.0, y], images, labels, legend: Vec::new() };
-            let svg = picture.svg(self.paper);
+            let picture = ImageFigure { title, size: [wide + 2.0, y], images, labels, legend: Vec::new() };
+            let svg = picture.svg(self.target);
             self.push("side", "side_recons", picture.title, String::new(), svg);
         }
-        if self.paper == Paper::File {
+        if self.target == Target::File {
             let side = if pictures { 240.0 } else { 700.0 };
             let across = if pictures { 4 } else { 2 };
             let (mut images, mut labels) = (Vec::new(), Vec::new());
@@ -372,8 +376,8 @@ impl Drawer<'_> {
             let n = shown.len().min(across) as f64;
             let title = self.t("sw_side_walls");
             let picture =
-                Picture { title, size: [n * (side + 24.0) - 20.0, y - 8.0], images, labels, legend: Vec::new() };
-            let (svg, note) = (picture.svg(self.paper), self.t("sw_wall_note"));
+                ImageFigure { title, size: [n * (side + 24.0) - 20.0, y - 8.0], images, labels, legend: Vec::new() };
+            let (svg, note) = (picture.svg(self.target), self.t("sw_wall_note"));
             self.push("side", "side_walls", picture.title, note, svg);
         }
     }

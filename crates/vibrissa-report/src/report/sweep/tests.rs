@@ -104,12 +104,12 @@ fn each_section_has_its_figures() {
     let record = record();
     let of = |section: &str| -> Vec<String> {
         let report = report(&record, &[], Language::En);
-        figures(&report, Paper::Page).into_iter().filter(|f| f.section == section).map(|f| f.name).collect()
+        figures(&report, Target::Page).into_iter().filter(|f| f.section == section).map(|f| f.name).collect()
     };
     assert_eq!(of("front"), ["fvu_l0", "pearson_l0"]);
     assert_eq!(of("effects"), ["effect_activation"]);
     assert_eq!(of("cost"), ["dead_l0", "seconds_l0"]);
-    let fvu = &figures(&report(&record, &[], Language::En), Paper::File)[0].svg;
+    let fvu = &figures(&report(&record, &[], Language::En), Target::File)[0].svg;
     // Two rings and the one of the legend; best and knee are named; two colours.
     assert_eq!(fvu.matches("stroke-width=\"1.3\"").count(), 2);
     assert!(fvu.contains(">best</text>") && fvu.contains(">knee</text>") && fvu.contains(">relu</text>"));
@@ -159,7 +159,7 @@ fn the_page_is_whole_in_both_languages() {
         }
         assert!(page.contains(code) && !page.contains("{{") && page.contains("a&lt;b") && !page.contains("a<b"));
         assert!(page.contains("<details>") && !page.contains("k=16 <b>") && !page.contains("sw_"));
-        let text = markdown(&report, &figures(&report, Paper::File));
+        let text = markdown(&report, &figures(&report, Target::File));
         assert!(text.contains("](fvu_l0.png)") && text.contains("](side_walls.png)") && !text.contains("sw_"));
     }
     // Nothing finished: nothing to draw, and yet a page.
