@@ -1,375 +1,345 @@
-//! What becomes of the pre-activations: forward, and what reaches them backward. No weights here. Selection by rank is in
-//! this file, by thresholds in `activation/above.rs`.
+//! Activations: the functions that turn pre-activations into latents. Each has a file of its own with its equation, its
+//! parameters, its selection in training and in inference, its backward pass and its default penalty. This file holds the
+//! closed enum over them and the one place that dispatches. No weights live here.
 //!
-//! Ties: the lower index wins. A row with fewer than k comparable (non-NaN) values is reported by the length of its
-//! result.
+//! To add one: a file that defines its [`Properties`] and `backward`, a variant of [`Activation`] with its two lines of
+//! dispatch below, and a golden case (CONTRIBUTING.md, "Adding an activation").
 
-pub mod above;
+pub(crate) mod batchtopk;
+pub(crate) mod gated;
+pub(crate) mod jumprelu;
+pub(crate) mod relu;
+pub mod select;
+pub(crate) mod sigmoid;
+pub(crate) mod topk;
 
-use crate::kernels::prefilter::Hits;
-use crate::kernels::{Isa, LANES, PerThread, prefetch};
-use crate::matrix::{Latents, Panels};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which pre-activations p become latents, and what of them.
+/// The function that turns pre-activations into latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// The k largest of each row (Makhzani & Frey 2013, arXiv 1312.5663; Gao et al. 2024, arXiv 2406.04093).
-    /// Backward: the gradient reaches the kept (and unclipped) entries.
+    /// The k largest pre-activations of each row (Makhzani & Frey 2013, arXiv 1312.5663; Gao et al. 2024, arXiv
+    /// 2406.04093). See `activation/topk.rs`.
     #[default]
     TopK,
-    /// The B·k largest of the batch, clipped at 0 (Bussmann et al. 2024, arXiv 2412.06410); the lower row, then the
-    /// lower index wins a tie. Inference: `p > θ`, one θ for all.
+    /// The B·k largest positive pre-activations of a batch (Bussmann et al. 2024, arXiv 2412.06410). See
+    /// `activation/batchtopk.rs`.
     BatchTopK,
-    /// `max(p, 0)` (Bricken et al. 2023; Cunningham et al. 2023, arXiv 2309.08600). Backward: where p > 0.
+    /// `max(p, 0)` (Bricken et al. 2023; Cunningham et al. 2023, arXiv 2309.08600). See `activation/relu.rs`.
     Relu,
-    /// `p · [p > θ_h]`, θ ≥ 0 (Rajamanoharan et al. 2024, arXiv 2407.14435, eq. 1). Backward: p where p > θ;
-    /// θ by straight-through estimates (their eqs. 11 and 12), `-(θ/ε) rect((p - θ)/ε)` times what reaches the latent and
-    /// `-(1/ε) rect((p - θ)/ε)` times what reaches the count, rect = 1 on (-½, ½).
+    /// `p · [p > θ_h]` (Rajamanoharan et al. 2024, arXiv 2407.14435). See `activation/jumprelu.rs`.
     JumpRelu,
-    /// `[π > 0] · max(m, 0)`, π = x̃·w + b_gate, m = (x̃·w) exp(r_mag) + b_enc (Rajamanoharan et al. 2024, arXiv 2404.16014).
-    /// Backward: m where it is used; π learns from the auxiliary loss alone.
+    /// `[π > 0] · max(m, 0)` (Rajamanoharan et al. 2024, arXiv 2404.16014). See `activation/gated.rs`.
     Gated,
-    /// `1/(1 + e⁻ᵖ)`, dense: the classic autoencoder that a KL penalty makes sparse (Ng 2011). Backward: a(1 - a).
+    /// `1/(1 + e⁻ᵖ)` (Ng 2011). See `activation/sigmoid.rs`.
     Sigmoid,
 }
 
-impl Activation {
-    /// The name that options and files have for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Activation::TopK => "topk",
-            Activation::BatchTopK => "batchtopk",
-            Activation::Relu => "relu",
-            Activation::JumpRelu => "jumprelu",
-            Activation::Gated => "gated",
-            Activation::Sigmoid => "sigmoid",
-        }
-    }
-
-    /// Whether k says how many are kept; else k is what the mean number of active latents is steered to.
-    pub fn keeps_k(self) -> bool {
-        matches!(self, Activation::TopK | Activation::BatchTopK)
-    }
-
-    /// Whether L1 alone makes latents sparse.
-    pub fn by_l1(self) -> bool {
-        matches!(self, Activation::Relu | Activation::Gated)
-    }
+/// The quantity that determines how many latents of a row are active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SparsityControl {
+    /// The selection itself: k latents a row, or k in the mean of a batch.
+    K,
+    /// An L1 penalty. Unless its λ is given, training steers λ until k latents are active in the mean.
+    L1,
+    /// An L0 penalty on the mean number of active latents, which reaches learned thresholds.
+    L0,
+    /// A KL penalty that draws the mean of every latent to k/H.
+    Kl,
 }
 
-/// Scratch of [`top_k`], one a thread.
-#[derive(Debug)]
-pub struct Candidates {
-    index: Vec<u32>,
-    value: Vec<f32>,
-    lower: Vec<f32>,
-    /// Below the k-th largest of the last row by a margin: a guess where the next row's k-th largest lies. It decides how
-    /// much is looked at, never what is found.
-    guess: f32,
+/// The threshold that pre-activations must exceed to become latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threshold {
+    /// None.
+    Absent,
+    /// One for all latents, `[1]`: estimated while training, used by inference only.
+    Calibrated,
+    /// One a latent, `[H]`, moved by its gradient.
+    Learned,
 }
 
-impl Default for Candidates {
-    fn default() -> Self {
-        Candidates { index: Vec::new(), value: Vec::new(), lower: Vec::new(), guess: f32::NEG_INFINITY }
-    }
+/// The parameter that is set before the first step so that about k latents are active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InitialSparsity {
+    /// None: the selection fixes k.
+    Fixed,
+    /// The bias of the pre-activations that select (`b_gate` of a gated model, else `b_enc`) is lowered.
+    Bias,
+    /// The threshold is raised.
+    Threshold,
+    /// `b_enc` is set so that the mean of every latent is about k/H.
+    Mean,
 }
 
-impl Candidates {
-    /// Room for `n` latents, and a panel more; allocates only when it grows.
-    pub(crate) fn prepare(&mut self, n: usize) {
-        let room = n + Panels::WIDTH + LANES;
-        if self.index.len() < room {
-            self.index.resize(room, 0);
-            self.value.resize(room, 0.0);
-            self.lower.resize(room, 0.0);
-        }
-    }
-
-    /// The first `n`: indices and values.
-    pub(crate) fn found(&mut self, n: usize) -> (&[u32], &mut [f32]) {
-        (&self.index[..n], &mut self.value[..n])
-    }
+/// The rule by which pre-activations become latents. Some activations have another one in training than in inference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Selection {
+    /// The k largest of each row; with `relu_after` those above 0 among them.
+    TopK { k: usize, relu_after: bool },
+    /// The B·k largest of the batch, above 0.
+    BatchTopK { k: usize },
+    /// All above `threshold - margin`. Those not above the threshold itself get the value 0.
+    AboveThreshold { margin: f32 },
+    /// All, through the sigmoid.
+    All,
 }
 
-/// The `k` largest of a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into
-/// `value`; returns how many there are (fewer than `k` only where the row has NaN or -∞).
-///
-/// Values stream past a threshold, at first a guess, then the k-th largest seen so far, that rejects most with one
-/// compare; the survivors, always by ascending index, are cut back to k whenever their buffer is full. Where the guess
-/// left fewer than k, the row is looked at again without it.
-pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    k: usize,
-    pieces: impl Fn() -> P,
-    scratch: &mut Candidates,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    scratch.prepare(full(k));
-    let guess = scratch.guess;
-    let mut len = candidates(isa, k, pieces(), guess, scratch);
-    if len < k && guess > f32::NEG_INFINITY {
-        len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
-    }
-    let len = hand_out(isa, k, scratch, len, index, value);
-    let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
-    scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
-    len
-}
-
-/// The `k` best of the first `len` candidates.
-fn hand_out(
-    isa: Isa,
-    k: usize,
-    scratch: &mut Candidates,
-    mut len: usize,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    if len > k {
-        cut(isa, k, scratch, len);
-        len = k;
-    }
-    index[..len].copy_from_slice(&scratch.index[..len]);
-    value[..len].copy_from_slice(&scratch.value[..len]);
-    len
-}
-
-/// A row of which a screen found what may reach a limit, in parts.
+/// The settings that a selection depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Screened<'a> {
-    /// By range of latents.
-    pub found: &'a [Hits],
-    /// The row.
-    pub row: usize,
+pub(crate) struct SelectionOptions {
+    /// Active latents a row.
+    pub k: usize,
+    /// False if topk keeps negative values.
+    pub relu_after: bool,
+    /// Bandwidth ε of jumprelu's straight-through estimates.
+    pub bandwidth: f64,
 }
 
-impl<'a> Screened<'a> {
-    /// All entries, by ascending index.
-    pub fn entries(self) -> impl Iterator<Item = (u32, f32)> + 'a {
-        let of = move |found: &'a Hits| found.row(self.row).unwrap_or(&[]).iter().map(|&e| (found.latent(e), e.p));
-        self.found.iter().flat_map(of)
-    }
-
-    /// Leaves them in the scratch; returns how many.
-    fn copy(self, scratch: &mut Candidates) -> usize {
-        let mut len = 0;
-        for found in self.found {
-            let Some((n, blocks)) = found.row_blocks(self.row) else { continue };
-            scratch.prepare(len + n);
-            let (index, value) = (scratch.index[len..].as_chunks_mut().0, scratch.value[len..].as_chunks_mut().0);
-            for (entries, (index, value)) in blocks.iter().zip(index.iter_mut().zip(value)) {
-                *index = entries.map(|e| found.latent(e));
-                *value = entries.map(|e| e.p);
-            }
-            len += n;
-        }
-        len
-    }
-
-    /// Whether the screen had room for all.
-    pub fn whole(self) -> bool {
-        self.found.iter().all(|found| found.row(self.row).is_some())
-    }
-
-    /// Where the values are approximate: the k-th largest of (value - its error), which k exact values reach for sure. None where the
-    /// screen had no room for all, or where fewer than `k` reach the limit for sure.
-    pub fn reached(self, isa: Isa, k: usize, limit: f32, scratch: &mut Candidates) -> Option<f32> {
-        let mut n = 0;
-        self.found.iter().for_each(|found| found.prefetch_row(self.row + 1));
-        for found in self.found {
-            let (more, blocks) = found.row_blocks(self.row)?;
-            scratch.prepare(n + more);
-            for (entries, lower) in blocks.iter().zip(scratch.lower[n..].as_chunks_mut().0) {
-                *lower = entries.map(|e| e.p - e.error());
-            }
-            n += more;
-        }
-        (n >= k).then(|| isa.kth_largest(&scratch.lower[..n], k)).filter(|&reached| reached >= limit)
-    }
+/// Everything that the library asks of an activation, apart from its backward pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Properties {
+    /// The name in options and files.
+    pub name: &'static str,
+    pub sparsity: SparsityControl,
+    pub threshold: Threshold,
+    /// True if a gate with its own bias `b_gate [H]` selects, and magnitudes have a gain `r_mag [H]`.
+    pub has_gate: bool,
+    /// True if every latent is active in every row.
+    pub is_dense: bool,
+    /// True if scaling rows, biases and thresholds by one factor scales the latents by it.
+    pub is_homogeneous: bool,
+    /// True if a latent can be resampled: encoder row, bias and direction are all that it has.
+    pub can_resample: bool,
+    /// True if the gradient of an active latent reaches its pre-activation unchanged and nothing else learns from it. A
+    /// kernel then computes the backward pass of all rows.
+    pub plain_backward: bool,
+    pub initial_sparsity: InitialSparsity,
+    pub selection_in_training: fn(SelectionOptions) -> Selection,
+    pub selection_in_inference: fn(SelectionOptions) -> Selection,
+    /// Default penalties for rows of this spread (see [`Activation::default_penalties`]) and this k.
+    pub default_penalties: fn(spread: f64, k: usize) -> DefaultPenalties,
 }
 
-/// The `k` largest of what a screen found, whose values are exact by now, as [`top_k`] gives those of a row.
-pub fn top_k_of(
-    isa: Isa,
-    k: usize,
-    row: Screened,
-    scratch: &mut Candidates,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    let len = row.copy(scratch);
-    hand_out(isa, k, scratch, len, index, value)
+/// Coefficients that an activation's penalty has by default; `None` where the activation has no such coefficient.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DefaultPenalties {
+    /// λ of the L0 penalty.
+    pub l0: Option<f64>,
+    /// ε, the bandwidth of straight-through estimates.
+    pub bandwidth: Option<f64>,
+    /// β of the KL penalty.
+    pub kl: Option<f64>,
 }
 
-/// Pieces that memory is asked for in advance: those of a row lie far apart.
-const AHEAD: usize = 8;
-
-/// The same pieces, memory asked for those that come later.
-fn ahead<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(pieces: P) -> impl Iterator<Item = P::Item> {
-    let mut later = pieces.clone().skip(AHEAD);
-    pieces.inspect(move |_| {
-        if let Some((_, part)) = later.next() {
-            prefetch(part);
-        }
-    })
+/// Lengths of the parameters that only some activations have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParameterLengths {
+    /// Of `threshold`.
+    pub threshold: usize,
+    /// Of `b_gate`.
+    pub b_gate: usize,
+    /// Of `r_mag`.
+    pub r_mag: usize,
 }
 
-/// Candidates that are kept before they are cut back to k.
-pub(crate) fn full(k: usize) -> usize {
-    4 * k + 256
-}
+impl Activation {
+    /// All activations.
+    pub const ALL: [Activation; 6] = [
+        Activation::TopK,
+        Activation::BatchTopK,
+        Activation::Relu,
+        Activation::JumpRelu,
+        Activation::Gated,
+        Activation::Sigmoid,
+    ];
 
-/// Leaves those above the threshold, at least the k largest of these, in the scratch; returns how many.
-fn candidates<'a>(
-    isa: Isa,
-    k: usize,
-    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
-    mut threshold: f32,
-    scratch: &mut Candidates,
-) -> usize {
-    let full = full(k);
-    let mut len = 0;
-    for (first, values) in ahead(pieces) {
-        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            let base = (first + i * Panels::WIDTH) as u32;
-            len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
-            if len > full {
-                // Of equals the lower index stays, and it came first.
-                threshold = threshold.max(cut(isa, k, scratch, len));
-                len = k;
-            }
+    pub(crate) fn properties(self) -> &'static Properties {
+        match self {
+            Activation::TopK => &topk::PROPERTIES,
+            Activation::BatchTopK => &batchtopk::PROPERTIES,
+            Activation::Relu => &relu::PROPERTIES,
+            Activation::JumpRelu => &jumprelu::PROPERTIES,
+            Activation::Gated => &gated::PROPERTIES,
+            Activation::Sigmoid => &sigmoid::PROPERTIES,
         }
     }
-    len
-}
 
-/// Keeps the `k` best of the first `len` candidates, in their order; gives the least value that stays.
-fn cut(isa: Isa, k: usize, scratch: &mut Candidates, len: usize) -> f32 {
-    let (index, value) = (&mut scratch.index[..len], &mut scratch.value[..len]);
-    let least = isa.kth_largest(value, k);
-    // Of those that equal it the first ones stay.
-    let mut ties = k - value.iter().filter(|&&v| v > least).count();
-    let mut kept = 0;
-    for j in 0..len {
-        let (i, v) = (index[j], value[j]);
-        let tie = v == least && ties > 0;
-        (index[kept], value[kept]) = (i, v);
-        ties -= usize::from(tie);
-        kept += usize::from(v > least || tie);
-    }
-    least
-}
-
-/// Selects latents of every row by `top_k(row, scratch, index, value)`, which says how many of the k largest there are.
-/// With `relu_after` those ≤ 0 are dropped. Returns the first row that has fewer than `k` comparable values, if any (its
-/// pre-activations are not finite).
-///
-/// # Shapes
-/// `latents [B, H]`, at most `k` a row.
-pub fn select(
-    k: usize,
-    relu_after: bool,
-    rows: usize,
-    scratch: &PerThread<Candidates>,
-    latents: &mut Latents,
-    top_k: impl Fn(usize, &mut Candidates, &mut [u32], &mut [f32]) -> usize + Sync,
-) -> Option<usize> {
-    latents.resize(rows, k);
-    let (len, index, value, capacity) = latents.parts_mut();
-    len.par_iter_mut()
-        .zip(index.par_chunks_mut(capacity))
-        .zip(value.par_chunks_mut(capacity))
-        .enumerate()
-        .map(|(b, ((len, index), value))| {
-            let mut own = scratch.lock();
-            let n = top_k(b, &mut own, index, value);
-            let mut kept = n;
-            if relu_after {
-                kept = 0;
-                for j in 0..n {
-                    if value[j] > 0.0 {
-                        (index[kept], value[kept]) = (index[j], value[j]);
-                        kept += 1;
-                    }
-                }
+    /// Backward pass of one active latent of one row: takes its value and the gradient that reaches it from the
+    /// reconstruction, adds to the gradients of the latent's parameters, and returns the gradient of its pre-activation.
+    #[inline(always)]
+    pub(crate) fn backward(
+        self,
+        value: f32,
+        gradient: f32,
+        parameters: &LatentParameters,
+        penalty: &LatentPenalty,
+        sums: &mut LatentGradients,
+    ) -> f32 {
+        match self {
+            Activation::TopK | Activation::BatchTopK | Activation::Relu => {
+                topk::backward(value, gradient, penalty, sums)
             }
-            *len = kept as u32;
-            (n < k).then_some(b)
-        })
-        .reduce(|| None, |a, b| a.or(b))
+            Activation::JumpRelu => jumprelu::backward(value, gradient, parameters, penalty, sums),
+            Activation::Gated => gated::backward_magnitude(value, gradient, parameters, sums),
+            Activation::Sigmoid => sigmoid::backward(value, gradient, penalty, sums),
+        }
+    }
+
+    /// Returns the name that options and files have for it.
+    pub fn name(self) -> &'static str {
+        self.properties().name
+    }
+
+    /// Returns the quantity that determines how many latents of a row are active.
+    pub fn sparsity(self) -> SparsityControl {
+        self.properties().sparsity
+    }
+
+    /// True if k fixes the number of active latents per row; otherwise k is a target for the mean.
+    pub fn keeps_k(self) -> bool {
+        self.sparsity() == SparsityControl::K
+    }
+
+    /// True if an L1 penalty alone makes latents sparse, so that its λ can be steered until k are active.
+    pub fn steered_by_l1(self) -> bool {
+        self.sparsity() == SparsityControl::L1
+    }
+
+    /// True if every latent is active in every row: AuxK, resampling and the annealing of k have no meaning then.
+    pub fn is_dense(self) -> bool {
+        self.properties().is_dense
+    }
+
+    /// True if a gate with a bias of its own selects; it learns from an auxiliary squared error.
+    pub fn has_gate(self) -> bool {
+        self.properties().has_gate
+    }
+
+    /// True if every latent has a threshold that learns by straight-through estimates of a given bandwidth.
+    pub fn learns_threshold(self) -> bool {
+        self.properties().threshold == Threshold::Learned
+    }
+
+    /// True if inference compares pre-activations with one threshold that is set after training.
+    pub fn calibrates_threshold(self) -> bool {
+        self.properties().threshold == Threshold::Calibrated
+    }
+
+    /// True if scaling the rows, biases and thresholds of a model by one factor scales its latents by that factor.
+    pub fn is_homogeneous(self) -> bool {
+        self.properties().is_homogeneous
+    }
+
+    /// True if dead-latent resampling is possible: a resampled latent would otherwise need a gate or a threshold, too.
+    pub fn can_resample(self) -> bool {
+        self.properties().can_resample
+    }
+
+    /// True if decoder directions have any length by default: latents below 1 need directions of other lengths.
+    pub fn has_free_decoder_by_default(self) -> bool {
+        self.is_dense()
+    }
+
+    /// True if biases or thresholds are set from training rows before the first step; see `Sae::set_initial_sparsity`.
+    pub fn is_initialised_from_rows(self) -> bool {
+        self.properties().initial_sparsity != InitialSparsity::Fixed
+    }
+
+    /// Returns the default coefficients of the activation's penalty.
+    ///
+    /// `spread` is the variance of the training rows, summed over their columns; `k` the number of active latents.
+    pub fn default_penalties(self, spread: f64, k: usize) -> DefaultPenalties {
+        (self.properties().default_penalties)(spread, k)
+    }
+
+    /// Returns the lengths of the parameters that only some activations have, for a model of this many latents.
+    pub fn parameter_lengths(self, latents: usize) -> ParameterLengths {
+        let Properties { threshold, has_gate, .. } = self.properties();
+        let threshold = match threshold {
+            Threshold::Absent => 0,
+            Threshold::Calibrated => 1,
+            Threshold::Learned => latents,
+        };
+        let gate = if *has_gate { latents } else { 0 };
+        ParameterLengths { threshold, b_gate: gate, r_mag: gate }
+    }
+}
+
+/// The parameters of one latent that its backward pass reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LatentParameters {
+    pub b_enc: f32,
+    /// θ of jumprelu, else 0.
+    pub threshold: f32,
+    /// `exp(r_mag)` of a gated model, else 1.
+    pub gain: f32,
+}
+
+/// Derivatives of the penalties at one latent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LatentPenalty {
+    /// Of L1 to the value: `λ ‖W_dec[h]‖ / B`.
+    pub l1: f32,
+    /// Of L0 to the number of active latents of one row.
+    pub l0: f32,
+    /// Of KL to the value.
+    pub kl: f32,
+    /// ε of straight-through estimates.
+    pub bandwidth: f32,
+}
+
+/// The gradients of one latent's parameters, summed over the rows of a batch, and other sums over these rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LatentGradients {
+    /// (Gradient of the decoder direction) · (decoder direction).
+    pub along_direction: f32,
+    /// Sum of the gradients of its pre-activations.
+    pub pre_act: f32,
+    pub b_enc: f32,
+    pub threshold: f32,
+    pub b_gate: f32,
+    pub r_mag: f32,
+    /// Sum of its values.
+    pub values: f32,
+    /// Increase of the squared error if the latent were removed.
+    pub effect: f64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Stream;
-
-    /// The definition: sort by value descending, then index ascending.
-    fn naive(k: usize, row: &[f32]) -> Vec<(u32, f32)> {
-        let mut all: Vec<(u32, f32)> = row.iter().enumerate().map(|(i, &v)| (i as u32, v)).collect();
-        all.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN here").then(a.0.cmp(&b.0)));
-        all.truncate(k);
-        all.sort_by_key(|p| p.0);
-        all
-    }
-
-    fn run(isa: Isa, k: usize, row: &[f32]) -> Vec<(u32, f32)> {
-        let (mut i, mut v) = (vec![0; k], vec![0.0; k]);
-        let n = top_k(isa, k, || [(0, row)].into_iter(), &mut Candidates::default(), &mut i, &mut v);
-        i.into_iter().zip(v).take(n).collect()
-    }
 
     #[test]
-    fn top_k_equals_the_sort() {
-        let mut s = Stream::new(3, "test", &[]);
-        for isa in Isa::available() {
-            for (n, k) in [(1, 1), (2, 1), (48, 48), (49, 5), (1000, 50), (3072, 128), (5000, 1)] {
-                for levels in [3u64, 40, 1 << 40] {
-                    let half = levels as f64 / 2.0;
-                    let row: Vec<f32> = (0..n).map(|_| ((s.below(levels) as f64 - half) / half) as f32).collect();
-                    assert_eq!(run(isa, k, &row), naive(k, &row), "{} n {n} k {k} levels {levels}", isa.name());
-                }
-            }
-            let rising: Vec<f32> = (0..2000).map(|i| i as f32).collect();
-            let falling: Vec<f32> = (0..2000).map(|i| -(i as f32)).collect();
-            assert_eq!(run(isa, 9, &rising), naive(9, &rising));
-            assert_eq!(run(isa, 9, &falling), naive(9, &falling));
+    fn names_are_those_of_files() {
+        for activation in Activation::ALL {
+            let written = serde_json::to_value(activation).expect("a word");
+            assert_eq!(written, activation.name());
         }
     }
 
-    /// The guess of one row must not show in the next, whatever follows what.
+    /// Two parameters never stand for the same thing, and a kernel replaces no backward pass that does more than it.
     #[test]
-    fn rows_do_not_depend_on_those_before() {
-        let mut s = Stream::new(9, "test", &[]);
-        for isa in Isa::available() {
-            let (mut scratch, k) = (Candidates::default(), 20);
-            let (mut i, mut v) = (vec![0; k], vec![0.0; k]);
-            for r in 0..200 {
-                let (size, shift) = ([1.0, 1e3, 1e-3, 0.0][r % 4], [0.0, -5.0, 5.0][r % 3]);
-                let row: Vec<f32> = (0..300).map(|_| (s.normal() * size + shift).round() as f32).collect();
-                let n = top_k(isa, k, || [(0, &row[..])].into_iter(), &mut scratch, &mut i, &mut v);
-                let got: Vec<(u32, f32)> = i[..n].iter().copied().zip(v[..n].iter().copied()).collect();
-                assert_eq!(got, naive(k, &row), "row {r}");
-            }
-        }
-    }
-
-    #[test]
-    fn zeros_of_both_signs_tie_by_index() {
-        for isa in Isa::available() {
-            let got: Vec<u32> = run(isa, 2, &[-0.0, 0.0, -0.0, -1.0]).iter().map(|p| p.0).collect();
-            assert_eq!(got, [0, 1]);
-        }
-    }
-
-    #[test]
-    fn nan_rows_are_reported() {
-        for isa in Isa::available() {
-            assert_eq!(run(isa, 3, &[f32::NAN, 1.0, f32::NAN, 2.0]).len(), 2);
+    fn properties_are_consistent() {
+        for activation in Activation::ALL {
+            let p = activation.properties();
+            assert!(!(p.has_gate && p.threshold != Threshold::Absent), "{}", p.name);
+            assert!(
+                !(p.plain_backward && (p.has_gate || p.is_dense || p.threshold == Threshold::Learned)),
+                "{}",
+                p.name
+            );
+            assert_eq!(
+                p.initial_sparsity == InitialSparsity::Threshold,
+                p.threshold != Threshold::Absent,
+                "{}",
+                p.name
+            );
+            let defaults = activation.default_penalties(2.0, 8);
+            assert_eq!(defaults.l0.is_some(), p.sparsity == SparsityControl::L0, "{}", p.name);
+            assert_eq!(defaults.kl.is_some(), p.sparsity == SparsityControl::Kl, "{}", p.name);
+            assert_eq!(defaults.bandwidth.is_some(), activation.learns_threshold(), "{}", p.name);
         }
     }
 }

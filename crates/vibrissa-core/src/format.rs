@@ -9,6 +9,7 @@
 
 pub mod grid;
 
+use crate::activation::ParameterLengths;
 use crate::error::{Error, Result};
 use crate::io::tensors::{BROKEN, Dtype, TensorFile, TensorOut, floats, write_tensors};
 use crate::io::version_of;
@@ -232,7 +233,7 @@ impl TensorFile<'_> {
                     0 => Ok(Vec::new()),
                     n => self.read(&format!("sae.{i}.{name}"), Dtype::F32, &[n]),
                 };
-                let [t, g, r] = config.sae.own_lengths();
+                let ParameterLengths { threshold: t, b_gate: g, r_mag: r } = config.sae.parameter_lengths();
                 let (threshold, b_gate, r_mag) = (own("threshold", t)?, own("b_gate", g)?, own("r_mag", r)?);
                 Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag })
                     .map_err(|e| Error::file(self.path, format!("SAE {i} is broken ({e})"), BROKEN))

@@ -1,57 +1,59 @@
-//! The sparse autoencoder: an activation × a weight layout, encode and decode. How it is trained is in `model/step.rs`,
-//! how it begins in `model/init.rs`; files are the business of `format`.
+//! The sparse autoencoder: an activation × a weight layout, encode and decode. Training steps are in `model/step.rs`, initial weights
+//! that need no data in `model/init.rs`. No files here: see `format`.
 
 mod asked;
 mod encode;
 pub mod init;
-pub mod screen;
+mod screen;
 pub mod step;
+mod workspace;
 
-use crate::activation::{self, Activation, Candidates};
+pub use crate::activation::sigmoid::sigmoid;
+use crate::activation::{Activation, ParameterLengths};
 use crate::error::{Error, Result};
-use crate::kernels::{Isa, PerThread, large_pages, spill_len};
-use crate::matrix::{Aligned, Latents, Mat, MatMut, MatRef, Panels};
+use crate::kernels::{Isa, large_pages};
+use crate::matrix::{Latents, Mat, MatMut, MatRef};
 use rayon::prelude::*;
-use screen::{Kept, Screen};
+use screen::Kept;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+pub use workspace::Workspace;
 
 /// Most weights a matrix may have: an encoder of 2⁴⁰ values would be four terabytes.
 const MAX_WEIGHTS: usize = 1 << 40;
 
-/// What a sparse autoencoder is, without its weights.
+/// The configuration of a sparse autoencoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// D, values a row.
     pub d_in: usize,
     /// H, number of latents.
     pub latents: usize,
-    /// Which pre-activations become latents.
+    /// The function that turns pre-activations into latents.
     pub activation: Activation,
-    /// Active latents a row, 1..=H: as many as are kept (topk, the mean of batchtopk), else what training steers to.
+    /// Active latents a row, 1..=H: fixed by topk, fixed in the mean by batchtopk, else a target for the mean.
     pub k: usize,
-    /// Selected values ≤ 0 are dropped (default); off: kept raw, as the seeds do.
+    /// True if selected values ≤ 0 are dropped (default); false if topk keeps them, as the baseline recipe does.
     pub relu_after: bool,
-    /// Decoder = row-normalised encoder, one buffer; else a decoder of its own with rows of unit length.
+    /// True if the decoder is the encoder with rows of unit length, in one buffer; else it has weights of its own.
     pub tied: bool,
-    /// `b_dec` is learned, added to the reconstruction and subtracted from the input.
+    /// True if a bias `b_dec` is learned, added to the reconstruction and subtracted from the input.
     pub decoder_bias: bool,
-    /// What the decoder's sum goes through.
+    /// The function between the decoder's sum and the reconstruction.
     #[serde(default, skip_serializing_if = "Output::is_linear")]
     pub output: Output,
-    /// Rows of an own decoder may have any length (else 1).
+    /// True if the rows of an untied decoder may have any length; else they have unit length.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub free_decoder: bool,
 }
 
-/// What the decoder's sum goes through to become the reconstruction.
+/// The function between the decoder's sum and the reconstruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Output {
-    /// Nothing.
+    /// The identity.
     #[default]
     Linear,
-    /// `1/(1 + e⁻ʸ)`: what cross-entropy trains.
+    /// `1/(1 + e⁻ʸ)`, for cross-entropy.
     Sigmoid,
 }
 
@@ -59,12 +61,6 @@ impl Output {
     fn is_linear(&self) -> bool {
         *self == Output::Linear
     }
-}
-
-/// `1/(1 + e⁻ʸ)`
-#[inline]
-pub fn sigmoid(y: f32) -> f32 {
-    1.0 / (1.0 + (-y).exp())
 }
 
 impl Default for Config {
@@ -85,22 +81,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether every latent is active in every row.
-    pub fn is_dense(&self) -> bool {
-        self.activation == Activation::Sigmoid
+    /// Returns the lengths of the parameters that only some activations have.
+    pub fn parameter_lengths(&self) -> ParameterLengths {
+        self.activation.parameter_lengths(self.latents)
     }
 
-    /// Lengths of the parameters that only some activations have: `threshold`, `b_gate`, `r_mag`.
-    pub(crate) fn own_lengths(&self) -> [usize; 3] {
-        match self.activation {
-            Activation::BatchTopK => [1, 0, 0],
-            Activation::JumpRelu => [self.latents, 0, 0],
-            Activation::Gated => [0, self.latents, self.latents],
-            Activation::TopK | Activation::Relu | Activation::Sigmoid => [0; 3],
-        }
-    }
-
-    /// Checks that such a model can be.
+    /// Checks that a model can have this configuration.
     ///
     /// # Errors
     /// [`Error::Option`] naming the first option that is out of range.
@@ -162,7 +148,7 @@ pub struct Sae {
     r_mag: Vec<f32>,
     /// Tied: 1/‖W_enc[h]‖ (0 for a zero row); untied: empty.
     inv_norm: Vec<f32>,
-    /// Belongs to `W_enc` as it is.
+    /// `W_enc` rounded for the prefilter; to be reset when `W_enc` changes.
     kept: Kept,
 }
 
@@ -186,84 +172,7 @@ pub struct Weights {
     pub r_mag: Vec<f32>,
 }
 
-/// The instruction set of encoding and decoding, and their scratch memory, which is kept between calls.
-#[derive(Debug)]
-pub struct Workspace {
-    isa: Isa,
-    centred: Mat,
-    pre_acts: Panels,
-    /// Whether a screen looked at the batch: `pre_acts` has the rows that it left.
-    screened: bool,
-    /// The input of these.
-    some: Aligned,
-    screen: Screen,
-    candidates: PerThread<Candidates>,
-    spill: PerThread<Aligned>,
-    /// Rows of the encoder beside each other, and their biases.
-    gathered: PerThread<(Aligned, Vec<f32>)>,
-    coefs: PerThread<Vec<f32>>,
-    /// Latents of the fullest row of the batch before, and some more.
-    room: usize,
-    /// The smallest value that the batch before kept: a guess for this one.
-    guess: f32,
-    bits: Vec<u32>,
-    /// What the product of the last batch took.
-    product: Duration,
-}
-
-impl Default for Workspace {
-    /// A workspace with the fastest instruction set of this CPU.
-    fn default() -> Self {
-        Workspace::new(Isa::current())
-    }
-}
-
-impl Workspace {
-    /// A workspace with this instruction set. It changes speed only, never a result.
-    pub fn new(isa: Isa) -> Workspace {
-        Workspace {
-            isa,
-            centred: Mat::default(),
-            pre_acts: Panels::default(),
-            screened: false,
-            some: Aligned::default(),
-            screen: Screen::default(),
-            candidates: PerThread::default(),
-            spill: PerThread::default(),
-            gathered: PerThread::default(),
-            coefs: PerThread::default(),
-            room: 0,
-            guess: 0.0,
-            bits: Vec::new(),
-            product: Duration::ZERO,
-        }
-    }
-
-    /// The smallest value that the B·k largest of the last batch hold; 0 where there was none.
-    fn least_kept(&self) -> f32 {
-        self.guess
-    }
-
-    fn prepare(&mut self, rows: usize, config: &Config) {
-        self.candidates.grow();
-        self.spill.grow();
-        self.coefs.grow();
-        let most = config.latents.max(activation::full(config.k));
-        for (candidates, coefs) in self.candidates.iter_mut().zip(self.coefs.iter_mut()) {
-            candidates.prepare(most);
-            reserve(coefs, config.latents);
-        }
-        let need = spill_len(rows, config.d_in);
-        for spill in self.spill.iter_mut() {
-            spill.resize(need);
-        }
-        if config.decoder_bias {
-            self.centred.reserve(rows, config.d_in);
-        }
-    }
-}
-
-/// Room for `n` values in all; allocates only when it grows.
+/// Reserves memory for `n` values in all; allocates only when it grows.
 pub(crate) fn reserve<T>(v: &mut Vec<T>, n: usize) {
     v.reserve(n.saturating_sub(v.len()));
 }
@@ -273,7 +182,7 @@ impl Sae {
     /// A model from its weights.
     ///
     /// # Errors
-    /// [`Error::Option`] for an impossible configuration or weights of another shape than it says.
+    /// [`Error::Option`] for a configuration that is out of range, or weights of another shape than it asks for.
     pub fn new(config: Config, weights: Weights) -> Result<Sae> {
         config.check()?;
         let Weights { mut W_enc, mut W_dec, b_enc, b_dec, threshold, b_gate, r_mag } = weights;
@@ -287,9 +196,12 @@ impl Sae {
         want("b_enc", format!("[{}]", config.latents), format!("[{}]", b_enc.len()))?;
         let bias = if config.decoder_bias { format!("[{}]", config.d_in) } else { "none".into() };
         want("b_dec", bias, b_dec.as_ref().map_or("none".into(), |b| format!("[{}]", b.len())))?;
-        for ((name, values), len) in
-            [("threshold", &threshold), ("b_gate", &b_gate), ("r_mag", &r_mag)].into_iter().zip(config.own_lengths())
-        {
+        let lengths = config.parameter_lengths();
+        for (name, values, len) in [
+            ("threshold", &threshold, lengths.threshold),
+            ("b_gate", &b_gate, lengths.b_gate),
+            ("r_mag", &r_mag, lengths.r_mag),
+        ] {
             want(name, format!("[{len}]"), format!("[{}]", values.len()))?;
         }
         let finite = |v: &[f32]| v.par_iter().all(|x| x.is_finite());
@@ -331,57 +243,57 @@ impl Sae {
         Ok(sae)
     }
 
-    /// What it is.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Encoder `[H, D]`.
+    /// Returns the encoder `[H, D]`.
     pub fn W_enc(&self) -> MatRef<'_> {
         self.W_enc.view()
     }
 
-    /// Decoder `[H, D]`, none when tied.
+    /// Returns the decoder `[H, D]`; `None` when tied.
     pub fn W_dec(&self) -> Option<MatRef<'_>> {
         self.W_dec.as_ref().map(Mat::view)
     }
 
-    /// Encoder bias `[H]`.
+    /// Returns the encoder bias `[H]`.
     pub fn b_enc(&self) -> &[f32] {
         &self.b_enc
     }
 
-    /// Decoder bias `[D]`.
+    /// Returns the decoder bias `[D]`, if there is one.
     pub fn b_dec(&self) -> Option<&[f32]> {
         self.b_dec.as_deref()
     }
 
-    /// What pre-activations must exceed: jumprelu `[H]`, batchtopk `[1]`, else empty.
+    /// Returns the thresholds that pre-activations must exceed: jumprelu `[H]`, batchtopk `[1]`, else empty.
     pub fn threshold(&self) -> &[f32] {
         &self.threshold
     }
 
-    /// Bias of the gate `[H]`, empty but for gated.
+    /// Returns the biases of the gate `[H]`; empty unless gated.
     pub fn b_gate(&self) -> &[f32] {
         &self.b_gate
     }
 
-    /// Logarithm of the gain of the magnitudes `[H]`, empty but for gated.
+    /// Returns the logarithms of the magnitudes' gains `[H]`; empty unless gated.
     pub fn r_mag(&self) -> &[f32] {
         &self.r_mag
     }
 
-    /// The decoder's rows as they stand: `W_dec`, or, tied, `W_enc` before its rows are brought to unit length.
+    /// Returns the rows that the decoder is made of: `W_dec`, or, tied, `W_enc`, whose rows are not of unit length.
     pub fn decoder_rows(&self) -> MatRef<'_> {
         self.W_dec.as_ref().unwrap_or(&self.W_enc).view()
     }
 
-    /// What brings a row of [`Sae::decoder_rows`] to the direction that decoding adds: 1 untied, tied 1/‖W_enc[h]‖.
+    /// Returns the factor that turns a row of [`Sae::decoder_rows`] into the decoder direction: 1 untied, tied 1/‖W_enc[h]‖.
     pub fn decoder_scale(&self, latent: usize) -> f32 {
         if self.config.tied { self.inv_norm[latent] } else { 1.0 }
     }
 
-    /// One decoder direction: the picture of a feature `[D]`.
+    /// Returns the decoder direction of a latent `[D]`.
     pub fn feature(&self, latent: usize) -> Vec<f32> {
         let row = self.decoder_rows().row(latent);
         let scale = self.decoder_scale(latent);
@@ -408,22 +320,23 @@ impl Sae {
 
     /// [`Sae::decode`] of row `b`, before the output's sigmoid.
     fn decode_row(&self, latents: &Latents, b: usize, work: &Workspace, out: &mut [f32]) {
-        self.begin_sum(out, 0);
+        self.fill_with_bias(out, 0);
         let mut coefs = work.coefs.lock();
         let (index, value) = latents.row(b);
-        self.add_features(work.isa, out, index, value, &mut coefs, self.decoder_rows().data());
+        self.add_features(work.isa, out, index, value, &mut coefs);
     }
 
-    /// `out` = columns of `b_dec` from `first` on, which every sum of features begins with.
-    fn begin_sum(&self, out: &mut [f32], first: usize) {
+    /// Fills `out` with the columns of `b_dec` from `first` on, or zeros: the initial value of every sum of features.
+    fn fill_with_bias(&self, out: &mut [f32], first: usize) {
         match &self.b_dec {
             Some(b_dec) => out.copy_from_slice(&b_dec[first..first + out.len()]),
             None => out.fill(0.0),
         }
     }
 
-    /// What the rows of the decoder count in a sum of their directions: the values, of tied ones over their lengths.
-    fn counts<'a>(&self, index: &[u32], value: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
+    /// Returns the coefficients of decoder rows in a sum of latents times directions: the values, divided by the rows' lengths when
+    /// tied.
+    fn decoder_coefs<'a>(&self, index: &[u32], value: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
         if !self.config.tied {
             return value;
         }
@@ -434,28 +347,20 @@ impl Sae {
     }
 
     /// `out += Σ_j value[j] · decoder direction index[j]`.
-    fn add_features(
-        &self,
-        isa: Isa,
-        out: &mut [f32],
-        index: &[u32],
-        value: &[f32],
-        coefs: &mut Vec<f32>,
-        rows: &[f32],
-    ) {
+    fn add_features(&self, isa: Isa, out: &mut [f32], index: &[u32], value: &[f32], coefs: &mut Vec<f32>) {
         if coefs.len() < index.len() {
             coefs.resize(index.len(), 0.0);
         }
-        isa.add_rows(out, self.counts(index, value, coefs), index, rows);
+        isa.add_rows(out, self.decoder_coefs(index, value, coefs), index, self.decoder_rows().data());
     }
 
-    /// A model of these latents alone, in this order; k falls to their number where it is larger.
+    /// Returns a model of these latents alone, in this order; its k is at most their number.
     ///
     /// # Errors
-    /// [`Error::Option`] for no latent at all.
+    /// [`Error::Option`] for an empty list.
     ///
     /// # Panics
-    /// If a latent is not there.
+    /// If the model does not have one of the latents.
     pub fn subset(&self, latents: &[usize]) -> Result<Sae> {
         let rows = |m: &Mat| {
             let values = latents.iter().flat_map(|&h| m.row(h).iter().copied()).collect();
@@ -468,9 +373,10 @@ impl Sae {
             W_dec: self.W_dec.as_ref().map(rows),
             b_enc: latents.iter().map(|&h| self.b_enc[h]).collect(),
             b_dec: self.b_dec.clone(),
-            threshold: match self.config.activation {
-                Activation::BatchTopK => self.threshold.clone(),
-                _ => pick(&self.threshold),
+            threshold: match self.config.activation.calibrates_threshold() {
+                // One for all latents.
+                true => self.threshold.clone(),
+                false => pick(&self.threshold),
             },
             b_gate: pick(&self.b_gate),
             r_mag: pick(&self.r_mag),
@@ -478,15 +384,15 @@ impl Sae {
         Sae::new(config, weights)
     }
 
-    /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model
-    /// that acts on the rows as they are. Only biases and thresholds change, since the model is homogeneous (those with a
-    /// sigmoid are not, and are trained on rows as they are).
+    /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model of the rows
+    /// themselves. Only biases and thresholds change, since the model is homogeneous (models with a sigmoid are not, and are trained
+    /// on unscaled rows).
     pub fn unscale(&mut self, factor: f32) {
         let all = [&mut self.b_enc, &mut self.threshold, &mut self.b_gate];
         all.into_iter().chain(&mut self.b_dec).flatten().for_each(|b| *b /= factor);
     }
 
-    /// The weights, by name.
+    /// Returns the weights.
     pub fn into_weights(self) -> Weights {
         let Sae { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, .. } = self;
         Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag }

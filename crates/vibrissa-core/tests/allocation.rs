@@ -66,7 +66,11 @@ fn cases() -> Vec<Case> {
     for activation in
         [Activation::TopK, Activation::BatchTopK, Activation::Relu, Activation::JumpRelu, Activation::Gated]
     {
-        let l1 = Penalties { l1: if activation.by_l1() { 1e-3 } else { 0.0 }, bandwidth: 0.1, ..Penalties::default() };
+        let l1 = Penalties {
+            l1: if activation.steered_by_l1() { 1e-3 } else { 0.0 },
+            bandwidth: 0.1,
+            ..Penalties::default()
+        };
         let options = StepOptions { penalties: l1, ..options };
         for (tied, batch) in [(true, 24), (false, 24), (false, 96)] {
             let config = Config { activation, tied, decoder_bias: !tied, ..plain };

@@ -101,7 +101,7 @@ impl Golden {
                 kl: self.number("kl"),
                 sink: self.number("sink"),
             },
-            reinforce: false,
+            measure_effects: false,
         }
     }
 }

@@ -451,7 +451,7 @@ impl<'a> Trainer<'a> {
         }
         let (seed, step) = (self.options.seed, self.step);
         let engines = self.engines.iter_mut().enumerate();
-        engines.map(|(s, e)| e.reinforce(&mut Stream::new(seed, "reinforce", &[s as u64, step]))).collect()
+        engines.map(|(s, e)| e.resample(&mut Stream::new(seed, "reinforce", &[s as u64, step]))).collect()
     }
 
     /// Steps from one to the next.

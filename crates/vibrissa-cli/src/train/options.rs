@@ -386,7 +386,7 @@ impl ModelArgs {
             wishes.latents = Some(own.sae.latents);
             wishes.k = Some(own.sae.k);
             // What it has learnt stays: no beginning with more features.
-            let steered = own.sae.activation.by_l1() && self.l1.is_none();
+            let steered = own.sae.activation.steered_by_l1() && self.l1.is_none();
             wishes.k_start = self.k_start.or(steered.then_some(own.sae.k));
             wishes.saes = Some(own.saes);
             wishes.tied = Some(own.sae.tied);

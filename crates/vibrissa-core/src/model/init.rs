@@ -26,7 +26,8 @@ pub fn from_directions(config: Config, encoder: Mat, decoder: Option<Mat>, mean:
         decoder
     });
     let b_dec = config.decoder_bias.then(|| mean.to_vec());
-    let [threshold, b_gate, r_mag] = config.own_lengths().map(|n| vec![0.0; n]);
+    let lengths = config.parameter_lengths();
+    let [threshold, b_gate, r_mag] = [lengths.threshold, lengths.b_gate, lengths.r_mag].map(|n| vec![0.0; n]);
     let b_enc = vec![0.0; config.latents];
     Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc, b_dec, threshold, b_gate, r_mag })
 }

@@ -11,8 +11,8 @@
 
 use super::asked::Asked;
 use super::{Config, Sae, reserve};
-use crate::activation::above::Thresholds;
-use crate::activation::{Candidates, Screened};
+use crate::activation::select::threshold::Thresholds;
+use crate::activation::select::{Candidates, PrefilteredRow};
 use crate::kernels::prefilter::{
     BatchTiles, CHUNK_TILES, CacheLine, Hits, MAX_RANGE, PANEL_ROWS, PrefilterQuery, PrefilterWeights, RoundedWeights,
     RowBound, TILE_COLUMNS, TILE_ROWS, norm_upper_bound, scratch_lines,
@@ -192,8 +192,8 @@ impl Screen {
     }
 
     /// What a row asked for, and was answered.
-    pub fn row(&self, b: usize) -> Screened<'_> {
-        Screened { found: &self.found, row: b }
+    pub fn row(&self, b: usize) -> PrefilteredRow<'_> {
+        PrefilteredRow { found: &self.found, row: b }
     }
 
     /// Asks for the exact values of what may be selected of `input [B, D]`; false where no bound can be given (weights or rows are near the
@@ -217,10 +217,10 @@ impl Screen {
         let Screen { found, asked, rows: limits, reached, left, room, .. } = self;
         reached.resize(rows, 0.0);
         reached.par_iter_mut().zip(&*limits).enumerate().with_min_len(8).for_each(|(b, (reached, bound))| {
-            let row = Screened { found, row: b };
+            let row = PrefilteredRow { found, row: b };
             let least = match wanted {
-                Wanted::Top(k) => row.reached(isa, k, bound.limit, &mut candidates.lock()),
-                Wanted::Above(_) => row.whole().then_some(f32::NEG_INFINITY),
+                Wanted::Top(k) => row.kth_lower_bound(isa, k, bound.limit, &mut candidates.lock()),
+                Wanted::Above(_) => row.is_complete().then_some(f32::NEG_INFINITY),
             };
             *reached = least.unwrap_or(f32::NAN);
         });
@@ -354,7 +354,7 @@ fn follow(guess: &mut Option<f32>, shares: &mut Vec<f32>, rows: impl Iterator<It
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activation::{select, top_k_of};
+    use crate::activation::select::rank::{select, top_k_of_prefiltered};
     use crate::kernels::prefilter::{from_bf16, to_bf16};
     use crate::matrix::{Latents, Mat};
     use crate::model::step::{Engine, State, StepOptions};
@@ -375,7 +375,7 @@ mod tests {
     fn dense(sae: &Sae, x: &Mat) -> Vec<Vec<(u32, u32)>> {
         let (mut work, mut latents) = (Workspace::new(Isa::SCALAR), Latents::default());
         sae.encode(x.view(), &mut work, &mut latents).expect("finite");
-        assert!(!work.screened);
+        assert!(!work.prefiltered);
         rows(&latents)
     }
 
@@ -401,7 +401,7 @@ mod tests {
             }
             screen.answer(sae, isa, x.data());
             let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-                top_k_of(isa, k, screen.row(b), own, index, value)
+                top_k_of_prefiltered(isa, k, screen.row(b), own, index, value)
             };
             select(k, false, x.rows(), &candidates, &mut latents, find);
             screen.learn_from(|b| latents.row(b).1.iter().fold(0.0, |m, &v| m.min(v)));
@@ -482,7 +482,7 @@ mod tests {
             for x in [&small, &large, &small, &large] {
                 sae.encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(&sae, x), "{}", isa.name());
-                assert_eq!(work.screened, isa.has_prefilter());
+                assert_eq!(work.prefiltered, isa.has_prefilter());
             }
         }
     }
@@ -504,7 +504,10 @@ mod tests {
                 engine.sae().encode(x.view(), &mut work, &mut latents).expect("finite");
                 assert_eq!(rows(&latents), dense(engine.sae(), &x));
             }
-            assert_eq!((engine.sae().kept.get().is_some(), work.screened), (isa.has_prefilter(), isa.has_prefilter()));
+            assert_eq!(
+                (engine.sae().kept.get().is_some(), work.prefiltered),
+                (isa.has_prefilter(), isa.has_prefilter())
+            );
             engine.step(x.view(), 0.1, None).expect("finite");
         }
     }
@@ -600,7 +603,7 @@ mod tests {
                 assert!(screen.ask((&sae, isa), x.data(), Wanted::Top(k), &candidates));
                 screen.answer(&sae, isa, x.data());
                 select(k, false, b, &candidates, &mut latents, |b, own, index, value| {
-                    top_k_of(isa, k, screen.row(b), own, index, value)
+                    top_k_of_prefiltered(isa, k, screen.row(b), own, index, value)
                 });
                 for (b, (got, want)) in rows(&latents).iter().zip(&want).enumerate() {
                     let is_left = screen.left.contains(&(b as u32));

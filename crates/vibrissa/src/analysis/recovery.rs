@@ -36,7 +36,7 @@ pub fn recovery(sae: &Sae, truth: &Synthetic, data: &Dataset, rows: &[usize]) ->
         count(sae, &latents, truth, data, rows)
     });
     // A sigmoid has no latent that is off: there is nothing to agree.
-    let used = uses.as_deref().filter(|_| !sae.config().is_dense()).map(Agreement::of).unwrap_or_default();
+    let used = uses.as_deref().filter(|_| !sae.config().activation.is_dense()).map(Agreement::of).unwrap_or_default();
     Recovery {
         features: features.rows() as u64,
         rows: rows.iter().filter(|&r| r % data.copies() == 0).count() as u64,

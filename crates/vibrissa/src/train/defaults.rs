@@ -128,7 +128,7 @@ pub fn resolve(wishes: &Wishes, facts: &DataFacts) -> TrainOptions {
     let few = share < 1.0;
     let reach = if few { 0.028 * share } else { 0.11 };
     let activation = wishes.activation();
-    let steered = activation.by_l1() && wishes.l1.is_none();
+    let steered = activation.steered_by_l1() && wishes.l1.is_none();
     let k_start = wishes.k_start.or(steered.then(|| (8 * k).min(latents)));
     let (sigmoid, jump) = (activation == Activation::Sigmoid, activation == Activation::JumpRelu);
     let tied = wishes.tied.unwrap_or(false);

@@ -210,7 +210,7 @@ impl TrainOptions {
             let expected = format!("{} (k) to {} (the number of latents)", self.k, self.latents);
             return Err(Error::option("--k-start", expected, self.k_start.unwrap_or(0), "leave it out to keep k"));
         }
-        if self.k_start.is_some() && self.activation.by_l1() && self.l1.is_some() {
+        if self.k_start.is_some() && self.activation.steered_by_l1() && self.l1.is_some() {
             let remedy = "leave one of them out: with λ fixed nothing brings the number of active latents to k";
             return Err(Error::option("--k-start", "no --l1 beside it", "both", remedy));
         }
@@ -264,7 +264,7 @@ impl TrainOptions {
                 kl: self.kl * scale * scale,
                 sink: if self.auxk > 0.0 { SINK } else { 0.0 },
             },
-            reinforce: self.reinforce,
+            measure_effects: self.reinforce,
         }
     }
 
@@ -275,7 +275,7 @@ impl TrainOptions {
 
     /// Whether λ of L1 is steered until k latents are active.
     pub fn steered(&self) -> bool {
-        self.activation.by_l1() && self.l1.is_none()
+        self.activation.steered_by_l1() && self.l1.is_none()
     }
 
     /// Whether training brings the number of active latents near k, which takes a while.

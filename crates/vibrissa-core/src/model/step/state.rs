@@ -1,16 +1,15 @@
-//! What a step changes besides the weights.
+//! The state of training besides the weights: what a checkpoint must hold.
 
 use super::super::Config;
-use crate::activation::Activation;
+use crate::activation::ParameterLengths;
 use crate::matrix::Aligned;
-use std::time::Duration;
 
 /// First and second moments of one parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moments {
-    /// First.
+    /// First moment.
     pub m: Aligned,
-    /// Second.
+    /// Second moment.
     pub v: Aligned,
 }
 
@@ -20,37 +19,37 @@ impl Moments {
     }
 }
 
-/// All that a step changes besides the weights: what a checkpoint must keep.
+/// Everything that a step changes besides the weights: what a checkpoint must hold.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(non_snake_case)]
 pub struct State {
-    /// Steps done.
+    /// Number of steps done.
     pub steps: u64,
-    /// Of the encoder (and decoder, when tied).
+    /// Moments of the encoder (and decoder, when tied).
     pub W_enc: Moments,
-    /// Of the decoder; empty when tied.
+    /// Moments of the decoder; empty when tied.
     pub W_dec: Moments,
-    /// Of the encoder bias.
+    /// Moments of the encoder bias.
     pub b_enc: Moments,
-    /// Of the decoder bias; empty without.
+    /// Moments of the decoder bias; empty without one.
     pub b_dec: Moments,
-    /// Of jumprelu's thresholds; else empty.
+    /// Moments of learned thresholds; else empty.
     pub threshold: Moments,
-    /// Of the gate's biases; else empty.
+    /// Moments of the gate's biases; else empty.
     pub b_gate: Moments,
-    /// Of the gains; else empty.
+    /// Moments of the gains; else empty.
     pub r_mag: Moments,
-    /// λ of L1 as it stands, where it is steered.
+    /// λ of L1 now, if it is steered.
     pub l1: f64,
-    /// `ln(L0 / k)` of the last batch, where λ is steered.
+    /// `ln(L0 / k)` of the last batch, if λ is steered.
     pub l0_off: f64,
-    /// batchtopk: moving sum of the smallest kept values.
+    /// batchtopk: moving sum of the smallest selected value of a batch.
     pub threshold_sum: f64,
     /// Rows since each latent was last active.
     pub silent: Vec<u64>,
-    /// Steps of dense Adam without gradient since the moments of a latent were written; [`State::NEVER`]: it was never moved.
+    /// Steps of dense Adam without gradient since the moments of a latent were written; [`State::NEVER`] if it never moved.
     pub idle: Vec<u32>,
-    /// Effect of each latent since [`Engine::reinforce`] was last called; empty where nobody asks.
+    /// Effect of each latent since [`Engine::resample`](super::Engine::resample) was last called; empty if it is not summed.
     pub effect: Vec<f64>,
 }
 
@@ -62,8 +61,8 @@ impl State {
     /// The state before the first step.
     pub fn new(config: &Config) -> State {
         let weights = config.latents * config.d_in;
-        let [threshold, b_gate, r_mag] = config.own_lengths();
-        let learned = if config.activation == Activation::JumpRelu { threshold } else { 0 };
+        let ParameterLengths { threshold, b_gate, r_mag } = config.parameter_lengths();
+        let learned = if config.activation.learns_threshold() { threshold } else { 0 };
         State {
             steps: 0,
             W_enc: Moments::zeros(weights),
@@ -82,14 +81,14 @@ impl State {
         }
     }
 
-    /// The moments that there are, by the name of their parameter.
+    /// Iterates over the moments that this model has, by the name of their parameter.
     pub fn moments(&self) -> impl Iterator<Item = (&'static str, &Moments)> {
         let State { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, .. } = self;
         let all = [W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag];
         PARAMETERS.into_iter().zip(all).filter(|p| !p.1.m.is_empty())
     }
 
-    /// [`State::moments`], to be filled.
+    /// [`State::moments`], mutable.
     pub fn moments_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Moments)> {
         let State { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag, .. } = self;
         let all = [W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag];
@@ -97,53 +96,5 @@ impl State {
     }
 }
 
-/// What a step moves.
+/// Names of the parameters that a step moves.
 const PARAMETERS: [&str; 7] = ["W_enc", "W_dec", "b_enc", "b_dec", "threshold", "b_gate", "r_mag"];
-
-/// What the latents of some batches were like.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Activity {
-    /// Rows seen.
-    pub rows: u64,
-    /// Sum of all latents.
-    pub sum: f64,
-    /// Rows in which each latent was active.
-    pub counts: Vec<u32>,
-}
-
-impl Activity {
-    /// Mean active latents a row.
-    pub fn l0(&self) -> f64 {
-        self.counts.iter().map(|&c| f64::from(c)).sum::<f64>() / (self.rows as f64).max(1.0)
-    }
-
-    /// Mean of all latents, zeros included: what a KL penalty compares with its target.
-    pub fn mean(&self) -> f64 {
-        self.sum / (self.rows as f64 * self.counts.len() as f64).max(1.0)
-    }
-}
-
-/// Where the time of some steps went.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Times {
-    /// Steps.
-    pub steps: u32,
-    /// The product of rows and encoder, exact or screened.
-    pub encode: Duration,
-    /// From pre-activations to latents.
-    pub select: Duration,
-    /// Residuals and losses, also those of dead latents.
-    pub decode: Duration,
-    /// Gradients and Adam, row by row.
-    pub update: Duration,
-}
-
-impl Times {
-    pub(super) fn add(&mut self, encode: Duration, select: Duration, decode: Duration, update: Duration) {
-        self.steps += 1;
-        self.encode += encode;
-        self.select += select;
-        self.decode += decode;
-        self.update += update;
-    }
-}

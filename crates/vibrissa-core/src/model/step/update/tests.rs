@@ -1,4 +1,5 @@
 use super::*;
+use crate::activation::Activation;
 use crate::matrix::Mat;
 use crate::model::init;
 use crate::model::step::{Engine, State, StepOptions};
