@@ -13,7 +13,7 @@ use vibrissa::analysis::history::{Moment, history, history_rows, moment};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
 use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
-use vibrissa::data::table::Table as Metadata;
+use vibrissa::data::metadata::MetadataTable as Metadata;
 use vibrissa::format::{self, Model};
 use vibrissa::io::write_atomically;
 use vibrissa::model::Sae;
@@ -72,11 +72,11 @@ impl Common {
     fn metadata(&self, data: &Dataset, originals: &[usize]) -> Result<Option<Metadata>> {
         let Some(path) = &self.metadata else { return Ok(None) };
         let table = Metadata::read(path, data, originals)?;
-        let (names, strangers) = &table.strangers;
+        let (names, unknown) = (&table.unknown_names, table.unknown);
         eprintln!("{}: {} of {} rows named", path.display(), show::count(table.matched), show::count(originals.len()));
-        if *strangers > 0 {
-            let more = if *strangers > names.len() { ", …" } else { "" };
-            eprintln!("no such row: {}{more} ({})", names.join(", "), show::plural(*strangers, "name"));
+        if unknown > 0 {
+            let more = if unknown > names.len() { ", …" } else { "" };
+            eprintln!("no such row: {}{more} ({})", names.join(", "), show::plural(unknown, "name"));
         }
         Ok(Some(table))
     }
@@ -131,7 +131,7 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     let opened = Opened::new(&args.run, &args.data, &args.common)?;
     let (data, rows) = (&opened.data, &opened.rows[..]);
     // All patches of a picture are in one part.
-    let (each, whole) = (data.places(), rows.len() / data.places());
+    let (each, whole) = (data.rows_per_image(), rows.len() / data.rows_per_image());
     let own = shard.map_or(rows, |(i, n)| &rows[i * whole / n * each..(i + 1) * whole / n * each]);
     if own.is_empty() {
         let remedy = "ask for fewer parts";

@@ -5,9 +5,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use vibrissa::data::Dataset;
-use vibrissa::data::patches::PatchSize;
-use vibrissa::data::rows::{Channels, Fit, LoadOptions, Range};
+use vibrissa::data::rows::{Channels, Fit, LoadOptions, ValueRange};
 use vibrissa::format::Model;
+use vibrissa::shape::PatchGrid;
 use vibrissa::train::check_width;
 use vibrissa::{Error, Result};
 
@@ -32,9 +32,9 @@ pub struct DataArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
     /// 16-bit values are divided by the largest one found (auto) or by 65535 (full) [default: auto]
-    #[arg(long, value_name = "RANGE", value_parser = parse_named::<Range>)]
+    #[arg(long, value_name = "RANGE", value_parser = parse_named::<ValueRange>)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub range: Option<Range>,
+    pub range: Option<ValueRange>,
     /// Augmented variants for each picture (rotated, flipped, shifted, ...) [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ impl DataArgs {
     }
 
     /// Patches as asked for; whether they fit is known when the pictures are.
-    fn patches(&self) -> Result<Option<PatchSize>> {
+    fn patches(&self) -> Result<Option<PatchGrid>> {
         let example = |option: &'static str| {
             move |e: &str| Error::option(option, SIDES, e, format!("e.g. {option} 8 or {option} 8x6"))
         };
@@ -87,19 +87,19 @@ impl DataArgs {
             };
         };
         let (width, height) = sides(patch, 0).ok_or_else(|| example("--patch")(patch))?;
-        let half = PatchSize::half(height, width);
+        let half = PatchGrid::half_overlapping(height, width);
         Ok(Some(match &self.stride {
             Some(stride) => {
                 let (across, down) = sides(stride, 0).ok_or_else(|| example("--stride")(stride))?;
-                PatchSize { stride: [down, across], ..half }
+                PatchGrid { stride: [down, across], ..half }
             }
             None => half,
         }))
     }
 
     /// Says these patches.
-    pub fn set_patches(&mut self, size: PatchSize) {
-        let PatchSize { height, width, stride: [down, across] } = size;
+    pub fn set_patches(&mut self, size: PatchGrid) {
+        let PatchGrid { height, width, stride: [down, across] } = size;
         (self.patch, self.stride) = (Some(spelled(width, height)), Some(spelled(across, down)));
     }
 
@@ -157,7 +157,7 @@ fn parse_size(text: &str) -> Result<(usize, usize)> {
 pub fn read_data(run: &Path, model: &Model, spec: &str, how: DataArgs) -> Result<Dataset> {
     let settings = train::settings(run)?;
     let mut args = settings.as_ref().map(|s| s.data.clone()).unwrap_or_default();
-    if let Some(p) = model.config.pictures {
+    if let Some(p) = model.config.image {
         args.size = Some(format!("{}x{}", p.width, p.height));
         (args.gray, args.rgb) = (p.channels == 1, p.channels == 3);
     }
@@ -172,8 +172,8 @@ pub fn read_data(run: &Path, model: &Model, spec: &str, how: DataArgs) -> Result
 }
 
 /// The patches that a model was trained on.
-pub fn patch_size(model: &Model) -> Option<PatchSize> {
-    model.config.patches.map(|p| PatchSize { height: p.height, width: p.width, stride: p.stride })
+pub fn patch_size(model: &Model) -> Option<PatchGrid> {
+    model.config.patches
 }
 
 /// Opens a data set, with a progress bar, and lists what was skipped.

@@ -63,7 +63,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let models: Vec<Model> = runs.iter().map(|r| format::read_model(r)).collect::<Result<_>>()?;
     let first = &models[0].config;
     for (run, model) in runs.iter().zip(&models) {
-        if model.config.pictures != first.pictures
+        if model.config.image != first.image
             || model.config.patches != first.patches
             || model.config.sae.d_in != first.sae.d_in
         {

@@ -1,4 +1,4 @@
-//! The two pictures that every run leaves: its features, and reconstructions beside their originals.
+//! The two images that every run leaves: its features, and reconstructions beside their originals.
 
 use crate::show;
 use std::cmp::Reverse;
@@ -6,8 +6,7 @@ use std::path::Path;
 use vibrissa::Result;
 use vibrissa::analysis::images::rebuild;
 use vibrissa::data::Dataset;
-use vibrissa::data::rows::ImageShape;
-use vibrissa::data::split::spread;
+use vibrissa::data::split::evenly_spaced;
 use vibrissa::io::write_atomically;
 use vibrissa::kernels::Isa;
 use vibrissa::matrix::{Latents, Mat};
@@ -16,11 +15,12 @@ use vibrissa::model::{Sae, Workspace};
 use vibrissa::plot::tiles::tiles;
 use vibrissa::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
 use vibrissa::report::words::capital;
+use vibrissa::shape::ImageShape;
 use vibrissa::train::run::RunRows;
 
 /// Features on the sheet.
 const FEATURES: usize = 100;
-/// Rows reconstructed, where they are pictures and where they are plain vectors.
+/// Rows reconstructed, where they are images and where they are plain vectors.
 const SHOWN: [usize; 2] = [12, 8];
 /// Members of an ensemble whose reconstructions are shown.
 const MEMBERS: usize = 3;
@@ -45,10 +45,6 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> M
     x
 }
 
-fn shape(shape: Option<ImageShape>) -> Option<vibrissa::plot::Shape> {
-    shape.map(|s| (s.channels, s.height, s.width))
-}
-
 /// What a row is called: a patch, or a row.
 fn row_word(data: &Dataset) -> &'static str {
     if data.patches().is_some() { "patch" } else { "row" }
@@ -66,12 +62,12 @@ struct Used {
     rows: Vec<Vec<f32>>,
     /// Of three equal channels one is kept.
     grey: bool,
-    shape: Option<vibrissa::plot::Shape>,
+    shape: Option<ImageShape>,
 }
 
 fn used(sae: &Sae, data: &Dataset, train: &[usize]) -> Used {
     let mut counts = vec![0u32; sae.config().latents];
-    let counted = data.spread_rows(train, COUNTED);
+    let counted = data.subsample_rows(train, COUNTED);
     let mut latents = Latents::default();
     let mut grey = data.shape().is_some_and(|s| s.channels == 3);
     for batch in counted.chunks(256) {
@@ -85,7 +81,7 @@ fn used(sae: &Sae, data: &Dataset, train: &[usize]) -> Used {
     let order = most_used(&counts);
     let row = |h: usize| if grey { mean_channel(&sae.feature(h)) } else { sae.feature(h) };
     let rows: Vec<Vec<f32>> = order.iter().map(|&h| row(h)).collect();
-    let shape = shape(data.shape()).map(|s| if grey { (1, s.1, s.2) } else { s });
+    let shape = data.shape().map(|s| if grey { ImageShape { channels: 1, ..s } } else { s });
     Used { counts, counted: counted.len(), order, rows, grey, shape }
 }
 
@@ -104,7 +100,7 @@ fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Can
     feature_sheet(&cells, shape, 10, &format!("{title}{member}"), &note)
 }
 
-/// Whether the three planes of a picture are equal: a grey picture read as colour. On such rows a feature acts by the
+/// Whether the three planes of an image are equal: a grey image read as colour. On such rows a feature acts by the
 /// mean of its channels alone, and what else is in them is left from the beginning.
 fn is_grey(row: &[f32]) -> bool {
     let (red, others) = row.split_at(row.len() / 3);
@@ -138,12 +134,12 @@ fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
     format!("{which}, counted over {rows}. Below each: the latent's index, and the share of those rows that use it.")
 }
 
-/// What reconstructions are shown of: pictures that are held out, or else those trained on. Variants of pictures are made
+/// What reconstructions are shown of: images that are held out, or else those trained on. Variants of images are made
 /// for training: what they were made from is shown.
 fn shown_from(data: &Dataset, rows: &RunRows) -> Vec<usize> {
     match rows.test.is_empty() {
-        false => data.pictures(&rows.test),
-        true => data.pictures(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
+        false => data.images(&rows.test),
+        true => data.images(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
     }
 }
 
@@ -154,27 +150,27 @@ pub const STRIP: &str = "strip.png";
 pub const WALL: &str = "wall.png";
 /// See [`STRIP`].
 pub const ORIGINALS: &str = "originals.png";
-/// Features on a wall, in so many columns, where they are pictures and where they are plain vectors.
+/// Features on a wall, in so many columns, where they are images and where they are plain vectors.
 const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
 /// Rows on a strip, likewise.
 const STRIPS: [usize; 2] = [12, 4];
 
-/// Writes what a cell is compared by with others: pictures without words, where rows are pictures.
+/// Writes what a cell is compared by with others: images without words, where rows are images.
 pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {
     let save = |path: &Path, png: Vec<u8>| write_atomically(path, |out| out.write_all(&png));
     let plain = usize::from(data.shape().is_none());
-    let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_picture(p));
+    let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_image(p));
     let (x, recon) = rebuild(&saes[0], data, &chosen);
     let (most, columns) = WALLS[plain];
     let used = used(&saes[0], data, &rows.train);
     let wall: Vec<&[f32]> = used.rows.iter().take(most).map(Vec::as_slice).collect();
     let lines = |m: &Mat| -> Vec<u8> {
         let all: Vec<&[f32]> = (0..chosen.len()).map(|b| m.row(b)).collect();
-        tiles(&all, shape(data.picture_shape()).expect("pictures"), all.len(), false)
+        tiles(&all, data.image_shape().expect("images"), all.len(), false)
     };
     if plain == 0 {
         save(&sweep.join(ORIGINALS), lines(&x))?;
-        save(&own.join(WALL), tiles(&wall, used.shape.expect("pictures"), columns, true))?;
+        save(&own.join(WALL), tiles(&wall, used.shape.expect("images"), columns, true))?;
         return save(&own.join(STRIP), lines(&recon));
     }
     let cells: Vec<Feature> =
@@ -198,11 +194,11 @@ pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &Run
 fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Canvas {
     let held_out = !rows.test.is_empty();
     let from = shown_from(data, rows);
-    let label = |p: usize| data.label_of_picture(p);
+    let label = |p: usize| data.label_of_image(p);
     let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], label);
     let n = shown.len();
     let mut x = Mat::default();
-    let mut mean = Mat::zeros(n, data.picture_dim());
+    let mut mean = Mat::zeros(n, data.image_dim());
     let mut recons: Vec<Mat> = Vec::new();
     for sae in saes {
         let recon;
@@ -232,7 +228,7 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
             pearson: &pearson[b],
         })
         .collect();
-    let row = if data.patches().is_some() { "picture" } else { "row" };
+    let row = if data.patches().is_some() { "image" } else { "row" };
     let kind = &format!("{} {row}", if held_out { "held-out" } else { "training" });
     let untrained = if trained { "" } else { ", before training" };
     let title = match n {
@@ -243,7 +239,7 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
     let picked = of(n, from.len(), kind);
     let score = "r is Pearson's correlation of a reconstruction with its original";
     let note = format!("{}{evenly}; {score}.", capital(&picked));
-    reconstruction_sheet(&columns, shape(data.picture_shape()), &labels, &title, &note)
+    reconstruction_sheet(&columns, data.image_shape(), &labels, &title, &note)
 }
 
 /// A class as it is drawn: a mere number says that it is one.
@@ -277,7 +273,7 @@ fn over_classes(rows: &[usize], n: usize, label: impl Fn(usize) -> Option<u16>) 
     rows.iter().for_each(|&r| classes.entry(label(r)).or_default().push(r));
     let all: Vec<Vec<usize>> = classes.into_values().collect();
     if all.len() > n {
-        return spread(&(0..all.len()).collect::<Vec<_>>(), n).into_iter().map(|c| all[c][0]).collect();
+        return evenly_spaced(&(0..all.len()).collect::<Vec<_>>(), n).into_iter().map(|c| all[c][0]).collect();
     }
     let mut quota = vec![0; all.len()];
     let mut left = n.min(rows.len());
@@ -289,7 +285,7 @@ fn over_classes(rows: &[usize], n: usize, label: impl Fn(usize) -> Option<u16>) 
             }
         }
     }
-    all.iter().zip(quota).flat_map(|(rows, quota)| spread(rows, quota)).collect()
+    all.iter().zip(quota).flat_map(|(rows, quota)| evenly_spaced(rows, quota)).collect()
 }
 
 #[cfg(test)]
@@ -303,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_pictures_in_three_channels_are_recognised() {
+    fn grey_images_in_three_channels_are_recognised() {
         assert!(is_grey(&[0.1, 0.9, 0.1, 0.9, 0.1, 0.9]) && is_grey(&[0.1, 0.9, 0.104, 0.9, 0.1, 0.897]));
         assert!(!is_grey(&[0.1, 0.9, 0.1, 0.9, 0.1, 0.8]) && !is_grey(&[0.1, 0.9, 0.1, f32::NAN, 0.1, 0.9]));
         assert_eq!(mean_channel(&[1.0, 4.0, 2.0, 5.0, 3.0, 9.0]), [2.0, 6.0]);
@@ -331,9 +327,9 @@ mod tests {
 
     #[test]
     fn rows_are_spread_and_taken_evenly_from_the_classes() {
-        assert_eq!(spread(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
-        assert_eq!(spread(&[1, 2], 3), [1, 2]);
-        assert!(spread(&[], 3).is_empty() && over_classes(&[], 3, |_| None).is_empty());
+        assert_eq!(evenly_spaced(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
+        assert_eq!(evenly_spaced(&[1, 2], 3), [1, 2]);
+        assert!(evenly_spaced(&[], 3).is_empty() && over_classes(&[], 3, |_| None).is_empty());
         let rows: Vec<usize> = (0..100).collect();
         let rare = |r: usize| Some(if r == 40 { 2 } else { (r % 2) as u16 });
         let chosen = over_classes(&rows, 8, rare);

@@ -288,7 +288,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     });
     let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
     let effects = effects(&ended, &keys);
-    let pictures = |rows: &[usize]| data.pictures(rows).len() as u64;
+    let pictures = |rows: &[usize]| data.images(rows).len() as u64;
     let record = SweepRecord {
         schema: SWEEP_SCHEMA.into(),
         data: args.data.clone(),
@@ -296,7 +296,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         training_rows: pictures(&rows.train),
         validation_rows: pictures(&rows.validation),
         test_rows: pictures(&rows.test),
-        patches_per_image: data.patches().map(|p| p.places() as u64),
+        patches_per_image: data.patches().map(|p| p.patches_per_image() as u64),
         halving: args.halving,
         effects,
         best: best(&all),
@@ -337,9 +337,9 @@ fn read_eval(cell: &Path) -> Option<EvalRecord> {
 }
 
 fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {
-    let n = |rows: &[usize]| show::count(data.pictures(rows).len());
+    let n = |rows: &[usize]| show::count(data.images(rows).len());
     let (unit, patches) = match data.patches() {
-        Some(p) => ("pictures", format!(", each as {} patches (L0 is of patches)", show::count(p.places()))),
+        Some(p) => ("pictures", format!(", each as {} patches (L0 is of patches)", show::count(p.patches_per_image()))),
         None => ("rows", String::new()),
     };
     eprintln!(

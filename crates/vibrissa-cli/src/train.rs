@@ -185,7 +185,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
-    let (probed, pictures) = (data.pictures(&probe(&data, &rows.test)).len(), data.pictures(&rows.test).len());
+    let (probed, pictures) = (data.images(&probe(&data, &rows.test)).len(), data.images(&rows.test).len());
     if let Some(began) = began.as_mut().filter(|_| probed == pictures) {
         began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
     }
@@ -229,7 +229,7 @@ pub fn about(spec: &str, data: &Dataset, rows: &RunRows) -> About {
         test_rows: rows.test.len(),
         threads: rayon::current_num_threads(),
         isa: Isa::current().name().into(),
-        pictures: data.picture_shape().map(|s| [s.width, s.height, s.channels]),
+        pictures: data.image_shape().map(|s| [s.width, s.height, s.channels]),
     }
 }
 
@@ -260,7 +260,7 @@ fn inherit_pictures(model: &Model, data: &mut DataArgs) -> Result<()> {
         let has = data.patch.as_deref().unwrap_or("whole pictures");
         return Err(Error::option("--patch", format!("{has}, as in the model of --from"), wish, "leave it out"));
     }
-    let Some(pictures) = model.config.pictures else { return Ok(()) };
+    let Some(pictures) = model.config.image else { return Ok(()) };
     let size = format!("{}x{}", pictures.width, pictures.height);
     let other = |s: &&String| **s != size && format!("{s}x{s}") != size && data.patch.is_none();
     if let Some(wish) = data.size.as_ref().filter(other) {
@@ -395,12 +395,12 @@ fn early_check(wishes: &Wishes) -> Result<()> {
 /// Size and colour as they came out, so that an evaluation reads data in the same way.
 pub fn picture_settings(args: &DataArgs, data: &Dataset) -> DataArgs {
     let mut out = args.clone();
-    if let Some(shape) = data.picture_shape() {
+    if let Some(shape) = data.image_shape() {
         out.size = Some(format!("{}x{}", shape.width, shape.height));
         (out.gray, out.rgb) = (shape.channels == 1, shape.channels == 3);
     }
     if let Some(patches) = data.patches() {
-        out.set_patches(patches.size());
+        out.set_patches(patches.grid());
     }
     out
 }

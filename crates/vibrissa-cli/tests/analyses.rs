@@ -203,7 +203,7 @@ fn features_are_related_to_what_a_table_says_of_the_rows() {
     std::fs::write(&csv, format!("file,batch\n{0},x\n{0},y\n", names[0])).expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["twice"]);
     std::fs::write(&csv, "file,batch\na,b,c\n").expect("a table");
-    vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["is no table"]);
+    vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["is not a table"]);
     // Without a table the file of the one before does not stay.
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
     assert!(!r.run.join("features-metadata.csv").exists());

@@ -67,7 +67,7 @@ fn empty_folder() {
     let dir = tempdir();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).expect("made");
-    bad_data(&dir, s(&data), &[s(&data), "no pictures", "check the path"]);
+    bad_data(&dir, s(&data), &[s(&data), "no images", "check the path"]);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn an_array_among_pictures() {
     let data = pictures(&dir.path().join("p"), 30, 8, &["a", "b"]);
     npy(&dir.path().join("p"), "stray.npy", 8, &rows(2, 8, 1));
     let run = dir.path().join("run");
-    train(&data, &run, &[]).refused(&["stray.npy", "among 30 pictures", "move it"]);
+    train(&data, &run, &[]).refused(&["stray.npy", "among 30 images", "move it"]);
     assert!(!run.exists());
 }
 
@@ -514,10 +514,10 @@ const DAMAGED: &str = "copy it again or train anew";
 
 #[test]
 fn truncated_model() {
-    broken_model(|b| b.truncate(b.len() - 1), &["its header promises", DAMAGED]);
+    broken_model(|b| b.truncate(b.len() - 1), &["tensor data.mean: expected bytes within", DAMAGED]);
     broken_model(|b| b.truncate(300), &[DAMAGED]);
-    broken_model(|b| b.truncate(5), &["holds only 5 bytes", DAMAGED]);
-    broken_model(|b| b.clear(), &["holds only 0 bytes", DAMAGED]);
+    broken_model(|b| b.truncate(5), &["5 bytes, too short for a header", DAMAGED]);
+    broken_model(|b| b.clear(), &["0 bytes, too short for a header", DAMAGED]);
 }
 
 #[test]
@@ -527,7 +527,7 @@ fn model_followed_by_something_else() {
 
 #[test]
 fn model_with_a_flipped_header() {
-    broken_model(|b| b[7] ^= 0x80, &["its header would have", DAMAGED]);
+    broken_model(|b| b[7] ^= 0x80, &["its header claims", DAMAGED]);
     broken_model(|b| b[0] ^= 0x01, &[DAMAGED]);
     broken_model(|b| b[8] ^= 0x01, &[DAMAGED]);
     broken_model(|b| replace(b, "sae.0.W_enc", "sae.0.W_abc"), &["sae.0.W_enc", DAMAGED]);
@@ -611,7 +611,7 @@ fn truncated_checkpoint() {
         let bytes = read(p);
         write(p, &bytes[..bytes.len() / 2]);
     };
-    refused_resume(cut, &[], &["checkpoints/last.safetensors", "its header promises"]);
+    refused_resume(cut, &[], &["checkpoints/last.safetensors", "expected bytes within", "that the file holds"]);
 }
 
 /// Options of the activations and their losses that cannot be together: each is refused with the reason, before data is read.

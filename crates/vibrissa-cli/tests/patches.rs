@@ -171,7 +171,7 @@ fn patches_that_cannot_be_are_refused() {
     refused(DATA, &["--patch", "6", "--stride", "7"], &["--stride", "7x7", "would belong to none"]);
     refused(DATA, &["--stride", "4"], &["--stride", "add --patch"]);
     let rows = "synthetic:kind=directions,rows=200";
-    refused(rows, &["--patch", "4"], &["--patch", "rows of numbers", "only pictures have patches"]);
+    refused(rows, &["--patch", "4"], &["--patch", "rows of numbers", "only images have patches"]);
 }
 
 #[test]

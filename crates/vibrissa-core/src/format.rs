@@ -1,5 +1,5 @@
-//! Models and checkpoints on disk: safetensors, written whole or not at all. Foreign formats come here too, and only
-//! here are foreign names known.
+//! Model and checkpoint files: safetensors, written whole or not at all. Other projects' formats belong here too, and only
+//! this module knows their names.
 //!
 //! `model.safetensors` holds for each SAE i: `sae.i.W_enc [H, D]`, `sae.i.W_dec [H, D]` (absent when tied: the decoder is
 //! then W_enc with rows of unit length), `sae.i.b_enc [H]`, `sae.i.b_dec [D]` (absent without), and `data.mean [D]`, the
@@ -7,38 +7,24 @@
 //! `config_hash` (BLAKE3 of that text), `tool_version`. A checkpoint adds the optimiser's state.
 #![allow(non_snake_case)]
 
-pub mod grid;
-
 use crate::activation::ParameterLengths;
 use crate::error::{Error, Result};
-use crate::io::tensors::{BROKEN, Dtype, TensorFile, TensorOut, floats, write_tensors};
+use crate::io::safetensors::{self, TensorData, TensorFile};
 use crate::io::version_of;
 use crate::matrix::Mat;
 use crate::model::step::State;
 use crate::model::{Config, Sae, Weights};
+use crate::shape::{ImageShape, PatchGrid};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use std::path::Path;
-
-/// Version of the model file; a file of a later one is refused.
+/// Schema of the model file; a file of a later version is refused.
 pub const MODEL_SCHEMA: &str = "vibrissa.model/1";
-/// Version of a full checkpoint: its weights act on rows in the scale of training, so it is no model.
+/// Schema of a checkpoint. Its weights act on rows in the scale of training, so it cannot be used as a model.
 pub const CHECKPOINT_SCHEMA: &str = "vibrissa.checkpoint/2";
 
-/// The pictures a model was trained on, so that others can be brought to their shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pictures {
-    /// 1 or 3.
-    pub channels: usize,
-    /// Pixels.
-    pub height: usize,
-    /// Pixels.
-    pub width: usize,
-}
-
-/// What the metadata of a model says of it.
+/// Description of a model, kept in the metadata of its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// The architecture, the same for every SAE of the file.
@@ -46,40 +32,67 @@ pub struct ModelConfig {
     pub sae: Config,
     /// Number of SAEs.
     pub saes: usize,
-    /// Set where rows are pictures, or patches of them.
-    pub pictures: Option<Pictures>,
-    /// Set where rows are patches of the pictures.
+    /// The shape of the whole images, where rows are images or patches of them.
+    #[serde(rename = "pictures")]
+    pub image: Option<ImageShape>,
+    /// The patches of the images, where rows are patches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patches: Option<grid::PatchGrid>,
+    pub patches: Option<PatchGrid>,
 }
 
-/// A model as read.
+impl ModelConfig {
+    /// Returns the length of `data.mean`: a row, or a whole image where rows are patches.
+    fn mean_len(&self) -> usize {
+        match (self.patches, self.image) {
+            (Some(_), Some(image)) => image.dim(),
+            _ => self.sae.d_in,
+        }
+    }
+
+    /// Checks that patches, images and the width of rows fit each other.
+    ///
+    /// # Errors
+    /// A description of the mismatch.
+    fn check_patches(&self) -> std::result::Result<(), String> {
+        let Some(grid) = self.patches else { return Ok(()) };
+        let Some(image) = self.image else { return Err("patches without images".into()) };
+        let fits = grid.fits(image) && grid.covers() && image.checked_dim().is_some();
+        if fits && grid.patch_shape(image.channels).checked_dim() == Some(self.sae.d_in) {
+            return Ok(());
+        }
+        let PatchGrid { height, width, stride: [down, across] } = grid;
+        let (w, h, rows) = (image.width, image.height, self.sae.d_in);
+        Err(format!("patches of {width}x{height} every {across}x{down} pixels of {w}x{h} do not make rows of {rows}"))
+    }
+}
+
+/// A model as read from its file.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Its description.
     pub config: ModelConfig,
     /// Its SAEs.
     pub saes: Vec<Sae>,
-    /// Mean of the training rows `[D]`; with patches, of the training pictures.
+    /// Mean of the training rows `[D]`; with patches, of the training images.
     pub mean: Vec<f32>,
-    /// All of the file's metadata.
+    /// All metadata of the file.
     pub metadata: HashMap<String, String>,
 }
 
-/// `values / scale`.
-fn unscaled<'a>(name: String, values: &[f32], scale: f32) -> TensorOut<'a> {
-    let bytes = values.iter().flat_map(|v| (v / scale).to_ne_bytes()).collect();
-    TensorOut { name, shape: vec![values.len()], dtype: "F32", bytes: Cow::Owned(bytes) }
+/// Returns a tensor of `values / scale`.
+fn unscaled(name: String, values: &[f32], scale: f32) -> TensorData<'static> {
+    TensorData::owned(name, &values.iter().map(|v| v / scale).collect::<Vec<f32>>())
 }
 
-/// `scale` as in [`Sae::unscale`], applied on the way, since a copy of the weights may not fit in memory.
-fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<TensorOut<'a>> {
+/// Returns the tensors of a model. They are divided by `scale` as in [`Sae::unscale`], without a copy of the weights, since
+/// that may not fit in memory.
+fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<TensorData<'a>> {
     let mut out = Vec::new();
     for (i, sae) in saes.iter().enumerate() {
         let full = [sae.config().latents, sae.config().d_in];
-        out.push(floats(format!("sae.{i}.W_enc"), &full, sae.W_enc().data()));
+        out.push(TensorData::new(format!("sae.{i}.W_enc"), &full, sae.W_enc().data()));
         if let Some(w) = sae.W_dec() {
-            out.push(floats(format!("sae.{i}.W_dec"), &full, w.data()));
+            out.push(TensorData::new(format!("sae.{i}.W_dec"), &full, w.data()));
         }
         out.push(unscaled(format!("sae.{i}.b_enc"), sae.b_enc(), scale));
         if let Some(b) = sae.b_dec() {
@@ -93,12 +106,12 @@ fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<Tenso
             }
         }
     }
-    out.push(floats("data.mean".into(), &[mean.len()], mean));
+    out.push(TensorData::new("data.mean".into(), &[mean.len()], mean));
     out
 }
 
 fn metadata(config: &ModelConfig) -> BTreeMap<&'static str, String> {
-    let text = serde_json::to_string(config).expect("plain data");
+    let text = serde_json::to_string(config).expect("plain data can be written as JSON");
     BTreeMap::from([
         ("schema", MODEL_SCHEMA.to_owned()),
         ("config_hash", blake3::hash(text.as_bytes()).to_hex().to_string()),
@@ -107,30 +120,30 @@ fn metadata(config: &ModelConfig) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Writes a model that was trained on rows multiplied by `scale`, acting on rows as they are.
+/// Writes a model that was trained on rows multiplied by `scale`, so that it acts on rows as they are.
 ///
 /// # Errors
 /// [`Error::Io`]; nothing is half-written.
 pub fn write_model(path: &Path, config: &ModelConfig, saes: &[&Sae], mean: &[f32], scale: f32) -> Result<()> {
-    write_tensors(path, &metadata(config), &model_tensors(saes, mean, scale))
+    safetensors::write(path, &metadata(config), &model_tensors(saes, mean, scale))
 }
 
-/// Where a run stands, besides models and moments.
+/// Progress of a run, kept in a checkpoint beside models and optimiser state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct CheckpointProgress {
     /// Steps done.
     pub step: u64,
     /// Hash of the options and data that decide the result: a checkpoint continues only the run it came from.
     pub run_hash: String,
     /// Seconds spent before this checkpoint.
     pub wall_s: f64,
-    /// Early stopping: best validation fvu so far and the epoch it was seen.
+    /// Early stopping: the best validation fvu so far, and its epoch.
     pub best: Option<(f64, u64)>,
-    /// Consistency: who matches whom, as of the epoch's beginning.
+    /// Consistency: for each pair of SAEs the matching of their latents, as of the start of the epoch.
     pub matches: Vec<Vec<u32>>,
 }
 
-/// Writes a full checkpoint: model, optimiser state, progress.
+/// Writes a checkpoint: models, optimiser state and progress.
 ///
 /// # Errors
 /// [`Error::Io`]; the previous checkpoint stays.
@@ -139,114 +152,104 @@ pub fn write_checkpoint(
     config: &ModelConfig,
     engines: &[(&Sae, &State)],
     mean: &[f32],
-    progress: &Progress,
+    progress: &CheckpointProgress,
 ) -> Result<()> {
     let saes: Vec<&Sae> = engines.iter().map(|e| e.0).collect();
     let mut out = model_tensors(&saes, mean, 1.0);
     for (i, (_, state)) in engines.iter().enumerate() {
         for (name, moments) in state.moments() {
-            out.push(floats(format!("state.{i}.{name}.m"), &[moments.m.len()], &moments.m));
-            out.push(floats(format!("state.{i}.{name}.v"), &[moments.v.len()], &moments.v));
+            out.push(TensorData::new(format!("state.{i}.{name}.m"), &[moments.m.len()], &moments.m[..]));
+            out.push(TensorData::new(format!("state.{i}.{name}.v"), &[moments.v.len()], &moments.v[..]));
         }
-        let silent = bytemuck::cast_slice(&state.silent);
-        out.push(TensorOut {
-            name: format!("state.{i}.silent"),
-            shape: vec![state.silent.len()],
-            dtype: "U64",
-            bytes: Cow::Borrowed(silent),
-        });
-        let numbers: Vec<u8> =
-            [state.l1, state.l0_off, state.threshold_sum].iter().flat_map(|v| v.to_ne_bytes()).collect();
-        out.push(TensorOut {
-            name: format!("state.{i}.numbers"),
-            shape: vec![3],
-            dtype: "F64",
-            bytes: Cow::Owned(numbers),
-        });
+        out.push(TensorData::new(format!("state.{i}.silent"), &[state.silent.len()], &state.silent[..]));
+        out.push(TensorData::owned(format!("state.{i}.numbers"), &[state.l1, state.l0_off, state.threshold_sum]));
         if !state.effect.is_empty() {
-            let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.effect[..]));
-            out.push(TensorOut {
-                name: format!("state.{i}.effect"),
-                shape: vec![state.effect.len()],
-                dtype: "F64",
-                bytes,
-            });
+            out.push(TensorData::new(format!("state.{i}.effect"), &[state.effect.len()], &state.effect[..]));
         }
-        let bytes = Cow::Borrowed(bytemuck::cast_slice(&state.idle[..]));
-        out.push(TensorOut { name: format!("state.{i}.idle"), shape: vec![state.idle.len()], dtype: "U32", bytes });
+        out.push(TensorData::new(format!("state.{i}.idle"), &[state.idle.len()], &state.idle[..]));
     }
     let mut meta = metadata(config);
     meta.insert("schema", CHECKPOINT_SCHEMA.to_owned());
-    meta.insert("progress", serde_json::to_string(progress).expect("plain data"));
-    write_tensors(path, &meta, &out)
+    meta.insert("progress", serde_json::to_string(progress).expect("plain data can be written as JSON"));
+    safetensors::write(path, &meta, &out)
 }
 
-impl TensorFile<'_> {
-    fn config(&self, known: &str) -> Result<ModelConfig> {
-        let schema = self.text("schema")?;
-        if schema != known {
-            let (kind, newest) = version_of(known).expect("a version");
-            let found = format!("has schema {schema}, this version reads {known}");
-            let remedy = match version_of(&schema) {
-                Some((k, v)) if k == kind && v > newest => "update vibrissa to read it",
-                Some((k, _)) if k == kind => "begin again, or go on with the version of vibrissa that wrote it",
-                _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",
-                _ => "give a model that vibrissa wrote",
+const MISSING: &str = "give a run folder or a model.safetensors that exists";
+const DAMAGED: &str = "the file is damaged: copy it again or train anew";
+
+fn open(path: &Path) -> Result<TensorFile<'_>> {
+    TensorFile::open(path, MISSING, DAMAGED)
+}
+
+/// Returns a text of a file's metadata.
+fn metadata_text<'a>(file: &'a TensorFile, key: &str) -> Result<&'a str> {
+    file.header().metadata.get(key).map(String::as_str).ok_or_else(|| {
+        Error::file(file.path(), format!("its metadata has no {key}"), "give a model that vibrissa wrote")
+    })
+}
+
+/// Reads the description of a model from a file of the schema `known`.
+fn read_config(file: &TensorFile, known: &str) -> Result<ModelConfig> {
+    let schema = metadata_text(file, "schema")?;
+    if schema != known {
+        let (kind, newest) = version_of(known).expect("a version");
+        let found = format!("has schema {schema}, this version reads {known}");
+        let remedy = match version_of(schema) {
+            Some((k, v)) if k == kind && v > newest => "update vibrissa to read it",
+            Some((k, _)) if k == kind => "begin again, or go on with the version of vibrissa that wrote it",
+            _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",
+            _ => "give a model that vibrissa wrote",
+        };
+        return Err(Error::file(file.path(), found, remedy));
+    }
+    let text = metadata_text(file, "config")?;
+    if blake3::hash(text.as_bytes()).to_hex().as_str() != metadata_text(file, "config_hash")? {
+        return Err(Error::file(file.path(), "its configuration does not match its hash", DAMAGED));
+    }
+    let broken = |why: String| Error::file(file.path(), format!("its configuration is broken ({why})"), DAMAGED);
+    let config: ModelConfig = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
+    config.check_patches().map_err(broken)?;
+    Ok(config)
+}
+
+fn read_mean(file: &mut TensorFile, config: &ModelConfig) -> Result<Vec<f32>> {
+    let mean: Vec<f32> = file.read("data.mean", &[config.mean_len()])?;
+    if mean.iter().all(|m| m.is_finite()) {
+        return Ok(mean);
+    }
+    Err(Error::file(file.path(), "data.mean holds NaN or infinity", DAMAGED))
+}
+
+fn read_saes(file: &mut TensorFile, config: &ModelConfig) -> Result<Vec<Sae>> {
+    let Config { latents, d_in, tied, decoder_bias, .. } = config.sae;
+    config.sae.check()?;
+    (0..config.saes)
+        .map(|i| {
+            let W_enc = Mat::from_vec(latents, d_in, file.read(&format!("sae.{i}.W_enc"), &[latents, d_in])?);
+            let W_dec = if tied {
+                None
+            } else {
+                Some(Mat::from_vec(latents, d_in, file.read(&format!("sae.{i}.W_dec"), &[latents, d_in])?))
             };
-            return Err(Error::file(self.path, found, remedy));
-        }
-        let text = self.text("config")?;
-        if blake3::hash(text.as_bytes()).to_hex().as_str() != self.text("config_hash")? {
-            return Err(Error::file(self.path, "its configuration does not match its hash", BROKEN));
-        }
-        let broken = |why: String| Error::file(self.path, format!("its configuration is broken ({why})"), BROKEN);
-        let config: ModelConfig = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
-        config.check_patches().map_err(broken)?;
-        Ok(config)
-    }
-
-    fn mean(&mut self, config: &ModelConfig) -> Result<Vec<f32>> {
-        let mean: Vec<f32> = self.read("data.mean", Dtype::F32, &[config.mean_len()])?;
-        if mean.iter().all(|m| m.is_finite()) {
-            return Ok(mean);
-        }
-        Err(Error::file(self.path, "data.mean holds NaN or infinity", BROKEN))
-    }
-
-    fn saes(&mut self, config: &ModelConfig) -> Result<Vec<Sae>> {
-        let Config { latents, d_in, tied, decoder_bias, .. } = config.sae;
-        config.sae.check()?;
-        (0..config.saes)
-            .map(|i| {
-                let W_enc =
-                    Mat::from_vec(latents, d_in, self.read(&format!("sae.{i}.W_enc"), Dtype::F32, &[latents, d_in])?);
-                let W_dec = if tied {
-                    None
-                } else {
-                    let values = self.read(&format!("sae.{i}.W_dec"), Dtype::F32, &[latents, d_in])?;
-                    Some(Mat::from_vec(latents, d_in, values))
-                };
-                let b_enc = self.read(&format!("sae.{i}.b_enc"), Dtype::F32, &[latents])?;
-                let b_dec =
-                    if decoder_bias { Some(self.read(&format!("sae.{i}.b_dec"), Dtype::F32, &[d_in])?) } else { None };
-                let mut own = |name: &str, n: usize| match n {
-                    0 => Ok(Vec::new()),
-                    n => self.read(&format!("sae.{i}.{name}"), Dtype::F32, &[n]),
-                };
-                let ParameterLengths { threshold: t, b_gate: g, r_mag: r } = config.sae.parameter_lengths();
-                let (threshold, b_gate, r_mag) = (own("threshold", t)?, own("b_gate", g)?, own("r_mag", r)?);
-                Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag })
-                    .map_err(|e| Error::file(self.path, format!("SAE {i} is broken ({e})"), BROKEN))
-            })
-            .collect()
-    }
+            let b_enc = file.read(&format!("sae.{i}.b_enc"), &[latents])?;
+            let b_dec = if decoder_bias { Some(file.read(&format!("sae.{i}.b_dec"), &[d_in])?) } else { None };
+            let mut optional = |name: &str, n: usize| match n {
+                0 => Ok(Vec::new()),
+                n => file.read(&format!("sae.{i}.{name}"), &[n]),
+            };
+            let ParameterLengths { threshold: t, b_gate: g, r_mag: r } = config.sae.parameter_lengths();
+            let (threshold, b_gate, r_mag) = (optional("threshold", t)?, optional("b_gate", g)?, optional("r_mag", r)?);
+            Sae::new(config.sae, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag })
+                .map_err(|e| Error::file(file.path(), format!("SAE {i} is broken ({e})"), DAMAGED))
+        })
+        .collect()
 }
 
-/// The file of a run's model: `path` itself, or `path/model.safetensors`.
+/// Returns the path of a run's model file: `path` itself, or `path/model.safetensors`.
 ///
 /// # Errors
-/// A run that has not ended, or no run at all.
-pub fn model_file(path: &Path) -> Result<std::path::PathBuf> {
+/// A run that has not ended, or a folder without a run.
+pub fn model_file(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
@@ -266,52 +269,94 @@ pub fn model_file(path: &Path) -> Result<std::path::PathBuf> {
     Err(Error::file(path, found, "finish it with train … --resume, or give another run"))
 }
 
-/// Reads a model: a run folder or a model file.
+/// Reads a model from a run folder or a model file.
 ///
 /// # Errors
-/// One line that says what is wrong with the file: not there, not safetensors, damaged, of a newer schema.
+/// A file that is missing, not safetensors, damaged, or of a newer schema.
 pub fn read_model(path: &Path) -> Result<Model> {
     let path = model_file(path)?;
-    let mut file = TensorFile::open(&path)?;
-    let config = file.config(MODEL_SCHEMA)?;
-    let saes = file.saes(&config)?;
-    let mean = file.mean(&config)?;
-    Ok(Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config })
+    let mut file = open(&path)?;
+    let config = read_config(&file, MODEL_SCHEMA)?;
+    let saes = read_saes(&mut file, &config)?;
+    let mean = read_mean(&mut file, &config)?;
+    Ok(Model { saes, mean, metadata: file.header().metadata.clone(), config })
 }
 
-/// Reads a full checkpoint.
+/// Reads a checkpoint.
 ///
 /// # Errors
 /// As [`read_model`].
-pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, Progress)> {
-    let mut file = TensorFile::open(path)?;
-    let config = file.config(CHECKPOINT_SCHEMA)?;
-    let text = file.text("progress")?;
-    let progress: Progress =
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("its progress is broken ({e})"), BROKEN))?;
-    let saes = file.saes(&config)?;
+pub fn read_checkpoint(path: &Path) -> Result<(Model, Vec<State>, CheckpointProgress)> {
+    let mut file = open(path)?;
+    let config = read_config(&file, CHECKPOINT_SCHEMA)?;
+    let progress: CheckpointProgress = serde_json::from_str(metadata_text(&file, "progress")?)
+        .map_err(|e| Error::file(path, format!("its progress is broken ({e})"), DAMAGED))?;
+    let saes = read_saes(&mut file, &config)?;
     let mut states = Vec::new();
     for i in 0..config.saes {
         let mut state = State::new(&config.sae);
         state.steps = progress.step;
         for (name, moments) in state.moments_mut() {
             let n = moments.m.len();
-            moments.m.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.m"), Dtype::F32, &[n])?);
-            moments.v.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.v"), Dtype::F32, &[n])?);
+            moments.m.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.m"), &[n])?);
+            moments.v.copy_from_slice(&file.read::<f32>(&format!("state.{i}.{name}.v"), &[n])?);
         }
-        state.silent = file.read(&format!("state.{i}.silent"), Dtype::U64, &[config.sae.latents])?;
-        state.idle = file.read(&format!("state.{i}.idle"), Dtype::U32, &[config.sae.latents])?;
+        state.silent = file.read(&format!("state.{i}.silent"), &[config.sae.latents])?;
+        state.idle = file.read(&format!("state.{i}.idle"), &[config.sae.latents])?;
         let numbers = format!("state.{i}.numbers");
-        if file.metadata.info(&numbers).is_some() {
-            let read: Vec<f64> = file.read(&numbers, Dtype::F64, &[3])?;
+        if file.header().get(&numbers).is_some() {
+            let read: Vec<f64> = file.read(&numbers, &[3])?;
             (state.l1, state.l0_off, state.threshold_sum) = (read[0], read[1], read[2]);
         }
         let effect = format!("state.{i}.effect");
-        if file.metadata.info(&effect).is_some() {
-            state.effect = file.read(&effect, Dtype::F64, &[config.sae.latents])?;
+        if file.header().get(&effect).is_some() {
+            state.effect = file.read(&effect, &[config.sae.latents])?;
         }
         states.push(state);
     }
-    let mean = file.mean(&config)?;
-    Ok((Model { saes, mean, metadata: file.metadata.metadata().clone().unwrap_or_default(), config }, states, progress))
+    let mean = read_mean(&mut file, &config)?;
+    Ok((Model { saes, mean, metadata: file.header().metadata.clone(), config }, states, progress))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(d_in: usize, patches: Option<PatchGrid>) -> ModelConfig {
+        let image = Some(ImageShape { channels: 3, height: 8, width: 6 });
+        let sae = Config { d_in, latents: 4, k: 2, ..Config::default() };
+        ModelConfig { sae, saes: 1, image, patches }
+    }
+
+    fn grid(height: usize, width: usize, stride: [usize; 2]) -> Option<PatchGrid> {
+        Some(PatchGrid { height, width, stride })
+    }
+
+    #[test]
+    fn patches_fit_images_and_rows() {
+        assert!(config(144, None).check_patches().is_ok() && config(60, grid(5, 4, [5, 1])).check_patches().is_ok());
+        assert_eq!((config(144, None).mean_len(), config(60, grid(5, 4, [5, 1])).mean_len()), (144, 144));
+        for (d_in, broken) in [
+            (61, grid(5, 4, [5, 1])),
+            (108, grid(9, 4, [5, 1])),
+            (105, grid(5, 7, [5, 1])),
+            (60, grid(5, 4, [6, 1])),
+            (60, grid(5, 4, [5, 0])),
+            (0, grid(0, 4, [1, 1])),
+            (60, grid(usize::MAX, 4, [1, 1])),
+        ] {
+            assert!(config(d_in, broken).check_patches().is_err(), "{d_in} {broken:?}");
+        }
+        let bare = ModelConfig { image: None, ..config(60, grid(5, 4, [5, 1])) };
+        assert!(bare.check_patches().is_err_and(|e| e.contains("without images")));
+    }
+
+    #[test]
+    fn a_configuration_without_patches_reads_and_writes_as_before() {
+        let text = serde_json::to_string(&config(144, None)).expect("plain data");
+        assert!(!text.contains("patches"), "{text}");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&text).expect("reads"), config(144, None));
+        let with = serde_json::to_string(&config(60, grid(5, 4, [2, 3]))).expect("plain data");
+        assert!(with.contains(r#""patches":{"height":5,"width":4,"stride":[2,3]}"#), "{with}");
+    }
 }

@@ -15,5 +15,6 @@ pub mod matrix;
 pub mod model;
 pub mod optim;
 pub mod random;
+pub mod shape;
 
 pub use error::{Error, Result};

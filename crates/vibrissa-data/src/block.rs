@@ -1,4 +1,4 @@
-//! A block of rows in one numeric format, owned or memory-mapped, and its conversion to f32. What the values mean is
+//! A block of rows in one numeric format, owned or memory-mapped, and its conversion to f32. The meaning of the values is
 //! not known here.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -21,7 +21,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// Bytes a value.
+    /// Returns the number of bytes of a value.
     pub fn size(self) -> usize {
         match self {
             Dtype::U8 => 1,
@@ -32,17 +32,17 @@ impl Dtype {
     }
 }
 
-/// Where the bytes are.
+/// Bytes of a file, or of rows made in memory.
 #[derive(Clone, Debug)]
 pub enum Bytes {
-    /// In memory.
+    /// Bytes in memory.
     Owned(Arc<Vec<u8>>),
-    /// In a mapped file.
+    /// A memory-mapped file.
     Mapped(Arc<memmap2::Mmap>),
 }
 
 impl Bytes {
-    /// Every byte, whatever it means.
+    /// Returns all bytes.
     pub fn all(&self) -> &[u8] {
         match self {
             Bytes::Owned(v) => v,
@@ -51,10 +51,10 @@ impl Bytes {
     }
 }
 
-/// `rows` rows of `dim` values of one format, beginning `offset` bytes into `bytes`.
+/// `rows` rows of `dim` values of one format, from byte `offset` of `bytes` on.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// What the rows came from, for messages and identities: a path relative to the data set where there is one.
+    /// The source of the rows, for messages and names: a path relative to the data set where there is one.
     pub origin: String,
     bytes: Bytes,
     offset: usize,
@@ -64,7 +64,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// A block over bytes that were checked to be long enough.
+    /// Makes a block over bytes whose length was checked.
     ///
     /// # Panics
     /// If `bytes` is shorter than `offset + rows * dim * dtype.size()`.
@@ -78,29 +78,29 @@ impl Block {
         Block { origin, bytes, offset, dtype, rows, dim }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Values a row.
+    /// Returns the number of values of a row.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// The stored format.
+    /// Returns the stored format.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// The bytes of one row.
+    /// Returns the bytes of one row.
     pub fn row_bytes(&self, row: usize) -> &[u8] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         let width = self.dim * self.dtype.size();
         &self.bytes.all()[self.offset + row * width..][..width]
     }
 
-    /// The bytes of several rows, one after another.
+    /// Returns the bytes of consecutive rows.
     ///
     /// # Panics
     /// If there are fewer rows than that.
@@ -116,7 +116,7 @@ impl Block {
         self.read_part(row, 0, out);
     }
 
-    /// Writes the values of a row from number `from` on, as many as `out` holds.
+    /// Writes the values of a row from number `from` on, to the length of `out`.
     ///
     /// # Panics
     /// If the row has fewer.
@@ -125,12 +125,12 @@ impl Block {
         let bytes = &self.row_bytes(row)[from * size..][..out.len() * size];
         match self.dtype {
             Dtype::U8 => out.iter_mut().zip(bytes).for_each(|(o, &b)| *o = f32::from(b) / 255.0),
-            Dtype::F16 => {
-                in_lanes(bytes, out, |bits, out| bits.reinterpret_cast::<half::f16>().convert_to_f32_slice(out))
-            }
-            Dtype::BF16 => {
-                in_lanes(bytes, out, |bits, out| bits.reinterpret_cast::<half::bf16>().convert_to_f32_slice(out))
-            }
+            Dtype::F16 => convert_in_chunks(bytes, out, |bits, out| {
+                bits.reinterpret_cast::<half::f16>().convert_to_f32_slice(out)
+            }),
+            Dtype::BF16 => convert_in_chunks(bytes, out, |bits, out| {
+                bits.reinterpret_cast::<half::bf16>().convert_to_f32_slice(out)
+            }),
             Dtype::F32 => {
                 out.iter_mut()
                     .zip(bytes.chunks_exact(4))
@@ -143,9 +143,9 @@ impl Block {
     }
 }
 
-/// Hands 16-bit values on by the hundred: `half` converts slices several times faster than single values, but only
+/// Converts 16-bit values in chunks of 256: `half` converts slices several times faster than single values, but only
 /// aligned ones, and a file promises no alignment.
-fn in_lanes(bytes: &[u8], out: &mut [f32], convert: impl Fn(&[u16], &mut [f32])) {
+fn convert_in_chunks(bytes: &[u8], out: &mut [f32], convert: impl Fn(&[u16], &mut [f32])) {
     let mut bits = [0u16; 256];
     for (bytes, out) in bytes.chunks(512).zip(out.chunks_mut(256)) {
         let bits = &mut bits[..out.len()];
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_shorter_and_longer_than_the_lanes_read_alike() {
+    fn rows_shorter_and_longer_than_a_chunk_read_alike() {
         for dim in [0, 1, 7, 255, 256, 257, 600] {
             let bytes = (0..2 * dim).flat_map(|i| half::f16::from_f32(i as f32).to_le_bytes()).collect();
             let block = Block::new("t".into(), Bytes::Owned(Arc::new(bytes)), 0, Dtype::F16, 2, dim);

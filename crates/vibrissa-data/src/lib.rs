@@ -1,48 +1,49 @@
-//! Rows of numbers from files: images, arrays, or a generator. Data never sees models.
+//! Rows of numbers from image files, array files or a generator of synthetic rows. Knows no models.
 //!
-//! files → [`Rows`](rows::Rows) (originals with names and classes) → [`Dataset`] → batches of f32.
+//! files → [`LoadedRows`](rows::LoadedRows) (originals with names and classes) → [`Dataset`] → batches of f32.
 
 pub mod arrays;
 pub mod augment;
 pub mod block;
 pub mod images;
+pub mod metadata;
 pub mod npz;
 pub mod patches;
 pub mod rows;
 pub mod split;
 pub mod synthetic;
-pub mod table;
 
 use block::{Block, Bytes, Dtype};
-use patches::Patches;
+use patches::PatchLayout;
 use rayon::prelude::*;
-use rows::{Fit, ImageShape, LoadOptions, Names, Picture, Progress, Rows, Skipped};
+use rows::{Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile};
 use std::path::Path;
 use std::sync::Arc;
 use vibrissa_core::error::{Error, Result};
 use vibrissa_core::matrix::MatMut;
+use vibrissa_core::shape::{ImageShape, PatchGrid};
 
-/// Rows from one place, ready to be read as f32 batches.
+/// A data set that is read in batches of f32 rows.
 ///
-/// A row is numbered `original * (1 + augment) + variant`, variant 0 being the original itself; where rows are patches
-/// (`patches.rs`), that times the patches of a picture, plus the place of the patch.
+/// A row is numbered `original * (1 + augment) + variant`, variant 0 being the original itself. Where rows are patches
+/// (`patches.rs`), that number is the image's, and the row is `image * patches_per_image + position`.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    rows: Rows,
-    /// First original of each block.
+    rows: LoadedRows,
+    /// The first original of each block.
     starts: Vec<usize>,
     originals: usize,
-    /// Values of an original, whole.
+    /// Number of values of a whole original.
     dim: usize,
-    patches: Option<Patches>,
+    patches: Option<PatchLayout>,
     augment: usize,
     each_epoch: bool,
     seed: u64,
     scale: f32,
 }
 
-/// Tables of text and archives of arrays, with the way to turn them into what is read.
-fn refuse_tables(path: &Path) -> Result<()> {
+/// Refuses tables of text and archives of arrays, with the way to turn them into a format that is read.
+fn refuse_other_tables(path: &Path) -> Result<()> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let load = match extension.as_str() {
         "csv" | "tsv" | "txt" if path.is_file() => "numpy.loadtxt(FILE, delimiter=',', skiprows=1)",
@@ -56,24 +57,24 @@ fn refuse_tables(path: &Path) -> Result<()> {
     Err(Error::file(path, "is not a format this program reads (.npy, .safetensors, folders of images)", remedy))
 }
 
-/// Bytes of variants that are kept in memory; a larger set is drawn again at each visit.
+/// Largest size of all variants, in bytes, that is kept in memory; variants of a larger set are made at each visit.
 const VARIANTS_IN_MEMORY: usize = 4 << 30;
 
 impl Dataset {
-    /// Opens what `spec` names: a folder of images, a folder with MNIST's idx files, an array (or a folder of them), or
+    /// Opens the data set that `spec` names: a folder of images, a folder with MNIST's idx files, an array (or a folder of them), or
     /// `synthetic:…`.
     ///
     /// # Errors
-    /// One line that names the file and the remedy; NaN or infinity by row and column.
-    pub fn open(spec: &str, options: &LoadOptions, progress: Progress) -> Result<Dataset> {
+    /// A file that cannot be read, by its name; NaN or infinity, by row and column; options that do not fit the data.
+    pub fn open(spec: &str, options: &LoadOptions, on_progress: OnProgress) -> Result<Dataset> {
         if let Some(range) =
             [options.size.map(|s| s.0), options.size.map(|s| s.1)].into_iter().flatten().find(|&n| n == 0)
         {
             return Err(Error::option("--size", "at least 1 pixel a side", range, "e.g. --size 28 or --size 96x64"));
         }
-        let rows = if synthetic::Synthetic::named(spec) {
+        let rows = if synthetic::Synthetic::is_synthetic(spec) {
             synthetic::Synthetic::parse(spec)?.rows()
-        } else if arrays::looks_like(spec) {
+        } else if arrays::is_array_spec(spec) {
             arrays::load(spec, options)?
         } else {
             let path = Path::new(spec);
@@ -84,10 +85,10 @@ impl Dataset {
                     "give a folder of images, a .npy or .safetensors file, or synthetic:",
                 ));
             }
-            refuse_tables(path)?;
-            images::load(path, options, progress)?
+            refuse_other_tables(path)?;
+            images::load(path, options, on_progress)?
         };
-        arrays::check_finite(&rows, progress)?;
+        arrays::check_finite(&rows, on_progress)?;
         let mut data = Dataset::from_rows(rows)?;
         let shape = data.rows.shape.map(|s| ImageShape {
             channels: options.channels.map_or(s.channels, |c| c.count()),
@@ -97,21 +98,21 @@ impl Dataset {
         if let Some(shape) = shape {
             data.reshape(shape, options.fit);
         } else if options.augment > 0 {
-            return Err(Error::option("--augment", "pictures", "rows of numbers", "leave it out for arrays"));
+            return Err(Error::option("--augment", "images", "rows of numbers", "leave it out for arrays"));
         }
         (data.augment, data.each_epoch, data.seed) = (options.augment, options.augment_each_epoch, options.seed);
         if let Some(size) = options.patches {
             data.set_patches(size)?;
         }
-        data.prepare_variants();
+        data.store_variants();
         Ok(data)
     }
 
-    /// A data set of these rows as they are.
+    /// Makes a data set of loaded rows as they are.
     ///
     /// # Errors
     /// [`Error::Option`] when there is no row.
-    pub fn from_rows(rows: Rows) -> Result<Dataset> {
+    pub fn from_rows(rows: LoadedRows) -> Result<Dataset> {
         let dim = rows.blocks.first().map_or(0, Block::dim);
         let mut starts = Vec::with_capacity(rows.blocks.len());
         let mut originals = 0;
@@ -126,7 +127,7 @@ impl Dataset {
         Ok(Dataset { rows, starts, originals, dim, patches, augment: 0, each_epoch: false, seed, scale })
     }
 
-    /// Brings rows that came as pictures of another shape (idx files, synthetic ones) to the wanted one.
+    /// Brings images that came as rows of another shape (idx files, synthetic rows) to the wanted one.
     fn reshape(&mut self, shape: ImageShape, fit: Fit) {
         let Some(from) = self.rows.shape.filter(|&from| from != shape) else { return };
         let dim = shape.dim();
@@ -134,21 +135,22 @@ impl Dataset {
         values.par_chunks_mut(dim).enumerate().for_each(|(i, out)| {
             let mut data = vec![0.0; from.dim()];
             self.read_original(i, &mut data);
-            out.copy_from_slice(&images::fit_to(&Picture { shape: from, data }, shape, fit));
+            out.copy_from_slice(&images::fit_to(&Image { shape: from, data }, shape, fit));
         });
         let bytes: &[u8] = bytemuck::cast_slice(&values);
         let origin = self.rows.blocks[0].origin.clone();
-        if let Names::ByBlock = self.rows.names {
-            self.rows.names = Names::Listed((0..self.originals).map(|i| self.name(i)).collect());
+        if let RowNames::ByBlock = self.rows.names {
+            self.rows.names = RowNames::Listed((0..self.originals).map(|i| self.name(i)).collect());
         }
         let bytes = Bytes::Owned(Arc::new(bytes.to_vec()));
         self.rows.blocks = vec![Block::new(origin, bytes, 0, Dtype::F32, self.originals, dim)];
         (self.starts, self.dim, self.rows.shape) = (vec![0], dim, Some(shape));
     }
 
-    /// Pictures that came as rows get their variants here; folders of images bring their own.
-    fn prepare_variants(&mut self) {
-        if self.augment == 0 || self.rows.variants.is_some() || !self.rows.pictures.is_empty() || self.each_epoch {
+    /// Makes the variants of images that came as rows; a folder of images is loaded with its variants.
+    fn store_variants(&mut self) {
+        if self.augment == 0 || self.rows.variants.is_some() || !self.rows.working_images.is_empty() || self.each_epoch
+        {
             return;
         }
         let values = self.originals * self.augment * self.dim;
@@ -157,24 +159,24 @@ impl Dataset {
         }
         let mut out = vec![0.0f32; values];
         out.par_chunks_mut(self.dim).enumerate().for_each(|(i, out)| {
-            self.draw(i / self.augment, i % self.augment, 0, out);
+            self.make_variant(i / self.augment, i % self.augment, 0, out);
         });
         let bytes = Bytes::Owned(Arc::new(bytemuck::cast_slice::<f32, u8>(&out).to_vec()));
         let rows = self.originals * self.augment;
         self.rows.variants = Some(Block::new("variants".into(), bytes, 0, Dtype::F32, rows, self.dim));
     }
 
-    /// One variant, drawn now.
-    fn draw(&self, original: usize, variant: usize, epoch: u64, out: &mut [f32]) {
-        let shape = self.rows.shape.expect("only pictures are augmented");
+    /// Makes one variant.
+    fn make_variant(&self, original: usize, variant: usize, epoch: u64, out: &mut [f32]) {
+        let shape = self.rows.shape.expect("only images are augmented");
         let (row, variant) = (original as u64, variant as u64);
         let dtype = self.rows.blocks[0].dtype();
-        match self.rows.pictures.get(original) {
-            Some(picture) => augment::variant_row(picture, shape, dtype, self.seed, epoch, row, variant, out),
+        match self.rows.working_images.get(original) {
+            Some(image) => augment::variant_row(image, shape, dtype, self.seed, epoch, row, variant, out),
             None => {
                 let mut data = vec![0.0; self.dim];
                 self.read_original(original, &mut data);
-                augment::variant_row(&Picture { shape, data }, shape, dtype, self.seed, epoch, row, variant, out);
+                augment::variant_row(&Image { shape, data }, shape, dtype, self.seed, epoch, row, variant, out);
             }
         }
     }
@@ -184,57 +186,61 @@ impl Dataset {
         self.rows.blocks[block].read(original - self.starts[block], out);
     }
 
-    /// Number of originals.
+    /// Returns the number of originals.
     pub fn originals(&self) -> usize {
         self.originals
     }
 
-    /// Pictures for each original: itself and its variants.
+    /// Returns the number of images of each original: itself and its variants.
     pub fn copies(&self) -> usize {
         1 + self.augment
     }
 
-    /// How rows come out of the files, as one text: another text may mean other numbers.
-    pub fn how_read(&self) -> String {
-        let patches = self.patches.as_ref().map_or(String::new(), |p| format!(" {:?}", p.size()));
+    /// Returns a text of everything that decides how values are read from the files. Checkpoints keep a hash of it: its
+    /// wording must stay.
+    pub fn load_description(&self) -> String {
+        let patches = self.patches.as_ref().map_or(String::new(), |p| {
+            let PatchGrid { height, width, stride } = p.grid();
+            format!(" PatchSize {{ height: {height}, width: {width}, stride: {stride:?} }}")
+        });
         format!("{:?} {} {} {}{patches}", self.rows.shape, self.augment, self.each_epoch, self.seed)
     }
 
-    /// Values a row.
+    /// Returns the number of values of a row.
     pub fn dim(&self) -> usize {
         self.patches.as_ref().map_or(self.dim, |p| p.shape().dim())
     }
 
-    /// Set where rows are pictures, whole or patches.
+    /// Returns the shape of the rows, where they are images or patches.
     pub fn shape(&self) -> Option<ImageShape> {
         self.patches.as_ref().map_or(self.rows.shape, |p| Some(p.shape()))
     }
 
-    /// Class names, in order; empty = no classes.
+    /// Returns the class names, in order; empty = no classes.
     pub fn classes(&self) -> &[String] {
         &self.rows.classes
     }
 
-    /// Class of a row, into [`Dataset::classes`].
+    /// Returns the class of a row, as an index into [`Dataset::classes`].
     pub fn label(&self, row: usize) -> Option<u16> {
         self.rows.labels.get(self.original(row)).copied()
     }
 
-    /// Originals from this one on are the test set by the files' own word (MNIST).
+    /// Returns the first test original, where the files themselves are divided into training and test rows (MNIST).
     pub fn test_from(&self) -> Option<usize> {
         self.rows.test_from
     }
 
-    /// What `--skip-bad` left out.
-    pub fn skipped(&self) -> &[Skipped] {
+    /// Returns the files that were left out because of [`LoadOptions::skip_bad`].
+    pub fn skipped(&self) -> &[SkippedFile] {
         &self.rows.skipped
     }
 
-    /// The identity of an original, by which it is split.
+    /// Returns the name of an original, which is its identity in splits.
     pub fn name(&self, original: usize) -> String {
         match &self.rows.names {
-            Names::Listed(names) => names[original].clone(),
-            Names::ByBlock => {
+            RowNames::Listed(names) => names[original].clone(),
+            RowNames::ByBlock => {
                 let block = self.starts.partition_point(|&s| s <= original) - 1;
                 format!("{}:{}", self.rows.blocks[block].origin, original - self.starts[block])
             }
@@ -246,51 +252,51 @@ impl Dataset {
         self.scale = scale;
     }
 
-    /// The rows of these originals: each with its variants, in order.
+    /// Returns the rows of these originals, each with its variants, in order.
     pub fn with_variants(&self, originals: &[usize]) -> Vec<usize> {
-        let each = self.copies() * self.places();
+        let each = self.copies() * self.rows_per_image();
         originals.iter().flat_map(|&o| o * each..(o + 1) * each).collect()
     }
 
-    /// The rows of these originals without variants.
+    /// Returns the rows of these originals without variants.
     pub fn without_variants(&self, originals: &[usize]) -> Vec<usize> {
-        let (each, places) = (self.copies() * self.places(), self.places());
-        originals.iter().flat_map(|&o| o * each..o * each + places).collect()
+        let (each, of_original) = (self.copies() * self.rows_per_image(), self.rows_per_image());
+        originals.iter().flat_map(|&o| o * each..o * each + of_original).collect()
     }
 
-    /// Rows to read at a time where all are looked at once: at most 256 and at most a million values, so that wide rows
-    /// need no more memory than narrow ones.
+    /// Returns the number of rows to read at a time in a pass over all: at most 256, and at most a million values, so that
+    /// wide rows need no more memory than narrow ones.
     pub fn batch_rows(&self, rows: usize) -> usize {
         ((1 << 20) / self.dim().max(1)).clamp(16, 256).min(rows.max(1))
     }
 
     /// Reads one row as f32.
     pub fn read(&self, row: usize, epoch: u64, out: &mut [f32]) {
-        let Some(patches) = &self.patches else { return self.read_picture(row, epoch, out) };
-        let (picture, place) = (row / patches.places(), row % patches.places());
-        match self.stored(picture) {
-            Some((block, at)) => patches.cut_by(place, out, |from, out| block.read_part(at, from, out)),
+        let Some(patches) = &self.patches else { return self.read_image(row, epoch, out) };
+        let (image, position) = (row / patches.patches_per_image(), row % patches.patches_per_image());
+        match self.stored(image) {
+            Some((block, at)) => patches.cut_by(position, out, |from, out| block.read_part(at, from, out)),
             None => {
                 let mut whole = vec![0.0; self.dim];
-                self.draw_picture(picture, epoch, &mut whole);
-                patches.cut(&whole, place, out);
+                self.make_variant_image(image, epoch, &mut whole);
+                patches.cut(&whole, position, out);
             }
         }
         self.rescale(out);
     }
 
-    /// Reads one whole picture; without patches that is a row.
-    pub fn read_picture(&self, picture: usize, epoch: u64, out: &mut [f32]) {
-        match self.stored(picture) {
+    /// Reads one whole image; without patches that is a row.
+    pub fn read_image(&self, image: usize, epoch: u64, out: &mut [f32]) {
+        match self.stored(image) {
             Some((block, at)) => block.read(at, out),
-            None => self.draw_picture(picture, epoch, out),
+            None => self.make_variant_image(image, epoch, out),
         }
         self.rescale(out);
     }
 
-    /// Where a picture is kept: its block, and which row of it; `None` for a variant that is drawn at each visit.
-    fn stored(&self, picture: usize) -> Option<(&Block, usize)> {
-        let (original, variant) = (picture / self.copies(), picture % self.copies());
+    /// Returns the block and the row in it that hold an image; `None` for a variant that is made at each visit.
+    fn stored(&self, image: usize) -> Option<(&Block, usize)> {
+        let (original, variant) = (image / self.copies(), image % self.copies());
         if variant == 0 {
             let block = self.starts.partition_point(|&s| s <= original) - 1;
             return Some((&self.rows.blocks[block], original - self.starts[block]));
@@ -298,9 +304,9 @@ impl Dataset {
         self.rows.variants.as_ref().map(|block| (block, original * self.augment + variant - 1))
     }
 
-    fn draw_picture(&self, picture: usize, epoch: u64, out: &mut [f32]) {
-        let (original, variant) = (picture / self.copies(), picture % self.copies());
-        self.draw(original, variant - 1, if self.each_epoch { epoch } else { 0 }, out);
+    fn make_variant_image(&self, image: usize, epoch: u64, out: &mut [f32]) {
+        let (original, variant) = (image / self.copies(), image % self.copies());
+        self.make_variant(original, variant - 1, if self.each_epoch { epoch } else { 0 }, out);
     }
 
     fn rescale(&self, out: &mut [f32]) {
@@ -318,13 +324,13 @@ impl Dataset {
         out.data().par_chunks_mut(self.dim()).zip(rows).for_each(|(out, &row)| self.read(row, epoch, out));
     }
 
-    /// Mean of each column `[D]`, and the mean squared distance of a row from it. Sums in f64 over fixed chunks of
-    /// rows, added in order.
+    /// Returns the mean of each column `[D]`, and the mean squared distance of a row from it. Sums in f64 over fixed chunks
+    /// of rows, added in order.
     pub fn moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
         moments(rows, self.dim(), |row, out| self.read(row, 0, out))
     }
 
-    /// The first value of these rows that is not between 0 and 1: the name of its row, its column, and the value.
+    /// Returns the first value of these rows that is not between 0 and 1: the name of its row, its column, and the value.
     pub fn first_outside_unit(&self, rows: &[usize]) -> Option<(String, usize, f32)> {
         if self.shape().is_some() {
             return None;
@@ -338,9 +344,9 @@ impl Dataset {
         rows.par_iter().find_map_first(outside)
     }
 
-    /// As [`Dataset::moments`], of the whole pictures of these rows.
-    pub fn picture_moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
-        moments(&self.pictures(rows), self.dim, |picture, out| self.read_picture(picture, 0, out))
+    /// Returns the same as [`Dataset::moments`] of the whole images that these rows belong to.
+    pub fn image_moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
+        moments(&self.images(rows), self.dim, |image, out| self.read_image(image, 0, out))
     }
 }
 

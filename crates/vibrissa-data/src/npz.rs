@@ -1,5 +1,6 @@
-//! Sparse latents as SciPy's compressed sparse rows: what `scipy.sparse.load_npz` reads.
+//! Sparse latents in SciPy's compressed sparse row format (`.npz`), as `scipy.sparse.load_npz` reads it.
 
+use crate::arrays::npy::header;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use vibrissa_core::error::{Error, Result};
@@ -7,7 +8,7 @@ use vibrissa_core::io::write_atomically;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// Latents on their way to a file: indices and values wait in files of their own, so that memory does not grow with them.
+/// A writer of sparse rows. Indices and values are kept in temporary files, so that memory does not grow with them.
 #[derive(Debug)]
 pub struct CsrWriter {
     columns: usize,
@@ -16,24 +17,11 @@ pub struct CsrWriter {
     value: std::io::BufWriter<std::fs::File>,
 }
 
-/// The header of an .npy array, version 1.0.
-fn header(descr: &str, shape: &str) -> Vec<u8> {
-    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    while !(text.len() + 11).is_multiple_of(64) {
-        text.push(' ');
-    }
-    text.push('\n');
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((text.len() as u16).to_le_bytes());
-    out.extend(text.as_bytes());
-    out
-}
-
 impl CsrWriter {
-    /// No row yet, of `columns` latents each.
+    /// Starts a matrix of `columns` columns without rows.
     ///
     /// # Errors
-    /// When there is no room for temporary files.
+    /// [`Error::Io`] when temporary files cannot be made.
     pub fn new(columns: usize) -> Result<CsrWriter> {
         let folder = std::env::temp_dir();
         let failed = || Error::io(&folder, "make a temporary file", "free some space, or set TMPDIR to another folder");
@@ -44,7 +32,7 @@ impl CsrWriter {
     /// Adds a row: its active latents by ascending index, and their values.
     ///
     /// # Errors
-    /// When the disk is full.
+    /// [`Error::Io`] when the disk is full.
     pub fn row(&mut self, index: &[u32], value: &[f32]) -> Result<()> {
         let folder = std::env::temp_dir();
         let failed =
@@ -69,7 +57,7 @@ impl CsrWriter {
         write_atomically(path, |out| {
             let parts = |f: std::io::BufWriter<std::fs::File>| f.into_inner().map_err(|e| e.into_error());
             let (mut index, mut value) = (parts(index)?, parts(value)?);
-            // The writer of archives goes back to fill in lengths; the file behind `out` cannot, so it is made apart.
+            // The archive writer seeks back to fill in lengths, which `out` cannot do: the archive is made in a file of its own.
             let mut zip = ZipWriter::new(tempfile::tempfile()?);
             let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
             let begin = |zip: &mut ZipWriter<std::fs::File>, name: &str, head: Vec<u8>| -> std::io::Result<()> {

@@ -1,27 +1,9 @@
-//! What every loader hands over: rows with names and classes, and the options it was asked with. No model, no split.
+//! What every loader returns, rows with names and classes, and the options that it takes. No model, no split.
 
 use super::block::Block;
-use super::patches::PatchSize;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// The picture behind a row: values are channel-planar, `row[(c * height + y) * width + x]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageShape {
-    /// 1 (grey) or 3 (red, green, blue).
-    pub channels: usize,
-    /// Pixels.
-    pub height: usize,
-    /// Pixels.
-    pub width: usize,
-}
-
-impl ImageShape {
-    /// Values a row: channels × height × width.
-    pub fn dim(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-}
+use vibrissa_core::shape::{ImageShape, PatchGrid};
 
 /// Colour of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +16,7 @@ pub enum Channels {
 }
 
 impl Channels {
-    /// 1 or 3.
+    /// Returns the number of channels, 1 or 3.
     pub fn count(self) -> usize {
         match self {
             Channels::Gray => 1,
@@ -43,102 +25,103 @@ impl Channels {
     }
 }
 
-/// How a picture of another aspect ratio is brought to the wanted size.
+/// How an image of another aspect ratio is brought to the size of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
-    /// The largest centred part of the right aspect ratio.
+    /// Keeps the largest centred part of the right aspect ratio.
     #[default]
     Crop,
-    /// All of it, centred on a border of its mean edge colour.
+    /// Keeps all of it, centred on a border of its mean edge colour.
     Pad,
-    /// All of it, distorted.
+    /// Keeps all of it, distorted.
     Stretch,
 }
 
-/// What a 16-bit (or floating-point) value of 1 means.
+/// The scale of 16-bit and floating-point samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Range {
-    /// The largest value found in the whole data set becomes 1 (microscopes often use 12 of 16 bits).
+pub enum ValueRange {
+    /// The largest value of the whole data set becomes 1 (microscopes often use 12 of 16 bits).
     #[default]
     Auto,
     /// The format's largest value (65535) becomes 1.
     Full,
 }
 
-/// What a loader is asked for.
+/// Options of a loader.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadOptions {
-    /// Width and height in pixels; `None`: chosen from the pictures.
+    /// Width and height in pixels; `None`: chosen from the images.
     pub size: Option<(usize, usize)>,
-    /// `None`: grey if every picture is grey.
+    /// Colour of the rows; `None`: grey if every image is grey.
     pub channels: Option<Channels>,
-    /// Aspect ratio.
+    /// Treatment of other aspect ratios.
     pub fit: Fit,
-    /// Scale of 16-bit values.
-    pub range: Range,
-    /// Augmented variants a picture (0 = none).
+    /// Scale of 16-bit and floating-point samples.
+    pub range: ValueRange,
+    /// Augmented variants of each image (0 = none).
     pub augment: usize,
-    /// Draw the variants anew in each epoch instead of once.
+    /// True if every epoch makes new variants; otherwise they are made once.
     pub augment_each_epoch: bool,
     /// Seed of the augmentation.
     pub seed: u64,
-    /// Leave out files that cannot be read, instead of failing, and list them.
+    /// True if files that cannot be read are left out and listed; otherwise the first one is an error.
     pub skip_bad: bool,
-    /// Rows are patches of the pictures.
-    pub patches: Option<PatchSize>,
+    /// Patches that the images are cut into; `None`: rows are whole images.
+    pub patches: Option<PatchGrid>,
 }
 
-/// A file that was left out (`--skip-bad`), and why.
+/// A file that was left out because of [`LoadOptions::skip_bad`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedFile {
     /// The file.
     pub path: PathBuf,
-    /// The one-line error it would have been.
+    /// The one-line error that it would have been.
     pub reason: String,
 }
 
-/// A picture kept in memory at working size, for augmentation.
+/// An image in memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct Image {
     /// Channels and size.
     pub shape: ImageShape,
     /// Channel-planar values in [0, 1].
     pub data: Vec<f32>,
 }
 
-/// How the rows are named: the name is the row's identity, by which it is split into training and test.
+/// Names of the rows. The name is the identity of a row, by which it is assigned to training or test rows.
 #[derive(Clone, Debug)]
-pub enum Names {
-    /// One name a row (images: the path relative to the folder, with `/`; pages of a stack: `path#page`, from 0).
+pub enum RowNames {
+    /// One name for each row: the path of an image relative to the folder, with `/`; pages of a stack are `path#page`,
+    /// from 0.
     Listed(Vec<String>),
-    /// `block.origin` + `:` + row within the block (arrays).
+    /// `block.origin`, `:` and the row within the block (arrays).
     ByBlock,
 }
 
-/// Rows as loaded, originals only.
+/// Rows as loaded: originals, and the variants of images that were made with them.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub struct LoadedRows {
     /// The rows, in order; all blocks have the same `dim`.
     pub blocks: Vec<Block>,
-    /// Set where rows are pictures.
+    /// Shape of the rows where they are images.
     pub shape: Option<ImageShape>,
-    /// Names.
-    pub names: Names,
+    /// Names of the rows.
+    pub names: RowNames,
     /// Class names, sorted (numbers by value); empty = no classes.
     pub classes: Vec<String>,
-    /// One a row, into `classes`; empty = no classes.
+    /// Class of each row, as an index into `classes`; empty = no classes.
     pub labels: Vec<u16>,
-    /// idx folders: rows from this one on are the test set, the others the training set, nothing else is withheld.
+    /// First test row where the files themselves are divided into training and test rows (idx folders).
     pub test_from: Option<usize>,
-    /// What `skip_bad` left out.
-    pub skipped: Vec<Skipped>,
-    /// `augment > 0` and not each epoch: the variants, `augment` rows for each original, in order.
+    /// Files that were left out.
+    pub skipped: Vec<SkippedFile>,
+    /// Variants that are made once: `augment` rows for each original, in order.
     pub variants: Option<Block>,
-    /// `augment_each_epoch`: one working picture for each original.
-    pub pictures: Vec<Picture>,
+    /// With [`LoadOptions::augment_each_epoch`]: the image of each original at the size at which variants are made.
+    pub working_images: Vec<Image>,
 }
 
-/// Progress of a load: rows (or files) done, and of how many.
-pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+/// A callback for the progress of a load: rows or files done, and their total. It is called from any thread.
+pub type OnProgress<'a> = &'a (dyn Fn(usize, usize) + Sync);

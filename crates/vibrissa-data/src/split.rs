@@ -1,5 +1,5 @@
-//! Which originals are held out: by the files' own word, by a list, or by a hash of each row's identity, so that adding
-//! a file moves no other row. Copies follow their original.
+//! Training and test rows. Test rows are the files' own, or are listed, or are chosen by a hash of each row's name, so that
+//! adding a file moves no other row. Variants follow their original.
 
 use super::Dataset;
 use regex::Regex;
@@ -7,23 +7,23 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use vibrissa_core::error::{Error, Result};
 
-/// How rows are divided.
+/// Options of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
-    /// Share of the originals (or groups) that is held out, 0..1, default 0.1.
+    /// Share of the originals (or groups) that is held out; 0 to below 1, default 0.1.
     pub test_fraction: f64,
-    /// The test rows by name; overrides the fraction.
+    /// Names of the test rows; overrides the fraction.
     pub test_list: Option<TestList>,
-    /// Rows whose names have the same captured group stay on one side.
+    /// Regular expression; rows whose names give the same captured group stay on one side.
     pub group: Option<String>,
 }
 
-/// Names of test rows, and the file they came from.
+/// Names of test rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TestList {
-    /// The file.
+    /// The file that lists them.
     pub path: PathBuf,
-    /// Relative paths, one a line.
+    /// Names, one for each line of the file.
     pub names: Vec<String>,
 }
 
@@ -33,19 +33,19 @@ impl Default for SplitOptions {
     }
 }
 
-/// Originals for training and for testing, each ascending.
+/// Training and test originals, each ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// For training.
+    /// Training originals.
     pub train: Vec<usize>,
-    /// Held out.
+    /// Test originals, which are held out.
     pub test: Vec<usize>,
 }
 
-/// Reads a list of names, one a line; blank lines are left out.
+/// Reads a list of names, one on each line; blank lines are skipped.
 ///
 /// # Errors
-/// When it cannot be read as text.
+/// [`Error::Io`] when it cannot be read as text.
 pub fn read_list(path: &Path) -> Result<TestList> {
     let text = std::fs::read_to_string(path).map_err(Error::io(
         path,
@@ -56,21 +56,21 @@ pub fn read_list(path: &Path) -> Result<TestList> {
     Ok(TestList { path: path.to_path_buf(), names })
 }
 
-/// At most `most` of the rows, spread evenly over them, in order.
-pub fn spread(rows: &[usize], most: usize) -> Vec<usize> {
+/// Returns at most `most` of the rows, evenly spaced, in order.
+pub fn evenly_spaced(rows: &[usize], most: usize) -> Vec<usize> {
     let n = most.min(rows.len());
     (0..n).map(|i| rows[i * rows.len() / n]).collect()
 }
 
-/// A number in [0, 1) that belongs to a name: the first 53 bits of its BLAKE3 hash.
-fn place(name: &str) -> f64 {
+/// Returns a number in [0, 1) that depends on a name alone: the first 53 bits of its BLAKE3 hash.
+fn unit_hash(name: &str) -> f64 {
     let hash = blake3::hash(name.as_bytes());
     let mut first = [0u8; 8];
     first.copy_from_slice(&hash.as_bytes()[..8]);
     (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The group of every original: what the pattern captures in its name, else the name.
+/// Returns the group of every original: the text that the pattern captures in its name, or the name.
 fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
     let names = (0..data.originals()).map(|i| data.name(i));
     let Some(pattern) = pattern else { return Ok(names.collect()) };
@@ -95,7 +95,7 @@ fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Divides a data set.
+/// Divides a data set into training and test originals.
 ///
 /// # Errors
 /// A fraction outside [0, 1), a list that names rows which are not there, a bad pattern, or no row left to train on.
@@ -117,7 +117,7 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
                 split.train.push(i);
             }
         }
-        // A file that --skip-bad left out may be on the list.
+        // A file that was left out as unreadable may be on the list.
         let skipped = |name: &str| data.skipped().iter().any(|s| s.path.ends_with(name));
         let missing: Vec<&String> = list.names.iter().filter(|l| !seen.contains(*l) && !skipped(l)).collect();
         if let Some(first) = missing.first() {
@@ -131,13 +131,13 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     } else {
         let groups = groups(data, options.group.as_deref())?;
         for (i, group) in groups.iter().enumerate() {
-            if place(group) < fraction { split.test.push(i) } else { split.train.push(i) }
+            if unit_hash(group) < fraction { split.test.push(i) } else { split.train.push(i) }
         }
-        // Groups are few: where none was drawn, the one that comes next is held out.
+        // Groups are few: where the fraction selects none, the one with the smallest hash is held out.
         let distinct: HashSet<&String> = groups.iter().collect();
         if options.group.is_some() && split.test.is_empty() && fraction > 0.0 && distinct.len() > 1 {
-            let next = distinct.into_iter().min_by(|a, b| place(a).total_cmp(&place(b)).then(a.cmp(b)));
-            (split.test, split.train) = (0..groups.len()).partition(|&i| Some(&groups[i]) == next);
+            let smallest = distinct.into_iter().min_by(|a, b| unit_hash(a).total_cmp(&unit_hash(b)).then(a.cmp(b)));
+            (split.test, split.train) = (0..groups.len()).partition(|&i| Some(&groups[i]) == smallest);
         }
     }
     if split.train.is_empty() {
@@ -147,10 +147,10 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     Ok(split)
 }
 
-/// Divides these originals into `n` folds, each held out once; the others are in no fold.
+/// Divides these originals into `n` folds, each held out once; other originals are in no fold.
 ///
 /// # Errors
-/// As [`split`]; and when fewer than two folds are asked for, or a fold would be empty.
+/// As [`split`]; fewer than two folds, or more folds than rows or groups.
 pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>) -> Result<Vec<Split>> {
     let groups = groups(data, group)?;
     let distinct: HashSet<&String> = originals.iter().map(|&i| &groups[i]).collect();
@@ -158,9 +158,9 @@ pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>)
         let expected = format!("2 to {} (rows or groups)", distinct.len());
         return Err(Error::option("--folds", expected, n, "5 is usual for small sets"));
     }
-    // Groups in the order of their places, dealt out like cards: even folds for few rows.
+    // Groups are assigned in turn, in the order of their hashes: folds are of equal size even for few rows.
     let mut order: Vec<&String> = distinct.into_iter().collect();
-    order.sort_by(|a, b| place(a).total_cmp(&place(b)).then(a.cmp(b)));
+    order.sort_by(|a, b| unit_hash(a).total_cmp(&unit_hash(b)).then(a.cmp(b)));
     let fold: HashMap<&String, usize> = order.into_iter().enumerate().map(|(i, g)| (g, i % n)).collect();
     Ok((0..n)
         .map(|f| {
@@ -170,8 +170,8 @@ pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>)
         .collect())
 }
 
-/// Takes validation rows from the training side, by a second hash of row or group; the test side stays as it is. Never
-/// takes all of them.
+/// Divides the training originals into training and validation originals, by a second hash of each row or group. At least
+/// one training original remains.
 ///
 /// # Errors
 /// A bad pattern.
@@ -183,29 +183,29 @@ pub fn validation(
 ) -> Result<(Vec<usize>, Vec<usize>)> {
     let groups = groups(data, group)?;
     let (train, taken): (Vec<usize>, Vec<usize>) =
-        split.train.iter().partition(|&&i| place(&format!("validation {}", groups[i])) >= fraction);
+        split.train.iter().partition(|&&i| unit_hash(&format!("validation {}", groups[i])) >= fraction);
     Ok(if train.is_empty() { (split.train.clone(), train) } else { (train, taken) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::block::{Block, Bytes, Dtype};
-    use super::super::rows::{Names, Rows};
+    use super::super::rows::{LoadedRows, RowNames};
     use super::*;
     use std::sync::Arc;
 
     fn data(names: &[&str]) -> Dataset {
         let bytes = Bytes::Owned(Arc::new(vec![0; names.len()]));
-        Dataset::from_rows(Rows {
+        Dataset::from_rows(LoadedRows {
             blocks: vec![Block::new("x".into(), bytes, 0, Dtype::U8, names.len(), 1)],
             shape: None,
-            names: Names::Listed(names.iter().map(|&n| n.to_owned()).collect()),
+            names: RowNames::Listed(names.iter().map(|&n| n.to_owned()).collect()),
             classes: vec![],
             labels: vec![],
             test_from: None,
             skipped: vec![],
             variants: None,
-            pictures: vec![],
+            working_images: vec![],
         })
         .expect("rows")
     }
@@ -214,7 +214,7 @@ mod tests {
         (0..n).map(|i| format!("animal{}/frame{i}.png", i % 7)).collect()
     }
 
-    fn everything(d: &Dataset) -> Vec<usize> {
+    fn all_originals(d: &Dataset) -> Vec<usize> {
         (0..d.originals()).collect()
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let test: HashSet<String> = s.test.iter().map(animal).collect();
         let train: HashSet<String> = s.train.iter().map(animal).collect();
         assert!(test.is_disjoint(&train) && !test.is_empty() && !train.is_empty());
-        for f in folds(&d, &everything(&d), 3, Some("animal(\\d)")).expect("folds") {
+        for f in folds(&d, &all_originals(&d), 3, Some("animal(\\d)")).expect("folds") {
             let test: HashSet<String> = f.test.iter().map(animal).collect();
             assert!(f.train.iter().all(|i| !test.contains(&animal(i))));
         }
@@ -257,7 +257,7 @@ mod tests {
     fn folds_cover_every_row_once() {
         let names = many(39);
         let d = data(&refs(&names));
-        let all = folds(&d, &everything(&d), 5, None).expect("folds");
+        let all = folds(&d, &all_originals(&d), 5, None).expect("folds");
         let mut rows: Vec<usize> = all.iter().flat_map(|f| f.test.clone()).collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..39).collect::<Vec<_>>());
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_cannot_be_is_refused() {
+    fn an_invalid_pattern_is_refused() {
         let d = data(&["a"]);
         for bad in ["(", "zzz"] {
             let options = SplitOptions { group: Some(bad.into()), ..Default::default() };

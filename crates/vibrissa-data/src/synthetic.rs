@@ -1,41 +1,42 @@
-//! Rows made of known features, to see whether training finds them again: small pictures or random directions. Nothing
-//! is read from disk, and no global stream of random numbers exists: row r is drawn from (seed, r) alone.
+//! Synthetic rows made of known features (small images or random directions), to measure how well training recovers them.
+//! Nothing is read from disk. Row r depends on (seed, r) alone.
 //!
-//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0 (`synthetic/firing.rs` says which). Everything but
-//! the frequencies of a chosen exponent is additions, multiplications, divisions and square roots, which every machine
-//! rounds alike, so the same seed gives the same bits everywhere.
+//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0, which `synthetic/firing.rs` samples. Except for the
+//! powers in the features' probabilities, all arithmetic is additions, multiplications, divisions and square roots, which
+//! every machine rounds alike, so that the same seed gives the same bits everywhere.
 
-mod draw;
 mod firing;
+mod random;
 mod strokes;
 
 use super::block::{Block, Bytes, Dtype};
-use super::rows::{ImageShape, Names, Rows};
-use draw::Draw;
+use super::rows::{LoadedRows, RowNames};
 pub use firing::Firing;
+use random::RandomNumbers;
 use rayon::prelude::*;
 use std::sync::Arc;
 use strokes::strokes;
 use vibrissa_core::error::{Error, Result};
 use vibrissa_core::matrix::Mat;
+use vibrissa_core::shape::ImageShape;
 
-/// Brightness of an empty picture: six standard deviations of the default noise above black, so that nothing is clipped.
+/// Brightness of an image without features: six standard deviations of the default noise, so that nothing is clipped.
 const BACKGROUND: f64 = 0.12;
 
-/// Most bytes of rows or features: a misplaced zero should not bring the machine down.
+/// Largest size of the rows, and of the features, in bytes. It prevents a mistyped number from exhausting memory.
 const MAX_BYTES: usize = 1 << 36;
 
-/// What the rows are.
+/// The kind of synthetic rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Grey pictures of strokes, arcs and blobs, in two classes that use them with different probabilities.
+pub enum SyntheticKind {
+    /// Grey images of strokes, arcs and blobs, of two classes that use them with different probabilities.
     Images {
-        /// Height and width in pixels (16; 8–256).
+        /// Height and width in pixels; default 16, range 8–256.
         size: usize,
     },
     /// Gaussian unit directions, without classes.
     Directions {
-        /// Values a row (256; 1–65536).
+        /// Number of values of a row; default 256, range 1–65536.
         dim: usize,
     },
 }
@@ -43,32 +44,34 @@ pub enum Kind {
 /// A generator of rows with known features; written `synthetic:KEY=VALUE,...`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthetic {
-    /// `kind`: `images` (default) or `directions`, with its `size` or `dim`.
-    pub kind: Kind,
-    /// `rows` (images 4000, directions 20000).
+    /// Kind of rows (key `kind`: `images`, the default, or `directions`), with its size (key `size` or `dim`).
+    pub kind: SyntheticKind,
+    /// Number of rows (`rows`); default 4000 images or 20000 directions.
     pub rows: usize,
-    /// `features`: how many there are to find (64; 1024).
+    /// Number of features (`features`); default 64 for images, 1024 for directions.
     pub features: usize,
-    /// `active`: mean features a row (6; 8), in (0, features].
+    /// Mean number of features of a row (`active`), in (0, features]; default 6 for images, 8 for directions.
     pub active: f64,
-    /// `noise`: standard deviation of the Gaussian noise on each value (0.02; 0), in [0, 1].
+    /// Standard deviation of the Gaussian noise on each value (`noise`), in [0, 1]; default 0.02 for images, 0 for directions.
     pub noise: f64,
-    /// `z`: feature i is used with probability ∝ (i + 1)^-z, at most 1 (0.3; 0.5), in [0, 4].
+    /// Exponent of the frequencies (`z`), in [0, 4]: feature i is used with probability ∝ (i + 1)^-z, at most 1; default 0.3
+    /// for images, 0.5 for directions.
     pub z: f64,
-    /// `correlation` of directions: how strongly features of one factor fire together (0), in [0, 0.99].
+    /// Directions only: correlation of the features of one factor (`correlation`), in [0, 0.99]; default 0.
     pub correlation: f64,
-    /// `factors` of that (16): feature i belongs to factor i mod `factors`.
+    /// Directions only: number of factors (`factors`); feature i belongs to factor i mod `factors`; default 16.
     pub factors: usize,
-    /// `parents` of directions: so many features that others need in order to fire (0: none do); feature i to i mod `parents`.
+    /// Directions only: number of parent features (`parents`); feature i fires only where feature i mod `parents` does;
+    /// default 0: no feature needs another one.
     pub parents: usize,
-    /// `seed` (0).
+    /// Seed of the random numbers (`seed`); default 0.
     pub seed: u64,
 }
 
 impl Synthetic {
-    /// The pictures that are trained on when nothing else is named.
+    /// Returns the default images.
     pub fn images() -> Synthetic {
-        let kind = Kind::Images { size: 16 };
+        let kind = SyntheticKind::Images { size: 16 };
         Synthetic {
             kind,
             rows: 4000,
@@ -83,9 +86,9 @@ impl Synthetic {
         }
     }
 
-    /// Directions as in the toy models of superposition.
+    /// Returns the default directions, as in toy models of superposition (Elhage et al. 2022).
     pub fn directions() -> Synthetic {
-        let kind = Kind::Directions { dim: 256 };
+        let kind = SyntheticKind::Directions { dim: 256 };
         Synthetic {
             kind,
             rows: 20_000,
@@ -100,8 +103,8 @@ impl Synthetic {
         }
     }
 
-    /// Whether data named like this is synthetic.
-    pub fn named(spec: &str) -> bool {
+    /// Returns true if `spec` names synthetic data.
+    pub fn is_synthetic(spec: &str) -> bool {
         spec == "synthetic" || spec.starts_with("synthetic:")
     }
 
@@ -131,106 +134,106 @@ impl Synthetic {
             }
             pairs.push((key, value));
         }
-        let mut it = match pairs.iter().find(|(key, _)| *key == "kind").map(|(_, value)| *value) {
+        let mut out = match pairs.iter().find(|(key, _)| *key == "kind").map(|(_, value)| *value) {
             None | Some("images") => Synthetic::images(),
             Some("directions") => Synthetic::directions(),
             Some(other) => return Err(bad("kind", "images or directions", other)),
         };
         for (key, value) in pairs {
-            match (key, &mut it.kind) {
+            match (key, &mut out.kind) {
                 ("kind", _) => {}
-                ("size", Kind::Images { size }) => *size = integer(key, value, 8..=256)?,
-                ("dim", Kind::Directions { dim }) => *dim = integer(key, value, 1..=65_536)?,
-                // Each picture is compared with those before it, so their number is what takes time.
-                ("features", Kind::Images { .. }) => it.features = integer(key, value, 1..=1024)?,
-                ("features", Kind::Directions { .. }) => it.features = integer(key, value, 1..=1 << 20)?,
-                ("rows", _) => it.rows = integer(key, value, 1..=1 << 32)?,
-                ("active", _) => it.active = number(key, value, 1e-3, 1e6)?,
-                ("noise", _) => it.noise = number(key, value, 0.0, 1.0)?,
-                ("z", _) => it.z = number(key, value, 0.0, 4.0)?,
-                ("correlation", Kind::Directions { .. }) => it.correlation = number(key, value, 0.0, 0.99)?,
-                ("factors", Kind::Directions { .. }) => it.factors = integer(key, value, 1..=1 << 20)?,
-                ("parents", Kind::Directions { .. }) => it.parents = integer(key, value, 0..=1 << 20)?,
-                ("seed", _) => it.seed = integer(key, value, 0..=usize::MAX)? as u64,
+                ("size", SyntheticKind::Images { size }) => *size = integer(key, value, 8..=256)?,
+                ("dim", SyntheticKind::Directions { dim }) => *dim = integer(key, value, 1..=65_536)?,
+                // Each image is compared with all earlier ones, which takes quadratic time.
+                ("features", SyntheticKind::Images { .. }) => out.features = integer(key, value, 1..=1024)?,
+                ("features", SyntheticKind::Directions { .. }) => out.features = integer(key, value, 1..=1 << 20)?,
+                ("rows", _) => out.rows = integer(key, value, 1..=1 << 32)?,
+                ("active", _) => out.active = number(key, value, 1e-3, 1e6)?,
+                ("noise", _) => out.noise = number(key, value, 0.0, 1.0)?,
+                ("z", _) => out.z = number(key, value, 0.0, 4.0)?,
+                ("correlation", SyntheticKind::Directions { .. }) => out.correlation = number(key, value, 0.0, 0.99)?,
+                ("factors", SyntheticKind::Directions { .. }) => out.factors = integer(key, value, 1..=1 << 20)?,
+                ("parents", SyntheticKind::Directions { .. }) => out.parents = integer(key, value, 0..=1 << 20)?,
+                ("seed", _) => out.seed = integer(key, value, 0..=usize::MAX)? as u64,
                 (_, kind) => {
-                    let images = matches!(kind, Kind::Images { .. });
-                    let own = if images { "size" } else { "dim, correlation, factors, parents" };
-                    let keys = format!("one of kind, rows, features, active, noise, z, seed, {own}");
+                    let images = matches!(kind, SyntheticKind::Images { .. });
+                    let of_kind = if images { "size" } else { "dim, correlation, factors, parents" };
+                    let keys = format!("one of kind, rows, features, active, noise, z, seed, {of_kind}");
                     return Err(bad("KEY", &keys, key));
                 }
             }
         }
-        if it.active > it.features as f64 {
-            let most = format!("at most features = {}", it.features);
-            return Err(bad("active", &most, &it.active.to_string()));
+        if out.active > out.features as f64 {
+            let most = format!("at most features = {}", out.features);
+            return Err(bad("active", &most, &out.active.to_string()));
         }
-        for (key, count) in [("factors", it.factors), ("parents", it.parents)] {
-            if count > it.features && (key == "parents" || it.correlation > 0.0) {
-                return Err(bad(key, &format!("at most features = {}", it.features), &count.to_string()));
+        for (key, count) in [("factors", out.factors), ("parents", out.parents)] {
+            if count > out.features && (key == "parents" || out.correlation > 0.0) {
+                return Err(bad(key, &format!("at most features = {}", out.features), &count.to_string()));
             }
         }
-        for (key, count) in [("rows", it.rows), ("features", it.features)] {
-            if count.checked_mul(4 * it.dim()).is_none_or(|bytes| bytes > MAX_BYTES) {
-                let most = format!("at most {} of {} values", MAX_BYTES / (4 * it.dim()), it.dim());
+        for (key, count) in [("rows", out.rows), ("features", out.features)] {
+            if count.checked_mul(4 * out.dim()).is_none_or(|bytes| bytes > MAX_BYTES) {
+                let most = format!("at most {} of {} values", MAX_BYTES / (4 * out.dim()), out.dim());
                 return Err(bad(key, &most, &count.to_string()));
             }
         }
-        Ok(it)
+        Ok(out)
     }
 
-    /// Values a row.
+    /// Returns the number of values of a row.
     pub fn dim(&self) -> usize {
         match self.kind {
-            Kind::Images { size } => size * size,
-            Kind::Directions { dim } => dim,
+            SyntheticKind::Images { size } => size * size,
+            SyntheticKind::Directions { dim } => dim,
         }
     }
 
-    /// The rows as pictures.
+    /// Returns the shape of the rows, where they are images.
     pub fn shape(&self) -> Option<ImageShape> {
         match self.kind {
-            Kind::Images { size } => Some(ImageShape { channels: 1, height: size, width: size }),
-            Kind::Directions { .. } => None,
+            SyntheticKind::Images { size } => Some(ImageShape { channels: 1, height: size, width: size }),
+            SyntheticKind::Directions { .. } => None,
         }
     }
 
-    /// The features that the rows are made of, each of unit norm.
+    /// Returns the features that the rows are made of, each of unit norm.
     ///
     /// # Shapes
     /// `[features, dim]`
     pub fn features(&self) -> Mat {
         match self.kind {
-            Kind::Images { size } => strokes(self.features, size, self.seed),
-            Kind::Directions { dim } => gaussian_directions("direction", self.features, dim, self.seed),
+            SyntheticKind::Images { size } => strokes(self.features, size, self.seed),
+            SyntheticKind::Directions { dim } => gaussian_directions("direction", self.features, dim, self.seed),
         }
     }
 
-    /// Which features each row is made of.
+    /// Returns the sampler of the features of each row.
     pub fn firing(&self) -> Firing {
         Firing::new(self)
     }
 
-    /// The rows: in parallel, yet the same whatever the number of threads. Pictures are of class `1` and `2` in turn.
-    pub fn rows(&self) -> Rows {
-        let (dim, images) = (self.dim(), matches!(self.kind, Kind::Images { .. }));
+    /// Makes the rows in parallel; they do not depend on the number of threads. Images have the classes `1` and `2` in turn.
+    pub fn rows(&self) -> LoadedRows {
+        let (dim, images) = (self.dim(), matches!(self.kind, SyntheticKind::Images { .. }));
         let (features, firing) = (self.features(), self.firing());
         let (background, contrast) = match self.kind {
-            // A unit vector over more pixels is dimmer in each of them.
-            Kind::Images { size } => (BACKGROUND, size as f64 / 16.0),
-            Kind::Directions { .. } => (0.0, 1.0),
+            // The values of a unit vector over more pixels are smaller.
+            SyntheticKind::Images { size } => (BACKGROUND, size as f64 / 16.0),
+            SyntheticKind::Directions { .. } => (0.0, 1.0),
         };
         let mut bytes = vec![0u8; self.rows * dim * 4];
         bytes.par_chunks_mut(dim * 4).enumerate().for_each_init(
             || (vec![0.0f64; dim], Vec::new()),
             |(row, fires), (r, out)| {
                 row.fill(background);
-                let mut draw = firing.begin(r, fires);
+                let mut random = firing.sample(r, fires);
                 for &(i, amplitude) in fires.iter() {
                     let amplitude = contrast * amplitude;
                     row.iter_mut().zip(features.row(i as usize)).for_each(|(v, &f)| *v += amplitude * f64::from(f));
                 }
                 if self.noise > 0.0 {
-                    row.iter_mut().for_each(|v| *v += self.noise * draw.normal());
+                    row.iter_mut().for_each(|v| *v += self.noise * random.normal());
                 }
                 if images {
                     row.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
@@ -240,35 +243,35 @@ impl Synthetic {
             },
         );
         let block = Block::new("synthetic".to_string(), Bytes::Owned(Arc::new(bytes)), 0, Dtype::F32, self.rows, dim);
-        Rows {
+        LoadedRows {
             blocks: vec![block],
             shape: self.shape(),
-            names: Names::ByBlock,
+            names: RowNames::ByBlock,
             classes: if images { vec!["1".to_string(), "2".to_string()] } else { Vec::new() },
             labels: if images { (0..self.rows).map(|r| (r % 2) as u16).collect() } else { Vec::new() },
             test_from: None,
             skipped: Vec::new(),
             variants: None,
-            pictures: Vec::new(),
+            working_images: Vec::new(),
         }
     }
 }
 
-/// Directions drawn uniformly.
+/// Returns directions that are uniform on the sphere.
 ///
 /// # Shapes
 /// `[n, dim]`, each of unit norm
 pub fn gaussian_directions(purpose: &str, n: usize, dim: usize, seed: u64) -> Mat {
     let mut mat = Mat::zeros(n, dim);
     mat.data_mut().par_chunks_mut(dim.max(1)).enumerate().for_each(|(i, out)| {
-        let mut draw = Draw::new(seed, purpose, i as u64);
-        let row: Vec<f64> = (0..dim).map(|_| draw.normal()).collect();
+        let mut random = RandomNumbers::new(seed, purpose, i as u64);
+        let row: Vec<f64> = (0..dim).map(|_| random.normal()).collect();
         normalise(&row, out);
     });
     mat
 }
 
-/// Sixteen sums side by side: a single one would wait for each addition.
+/// Returns the dot product, by sixteen independent sums: a single one would wait for each addition.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0f32; 16];

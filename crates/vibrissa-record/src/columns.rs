@@ -1,9 +1,8 @@
 //! Columns by latent, by row or by picture, beside a record: plain arrays with names.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
-use vibrissa_core::io::tensors::{BROKEN, Dtype, TensorFile, TensorOut, write_tensors};
+use vibrissa_core::io::safetensors::{self, TensorData, TensorFile, printable};
 use vibrissa_core::{Error, Result};
 
 /// Values of one column.
@@ -76,46 +75,43 @@ impl Columns {
     }
 }
 
-/// Writes columns beside a record: safetensors of F64, U32 and U8, metadata `schema` only.
+/// Writes columns beside a record: safetensors of F64, U32 and U8, with the schema as its only metadata.
 ///
 /// # Errors
 /// [`Error::Io`]; nothing is half-written.
 pub fn write_columns(path: &Path, schema: &str, columns: &Columns) -> Result<()> {
-    let tensors: Vec<TensorOut> = columns
+    let tensors: Vec<TensorData> = columns
         .0
         .iter()
-        .map(|(name, column)| {
-            let (dtype, bytes): (_, &[u8]) = match &column.values {
-                Values::F64(v) => ("F64", bytemuck::cast_slice(v)),
-                Values::U32(v) => ("U32", bytemuck::cast_slice(v)),
-                Values::U8(v) => ("U8", v),
-            };
-            TensorOut { name: name.clone(), shape: column.shape.clone(), dtype, bytes: Cow::Borrowed(bytes) }
+        .map(|(name, column)| match &column.values {
+            Values::F64(v) => TensorData::new(name.clone(), &column.shape, v),
+            Values::U32(v) => TensorData::new(name.clone(), &column.shape, v),
+            Values::U8(v) => TensorData::new(name.clone(), &column.shape, v),
         })
         .collect();
-    write_tensors(path, &BTreeMap::from([("schema", schema.to_owned())]), &tensors)
+    safetensors::write(path, &BTreeMap::from([("schema", schema.to_owned())]), &tensors)
 }
 
-/// Reads what [`write_columns`] wrote.
+const AGAIN: &str = "make it again with vibrissa analyze";
+
+/// Reads the columns of a file of [`write_columns`].
 ///
 /// # Errors
-/// A file that is not there, damaged, or of another schema.
+/// A file that is missing, damaged, or of another schema.
 pub fn read_columns(path: &Path, schema: &str) -> Result<Columns> {
-    let mut file = TensorFile::open(path)?;
-    let found = file.text("schema")?;
+    let mut file = TensorFile::open(path, AGAIN, AGAIN)?;
+    let found = file.header().metadata.get("schema").map_or("none", String::as_str);
     if found != schema {
-        let found = format!("has schema {found}, this version reads {schema}");
-        return Err(Error::file(path, found, "make it again with vibrissa analyze"));
+        return Err(Error::file(path, format!("has schema {found}, this version reads {schema}"), AGAIN));
     }
-    let all: Vec<(String, Dtype, Vec<usize>)> =
-        file.metadata.tensors().into_iter().map(|(n, i)| (n, i.dtype, i.shape.clone())).collect();
     let mut columns = Columns::default();
-    for (name, dtype, shape) in all {
-        match dtype {
-            Dtype::F64 => columns.figures(name.clone(), &shape, file.read(&name, dtype, &shape)?),
-            Dtype::U32 => columns.counts(name.clone(), &shape, file.read(&name, dtype, &shape)?),
-            Dtype::U8 => columns.bytes(name.clone(), &shape, file.read(&name, dtype, &shape)?),
-            other => return Err(Error::file(path, format!("column {name} is {other:?}"), BROKEN)),
+    for (name, info) in file.header().tensors.clone() {
+        let shape: Vec<usize> = info.shape.iter().map(|&n| n as usize).collect();
+        match info.dtype.as_str() {
+            "F64" => columns.figures(name.clone(), &shape, file.read(&name, &shape)?),
+            "U32" => columns.counts(name.clone(), &shape, file.read(&name, &shape)?),
+            "U8" => columns.bytes(name.clone(), &shape, file.read(&name, &shape)?),
+            other => return Err(Error::file(path, format!("column {} is {other}", printable(&name)), AGAIN)),
         }
     }
     Ok(columns)

@@ -26,10 +26,7 @@ pub use reconstructions::{ReconstructedRow, reconstruction_sheet};
 
 use canvas::Align;
 use colour::{INK, MUTED, NOT_A_NUMBER};
-
-/// Shape of the image behind a row: (channels, height, width), channel-planar. Three channels are red, green and blue; of
-/// any other number the first channel is shown.
-pub type Shape = (usize, usize, usize);
+use vibrissa_core::shape::ImageShape;
 
 /// Margin of a sheet, pixels.
 const MARGIN: usize = 28;
@@ -49,16 +46,17 @@ const IMAGE_SIDE: f32 = 96.0;
 const NOTE_WIDTH: usize = 440;
 
 /// Integer factor by which an image is enlarged on a sheet.
-fn enlargement((_, height, width): Shape) -> usize {
-    ((IMAGE_SIDE / height.max(width).max(1) as f32).round() as usize).max(1)
+fn enlargement(shape: ImageShape) -> usize {
+    ((IMAGE_SIDE / shape.height.max(shape.width).max(1) as f32).round() as usize).max(1)
 }
 
 /// Width and height of an enlarged image, pixels.
-fn image_size(shape: Shape) -> (usize, usize) {
-    (shape.2 * enlargement(shape), shape.1 * enlargement(shape))
+fn image_size(shape: ImageShape) -> (usize, usize) {
+    (shape.width * enlargement(shape), shape.height * enlargement(shape))
 }
 
-/// Draws a row as an enlarged image. `tone` maps each of three colour channels, `map` a single channel.
+/// Draws a row as an enlarged image. `tone` maps each of three colour channels, `map` a single channel;
+/// of any other number of channels the first is drawn.
 ///
 /// # Panics
 /// If the row does not have the width of the shape.
@@ -66,12 +64,12 @@ fn draw_image(
     canvas: &mut Canvas,
     at: (usize, usize),
     row: &[f32],
-    shape: Shape,
+    shape: ImageShape,
     tone: impl Fn(f32) -> u8,
     map: impl Fn(f32) -> Rgb,
 ) {
-    let (channels, height, width) = shape;
-    assert_eq!(row.len(), channels * height * width, "a row has the shape's width");
+    let ImageShape { channels, height, width } = shape;
+    assert_eq!(row.len(), shape.dim(), "a row has the shape's width");
     let plane = height * width;
     canvas.image(at, (width, height), enlargement(shape), |i| {
         if channels == 3 {

@@ -9,6 +9,7 @@ use crate::matrix::{Mat, MatRef};
 use crate::model::{Config, Sae};
 use crate::optim::normalise;
 use crate::random::Stream;
+use crate::shape::ImageShape;
 use orthogonal::orthonormalise;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -57,8 +58,8 @@ pub struct Sample<'a> {
     pub rows: MatRef<'a>,
     /// The first so many of them are not looked at but to decide between beginnings; no copy of them is among the rest.
     pub held: usize,
-    /// Channels, height and width where rows are pictures.
-    pub pictures: Option<(usize, usize, usize)>,
+    /// Shape of the rows where they are images.
+    pub shape: Option<ImageShape>,
 }
 
 /// The model before its first step, and in words what it began with. Number `sae` of an ensemble draws its own random

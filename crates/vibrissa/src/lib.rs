@@ -14,7 +14,9 @@ pub mod metrics;
 pub mod sweep;
 pub mod train;
 
-pub use vibrissa_core::{Error, Result, activation, error, format, io, kernels, loss, matrix, model, optim, random};
+pub use vibrissa_core::{
+    Error, Result, activation, error, format, io, kernels, loss, matrix, model, optim, random, shape,
+};
 pub use vibrissa_data as data;
 pub use vibrissa_record as record;
 pub use vibrissa_report::{plot, report};

@@ -12,12 +12,10 @@ pub mod run;
 use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::format::grid::PatchGrid;
-use crate::format::{self, Model, ModelConfig, Pictures, Progress};
+use crate::format::{self, CheckpointProgress, Model, ModelConfig};
 use crate::kernels::{Isa, PerThread};
 use crate::loss::{Loss, Losses, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
-use crate::metrics::PictureShape;
 use crate::metrics::perceptual::{Bank, Scratch};
 use crate::model::Sae;
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
@@ -114,7 +112,7 @@ impl<'a> Trainer<'a> {
         options: TrainOptions,
         saes: Vec<Sae>,
         states: Vec<State>,
-        progress: &Progress,
+        progress: &CheckpointProgress,
     ) -> Trainer<'a> {
         let mut trainer = Trainer::with(data, rows, facts, options, saes, states);
         trainer.step = progress.step;
@@ -134,10 +132,10 @@ impl<'a> Trainer<'a> {
         let steps = options.steps_over(rows.len());
         let step_options = options.step_options(facts.scale, facts.spread, steps.max(1));
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
-        let bank = data.shape().filter(|_| options.perceptual > 0.0).map(|s| {
-            let shape = PictureShape { channels: s.channels, height: s.height, width: s.width };
-            (Bank::new(shape, facts.scale), PerThread::new())
-        });
+        let bank = data
+            .shape()
+            .filter(|_| options.perceptual > 0.0)
+            .map(|shape| (Bank::new(shape, facts.scale), PerThread::new()));
         let gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
         } else {
@@ -392,7 +390,7 @@ impl<'a> Trainer<'a> {
     /// [`Trainer::calibrate`].
     pub fn l0_in_training(&mut self) -> Vec<Option<f64>> {
         let batch = self.options.batch.min(self.rows.len());
-        let rows = crate::data::split::spread(&self.rows, COUNTED.next_multiple_of(batch));
+        let rows = crate::data::split::evenly_spaced(&self.rows, COUNTED.next_multiple_of(batch));
         let mut x = Mat::zeros(batch, self.facts.dim);
         let mut sums = vec![Some(0.0); self.engines.len()];
         let batches = rows.chunks_exact(batch);
@@ -422,7 +420,7 @@ impl<'a> Trainer<'a> {
         if self.options.activation != Activation::BatchTopK || self.step == 0 {
             return;
         }
-        let rows = crate::data::split::spread(rows, CALIBRATED);
+        let rows = crate::data::split::evenly_spaced(rows, CALIBRATED);
         let size = self.data.batch_rows(rows.len());
         for engine in &mut self.engines {
             let data = self.data;
@@ -477,11 +475,8 @@ impl<'a> Trainer<'a> {
 
     /// What the model file says of these models.
     pub fn model_config(&self) -> ModelConfig {
-        let whole = self.data.picture_shape();
-        let pictures = whole.map(|s| Pictures { channels: s.channels, height: s.height, width: s.width });
-        let patches = self.data.patches().map(|p| p.size());
-        let patches = patches.map(|p| PatchGrid { height: p.height, width: p.width, stride: p.stride });
-        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), pictures, patches }
+        let (image, patches) = (self.data.image_shape(), self.data.patches().map(|p| p.grid()));
+        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), image, patches }
     }
 
     /// Mean of the training rows, or of their whole pictures, in the units of the data.
@@ -494,8 +489,13 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Io`]; the previous file stays.
     pub fn checkpoint(&self, path: &Path, run_hash: &str, wall_s: f64, best: Option<(f64, u64)>) -> Result<()> {
-        let progress =
-            Progress { step: self.step, run_hash: run_hash.to_owned(), wall_s, best, matches: self.matches.clone() };
+        let progress = CheckpointProgress {
+            step: self.step,
+            run_hash: run_hash.to_owned(),
+            wall_s,
+            best,
+            matches: self.matches.clone(),
+        };
         let engines: Vec<_> = self.engines.iter().map(|e| (e.sae(), e.state())).collect();
         format::write_checkpoint(path, &self.model_config(), &engines, &self.mean(), &progress)
     }

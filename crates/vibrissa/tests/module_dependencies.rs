@@ -17,6 +17,7 @@ const CRATES: &[Crate] = &[
         may_import: &[
             ("error", &[]),
             ("random", &[]),
+            ("shape", &[]),
             ("matrix", &[]),
             ("io", &["error"]),
             ("kernels", &["matrix"]),
@@ -24,7 +25,7 @@ const CRATES: &[Crate] = &[
             ("loss", &["kernels", "matrix", "random"]),
             ("optim", &["kernels", "matrix"]),
             ("model", &["activation", "loss", "optim", "kernels", "matrix", "random", "error"]),
-            ("format", &["model", "matrix", "io", "error"]),
+            ("format", &["activation", "model", "matrix", "io", "shape", "error"]),
         ],
     },
     Crate {

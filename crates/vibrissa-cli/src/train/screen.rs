@@ -17,7 +17,7 @@ use vibrissa::train::defaults::Wishes;
 use vibrissa::train::run::{Event, Outcome, RunRows, on_target};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
-    let what = match data.picture_shape() {
+    let what = match data.image_shape() {
         Some(s) => format!("{}×{} {} pictures", s.width, s.height, if s.channels == 1 { "grey" } else { "colour" }),
         None => format!("rows of {} values", show::count(data.dim())),
     };
@@ -29,8 +29,8 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
     eprintln!("{spec}: {} {what}{copies}{classes}", show::count(data.originals()));
     let row = match data.patches() {
         Some(patches) => {
-            let (size, [down, across]) = (patches.size(), patches.grid());
-            let (each, apart) = (patches.places(), size.stride);
+            let (size, [down, across]) = (patches.grid(), patches.positions());
+            let (each, apart) = (patches.patches_per_image(), size.stride);
             let every = if apart[0] == apart[1] { apart[0].to_string() } else { format!("{}×{}", apart[1], apart[0]) };
             let (w, h) = (size.width, size.height);
             eprintln!("each as {each} patches of {w}×{h}, one every {every} pixels ({across} across, {down} down)");
@@ -118,7 +118,7 @@ pub fn warn_small(data: &Dataset, split: &Split, folds: Option<usize>) {
         return;
     }
     for (c, name) in data.classes().iter().enumerate() {
-        let n = split.test.iter().filter(|&&i| data.label_of_picture(i * data.copies()) == Some(c as u16)).count();
+        let n = split.test.iter().filter(|&&i| data.label_of_image(i * data.copies()) == Some(c as u16)).count();
         if n < FEW {
             eprintln!(
                 "warning: class {name} has only {}; --folds 5 gives figures over all rows",

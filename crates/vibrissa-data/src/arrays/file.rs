@@ -1,4 +1,4 @@
-//! A whole file as bytes, mapped where the system can. What the bytes mean is not known here.
+//! The bytes of a whole file, memory-mapped where the system can. The meaning of the bytes is not known here.
 
 use crate::block::Bytes;
 use std::fs::File;
@@ -9,12 +9,12 @@ use vibrissa_core::error::{Error, Result};
 
 const REMEDY: &str = "check the path and its permissions";
 
-/// A file that is not there.
+/// Returns the error for a file that does not exist.
 pub(super) fn missing(path: &Path) -> Error {
     Error::io(path, "open", REMEDY)(std::io::ErrorKind::NotFound.into())
 }
 
-/// Opens a plain file: a named pipe would wait forever, and a folder opens without complaint on some systems.
+/// Opens a regular file. A named pipe would block forever, and opening a folder succeeds on some systems.
 pub(super) fn open(path: &Path) -> Result<File> {
     let metadata = std::fs::metadata(path).map_err(Error::io(path, "open", REMEDY))?;
     if !metadata.is_file() {
@@ -23,7 +23,7 @@ pub(super) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io(path, "open", REMEDY))
 }
 
-/// The bytes of the file: mapped, or read where the file system cannot map.
+/// Returns the bytes of a file: mapped, or read where the file system cannot map.
 pub(super) fn bytes(path: &Path) -> Result<Bytes> {
     let mut file = open(path)?;
     if let Ok(map) = map(&file) {
@@ -43,7 +43,7 @@ fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(file) }
 }
 
-/// The first bytes in hex, to show what a file is when it is not what its name says.
+/// Describes the first bytes in hex, for messages about a file whose content does not agree with its name.
 pub(super) fn starts_with(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "is empty".to_string();

@@ -1,25 +1,25 @@
-//! The check that every value can be trained on. It only looks: nothing is repaired here.
+//! The check that every value is finite. It changes nothing.
 
 use crate::block::{Block, Dtype};
-use crate::rows::{Progress, Rows};
+use crate::rows::{LoadedRows, OnProgress};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vibrissa_core::error::{Error, Result};
 
-/// Bytes a task: large enough that starting one costs nothing, small enough that progress is smooth.
+/// Bytes of a task: large enough that starting one costs nothing, small enough that progress is smooth.
 const TASK_BYTES: usize = 1 << 20;
 
-/// Bytes between two looks at the verdict: within the first-level cache, so that locating a bad value reads it again
-/// for free.
+/// Bytes between two checks for a bad value: within the first-level cache, so that locating the value reads them again at
+/// no cost.
 const STRIDE_BYTES: usize = 1 << 13;
 
-/// Looks for NaN and infinite values (f64 values beyond the range of f32 too, since they are read as f32) in every
-/// block of floating-point values; `progress` counts the rows of those blocks.
+/// Checks that every value of every block of floating-point values is finite; f64 values must be within the range of f32,
+/// since they are read as f32. `on_progress` counts the rows of those blocks.
 ///
 /// # Errors
 /// [`Error::NotFinite`] for the first such value in the order of the rows, whatever the number of threads.
-pub fn check_finite(rows: &Rows, progress: Progress) -> Result<()> {
+pub fn check_finite(rows: &LoadedRows, on_progress: OnProgress) -> Result<()> {
     let blocks = || rows.blocks.iter().filter(|block| block.dtype() != Dtype::U8);
     let total: usize = blocks().map(Block::rows).sum();
     let tasks: Vec<(&Block, Range<usize>)> = blocks()
@@ -31,7 +31,7 @@ pub fn check_finite(rows: &Rows, progress: Progress) -> Result<()> {
     let done = AtomicUsize::new(0);
     let first_bad = tasks.par_iter().find_map_first(|(block, range)| {
         let bad = first_bad(block.dtype(), block.rows_bytes(range.clone()));
-        progress(done.fetch_add(range.len(), Ordering::Relaxed) + range.len(), total);
+        on_progress(done.fetch_add(range.len(), Ordering::Relaxed) + range.len(), total);
         bad.map(|(at, value)| Error::NotFinite {
             origin: block.origin.clone(),
             row: range.start + at / block.dim(),
@@ -42,7 +42,7 @@ pub fn check_finite(rows: &Rows, progress: Progress) -> Result<()> {
     first_bad.map_or(Ok(()), Err)
 }
 
-/// Index and value of the first value that is not finite.
+/// Returns the index and the value of the first value that is not finite.
 fn first_bad(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
     match dtype {
         Dtype::U8 => None,

@@ -1,5 +1,5 @@
-//! NumPy's `.npy`, versions 1 to 3. The header is parsed here, not by a general parser of Python literals: those recurse,
-//! and a header of ten thousand parentheses would end the program.
+//! NumPy's `.npy` format, versions 1 to 3: arrays are read, and headers written. The header is not parsed by a general parser
+//! of Python literals, since those recurse, and a header of ten thousand parentheses would overflow the stack.
 
 use super::{byte_count, file};
 use crate::block::{Block, Bytes, Dtype};
@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use vibrissa_core::error::{Error, Result};
 
-/// What the header says.
-struct Header {
+/// The fields of a header.
+struct NpyHeader {
     dtype: Dtype,
     big_endian: bool,
     fortran: bool,
     rows: u64,
     columns: u64,
-    /// Where the values begin.
+    /// Offset of the values, in bytes.
     offset: usize,
 }
 
@@ -23,7 +23,7 @@ struct Header {
 /// converted in memory.
 ///
 /// # Errors
-/// A file that is no `.npy`, is damaged or cut short, or holds another number of dimensions or another type.
+/// A file that is not `.npy`, is damaged or cut short, or holds another number of dimensions or another type.
 pub fn load_npy(path: &Path, origin: String) -> Result<Block> {
     let bytes = file::bytes(path)?;
     let header = read_header(path, bytes.all())?;
@@ -44,7 +44,7 @@ pub fn load_npy(path: &Path, origin: String) -> Result<Block> {
     if rows == 0 || columns == 0 {
         return Err(Error::file(path, format!("holds {rows} rows × {columns} columns"), "save at least one of each"));
     }
-    // Both fit: their product times the size is the length of a slice.
+    // Both fit in usize: their product times the size is the length of a slice.
     let (rows, columns) = (rows as usize, columns as usize);
     if !header.fortran && !header.big_endian {
         return Ok(Block::new(origin, bytes, header.offset, header.dtype, rows, columns));
@@ -57,7 +57,8 @@ pub fn load_npy(path: &Path, origin: String) -> Result<Block> {
     Ok(Block::new(origin, Bytes::Owned(Arc::new(owned)), 0, header.dtype, rows, columns))
 }
 
-/// Column by column → row by row, in tiles of 32 columns so that each cache line of the source is used whole.
+/// Transposes column-major values to row-major order, in tiles of 32 columns so that each cache line of the source is used
+/// whole.
 fn transposed(values: &[u8], rows: usize, columns: usize, size: usize) -> Vec<u8> {
     const TILE: usize = 32;
     let mut out = vec![0u8; values.len()];
@@ -75,7 +76,20 @@ fn transposed(values: &[u8], rows: usize, columns: usize, size: usize) -> Vec<u8
     out
 }
 
-fn read_header(path: &Path, bytes: &[u8]) -> Result<Header> {
+/// Returns the header of an array, version 1.0, padded so that the values are aligned to 64 bytes.
+pub(crate) fn header(descr: &str, shape: &str) -> Vec<u8> {
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    while !(text.len() + 11).is_multiple_of(64) {
+        text.push(' ');
+    }
+    text.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text.as_bytes());
+    out
+}
+
+fn read_header(path: &Path, bytes: &[u8]) -> Result<NpyHeader> {
     if !bytes.starts_with(b"\x93NUMPY") {
         let found = format!("not an .npy file ({})", file::starts_with(bytes));
         return Err(Error::file(path, found, "save it with numpy.save"));
@@ -111,7 +125,7 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<Header> {
     let &[rows, columns] = shape.as_slice() else {
         return Err(Error::file(path, format!("holds a {}-D array {shape:?}", shape.len()), reshape_remedy(&shape)));
     };
-    Ok(Header { dtype, big_endian, fortran, rows, columns, offset })
+    Ok(NpyHeader { dtype, big_endian, fortran, rows, columns, offset })
 }
 
 fn reshape_remedy(shape: &[u64]) -> String {
@@ -122,7 +136,7 @@ fn reshape_remedy(shape: &[u64]) -> String {
     }
 }
 
-/// `'<f4'` → format and byte order.
+/// Parses a type such as `'<f4'`. Returns the format, and true if it is big-endian.
 fn dtype(path: &Path, descr: &str) -> Result<(Dtype, bool)> {
     let refuse = |what: String, remedy: &str| Err(Error::file(path, what, remedy));
     let Some(name) = unquoted(descr) else {
@@ -161,7 +175,7 @@ fn dtype(path: &Path, descr: &str) -> Result<(Dtype, bool)> {
     Ok((dtype, order == b'>' && dtype.size() > 1))
 }
 
-/// `(3, 4)` → sizes; Python 2 wrote `3L`.
+/// Parses a shape such as `(3, 4)`; Python 2 wrote `3L`.
 fn shape_of(text: &str) -> Option<Vec<u64>> {
     let inner = text.strip_prefix('(')?.strip_suffix(')')?.trim();
     let inner = inner.strip_suffix(',').unwrap_or(inner);
@@ -176,7 +190,7 @@ fn unquoted(text: &str) -> Option<&str> {
     inner.or_else(|| text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')))
 }
 
-/// The keys and the text of the values of a Python dictionary with string keys.
+/// Returns the keys and the texts of the values of a Python dictionary with string keys.
 fn fields(text: &str) -> Option<Vec<(&str, &str)>> {
     let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
     let mut fields = Vec::new();
@@ -190,7 +204,7 @@ fn fields(text: &str) -> Option<Vec<(&str, &str)>> {
     Some(fields)
 }
 
-/// Where `stop` stands outside of quotes and brackets.
+/// Returns the position of `stop` outside of quotes and brackets.
 fn item_end(text: &str, stop: char) -> Option<usize> {
     let (mut depth, mut quote, mut escaped) = (0i64, None, false);
     for (at, c) in text.char_indices() {

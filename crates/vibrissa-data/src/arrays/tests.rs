@@ -1,12 +1,12 @@
-//! One test a failure, named after it, and a round trip a format.
+//! A test for each failure, named after it, and a round trip for each format.
 
 use super::*;
 use crate::block::{Bytes, Dtype};
-use crate::rows::ImageShape;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use vibrissa_core::shape::ImageShape;
 
 struct Folder(tempfile::TempDir);
 
@@ -26,12 +26,12 @@ impl Folder {
     }
 }
 
-fn read(spec: &str) -> Result<Rows> {
+fn read(spec: &str) -> Result<LoadedRows> {
     load(spec, &LoadOptions::default())
 }
 
-/// The message without the folder's name, proved to be one line.
-fn failure(result: Result<Rows>) -> String {
+/// Returns the message without the folder's name, which must be one line.
+fn failure(result: Result<LoadedRows>) -> String {
     let message = result.expect_err("must fail").to_string();
     assert!(!message.contains('\n'), "{message}");
     match (message.starts_with('/'), message.find(": ")) {
@@ -44,7 +44,7 @@ fn failure(result: Result<Rows>) -> String {
 }
 
 #[track_caller]
-fn fails(result: Result<Rows>, expected: &str) {
+fn fails(result: Result<LoadedRows>, expected: &str) {
     let message = failure(result);
     assert!(message.contains(expected), "{message:?} does not say {expected:?}");
 }
@@ -78,7 +78,7 @@ fn f32s(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-fn load_npy_bytes(bytes: &[u8]) -> Result<Rows> {
+fn load_npy_bytes(bytes: &[u8]) -> Result<LoadedRows> {
     let folder = Folder::new();
     read(&folder.put("x.npy", bytes))
 }
@@ -186,7 +186,7 @@ fn npy_without_rows_or_columns() {
 }
 
 #[test]
-fn npy_that_is_none() {
+fn npy_that_is_another_file() {
     fails(load_npy_bytes(b""), "not an .npy file (is empty)");
     fails(load_npy_bytes(b"PK\x03\x04..."), "not an .npy file (starts with 50 4b 03 04)");
 }
@@ -244,7 +244,7 @@ fn st(entries: &str, data: &[u8]) -> Vec<u8> {
     [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), data].concat()
 }
 
-fn load_st(entries: &str, data: &[u8]) -> Result<Rows> {
+fn load_st(entries: &str, data: &[u8]) -> Result<LoadedRows> {
     let folder = Folder::new();
     read(&folder.put("x.safetensors", &st(entries, data)))
 }
@@ -386,7 +386,7 @@ fn safetensors_file_holds_more_than_its_header_promises() {
 }
 
 #[test]
-fn safetensors_header_lies_about_its_size() {
+fn safetensors_header_has_a_wrong_size() {
     let folder = Folder::new();
     for length in [u64::MAX, 1 << 40, 100] {
         let bytes = [length.to_le_bytes().as_slice(), b"{}"].concat();
@@ -398,7 +398,7 @@ fn safetensors_header_lies_about_its_size() {
 }
 
 #[test]
-fn safetensors_header_is_no_table_of_tensors() {
+fn safetensors_header_is_not_a_table_of_tensors() {
     fails(load_st(r#""a":3"#, &[]), "damaged header: tensor a: invalid type");
     fails(load_st(r#""a":{"dtype":"F32","shape":[-1,3],"data_offsets":[0,24]}"#, &[0; 24]), "damaged header: tensor a");
     fails(load_st(r#""a":{"dtype":"F32"}"#, &[]), "tensor a: missing field");
@@ -419,8 +419,8 @@ fn shards_of_both_kinds_in_order_of_their_names() {
     let rows = read(folder.path()).unwrap();
     let found: Vec<(&str, usize)> = rows.blocks.iter().map(|block| (block.origin.as_str(), block.rows())).collect();
     assert_eq!(found, [("a.safetensors", 1), ("b.npy", 2), ("c.NPY", 4)]);
-    assert!(matches!(rows.names, Names::ByBlock) && rows.labels.is_empty() && rows.test_from.is_none());
-    assert!(looks_like(folder.path()) && is_shard_folder(folder.0.path()) && !is_idx_folder(folder.0.path()));
+    assert!(matches!(rows.names, RowNames::ByBlock) && rows.labels.is_empty() && rows.test_from.is_none());
+    assert!(is_array_spec(folder.path()) && is_shard_folder(folder.0.path()) && !is_idx_folder(folder.0.path()));
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn folder_without_shards() {
     let folder = Folder::new();
     folder.put("tokens.txt", b"the");
     fails(read(folder.path()), "holds no .npy or .safetensors file");
-    assert!(!looks_like(folder.path()));
+    assert!(!is_array_spec(folder.path()));
 }
 
 #[test]
@@ -470,13 +470,13 @@ fn file_that_is_not_there() {
         fails(read(spec), "cannot open");
         assert!(failure(read(spec)).contains("check the path"));
     }
-    assert!(looks_like("/no/such.npy") && looks_like("/no/such.safetensors:x") && !looks_like("/no/such:x"));
+    assert!(is_array_spec("/no/such.npy") && is_array_spec("/no/such.safetensors:x") && !is_array_spec("/no/such:x"));
 }
 
 #[test]
 fn file_of_another_kind() {
     let folder = Folder::new();
-    fails(read(&folder.put("x.txt", b"1 2 3")), "not an array this program reads; expected .npy");
+    fails(read(&folder.put("x.txt", b"1 2 3")), "not an array that this program reads; expected .npy");
     let spec = folder.put("x.npy", &npy("|u1", false, "(3, 4)", &[0; 12]));
     fails(read(&format!("{spec}:x")), "an .npy file has no tensor \"x\"");
 }
@@ -518,7 +518,7 @@ fn mnist_but(changes: &[(&str, Option<Vec<u8>>)]) -> Folder {
     folder
 }
 
-fn check_mnist(rows: &Rows) {
+fn check_mnist(rows: &LoadedRows) {
     assert_eq!(rows.shape, Some(ImageShape { channels: 1, height: 2, width: 3 }));
     assert_eq!(rows.classes, ["0", "4", "7", "9"]);
     assert_eq!(rows.labels, [2, 0, 3, 3, 1]);
@@ -540,7 +540,7 @@ fn idx_round_trip_in_every_spelling() {
                 false => folder.put(&name, &bytes),
             };
         }
-        assert!(looks_like(folder.path()) && is_idx_folder(folder.0.path()));
+        assert!(is_array_spec(folder.path()) && is_idx_folder(folder.0.path()));
         check_mnist(&read(folder.path()).unwrap());
     }
 }
@@ -562,9 +562,12 @@ fn idx_without_training_images() {
 }
 
 #[test]
-fn idx_with_labels_for_one_part_only() {
+fn idx_with_labels_for_training_or_test_images_only() {
     for name in ["train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"] {
-        fails(read(mnist_but(&[(name, None)]).path()), &format!("holds labels for one part, but no {name}"));
+        fails(
+            read(mnist_but(&[(name, None)]).path()),
+            &format!("holds labels of either training or test images, but no {name}"),
+        );
     }
     fails(read(mnist_but(&[("t10k-images-idx3-ubyte", None)]).path()), "labels without t10k-images-idx3-ubyte");
 }
@@ -584,18 +587,18 @@ fn idx_images_of_different_sizes() {
 #[test]
 fn idx_header_promises_more_or_less_than_the_file_holds() {
     for held in [17, 19] {
-        let lie = idx(&[3, 2, 3], &vec![0; held]);
-        let folder = mnist_but(&[("train-images-idx3-ubyte", Some(lie.clone()))]);
+        let wrong = idx(&[3, 2, 3], &vec![0; held]);
+        let folder = mnist_but(&[("train-images-idx3-ubyte", Some(wrong.clone()))]);
         fails(read(folder.path()), &format!("promises [3, 2, 3] = 18 bytes, but the file holds {held}; download"));
         let folder = mnist_but(&[("train-images-idx3-ubyte", None)]);
-        folder.put("train-images-idx3-ubyte.gz", &gz(&lie));
+        folder.put("train-images-idx3-ubyte.gz", &gz(&wrong));
         let expected = if held == 17 { "the file holds 17" } else { "the file holds more" };
         fails(read(folder.path()), expected);
     }
 }
 
 #[test]
-fn idx_header_promises_the_moon() {
+fn idx_header_promises_far_too_much() {
     for sizes in [[u32::MAX; 3], [60_000, 28_000, 28_000]] {
         let folder = mnist_but(&[("train-images-idx3-ubyte", None)]);
         folder.put("train-images-idx3-ubyte.gz", &gz(&idx(&sizes, &[0; 100])));

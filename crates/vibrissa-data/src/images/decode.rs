@@ -1,9 +1,9 @@
-//! From a file to planes of samples: sniffing, decoding, orientation, alpha over white, grey where nothing is coloured.
-//! Sizes are left as they are. Pages of TIFF files are in tiff.rs.
+//! Image files decoded to planes of samples: format by content, orientation, alpha over white, grey where no pixel is
+//! coloured. Sizes are left as they are. Pages of TIFF files are in tiff.rs.
 
 use super::resample::{Sample, luma_plane};
 use super::tiff;
-use crate::rows::{Channels, Range};
+use crate::rows::{Channels, ValueRange};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use std::fs::File;
@@ -11,30 +11,30 @@ use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 use vibrissa_core::error::{Error, Result};
 
-/// A picture that takes more than this when decoded is refused.
-pub(crate) const MOST_BYTES: u64 = 512 << 20;
+/// Largest size of a decoded image, in bytes; larger images are refused.
+pub(crate) const MAX_BYTES: u64 = 512 << 20;
 
-/// The scale of the samples.
+/// Type of the samples of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Scale {
-    /// 0–255.
+pub(crate) enum SampleType {
+    /// 8 bits, 0–255.
     Eight,
-    /// 0–65535.
+    /// 16 bits, 0–65535.
     Sixteen,
-    /// Any.
+    /// Floating point, any value.
     Float,
 }
 
-/// Samples of one or three planes.
+/// Samples of an image, plane by plane.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Planes {
-    /// 8-bit pictures.
+    /// 8-bit images.
     Eight(Vec<u8>),
-    /// 16-bit and floating-point pictures, on their own scale.
+    /// 16-bit and floating-point images, on their own scale.
     Deep(Vec<f32>),
 }
 
-/// A decoded picture.
+/// A decoded image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoded {
     /// Width and height.
@@ -43,45 +43,45 @@ pub(crate) struct Decoded {
     pub channels: usize,
     /// Channel-planar samples.
     pub planes: Planes,
-    /// What the samples mean.
-    pub scale: Scale,
-    /// The largest sample of a deep picture.
+    /// Type of the samples in the file.
+    pub sample_type: SampleType,
+    /// The largest sample of a deep image.
     pub largest: f32,
 }
 
-/// What is known of a file before it is decoded.
+/// Facts about a file that are read from its header.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Probe {
     /// Number of pages (1 where the format has none).
     pub pages: usize,
-    /// A TIFF, which alone has pages.
+    /// True for a TIFF, the only format with pages.
     pub tiff: bool,
-    /// Holds 16-bit or floating-point samples.
+    /// True if it holds 16-bit or floating-point samples.
     pub deep: bool,
     /// Width and height of all pages, if they are known and equal.
     pub size: Option<(usize, usize)>,
 }
 
-/// How samples are brought in.
+/// Requested colour and scale of the samples.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    /// `Some(Gray)` makes colour pictures grey.
+pub(crate) struct DecodeOptions {
+    /// Colour of the rows; `Some(Gray)` makes colour images grey.
     pub channels: Option<Channels>,
-    /// Clips floats.
-    pub range: Range,
+    /// Scale of the rows; `Full` clips floats at 1.
+    pub range: ValueRange,
 }
 
-/// An error about one picture file.
+/// Makes an error about an image file.
 pub(crate) fn bad(path: &Path, found: impl Into<String>) -> Error {
     Error::file(path, found, "remove it or pass --skip-bad")
 }
 
-/// An [`Error::Io`] about one picture file.
+/// Makes an [`Error::Io`] about an image file.
 pub(crate) fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     Error::io(path, "read the image", "check its permissions, remove it or pass --skip-bad")
 }
 
-/// The format by the first bytes, whatever the extension.
+/// Returns the format, by the first bytes and not by the extension.
 fn sniff(path: &Path, head: &[u8]) -> Result<ImageFormat> {
     if head.is_empty() {
         return Err(bad(path, "empty (0 bytes)"));
@@ -108,15 +108,15 @@ fn one_line(error: impl std::fmt::Display) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// An error of a decoder.
+/// Makes an error of a decoder.
 pub(crate) fn undecodable(path: &Path, error: impl std::fmt::Display) -> Error {
     bad(path, format!("cannot be decoded ({})", one_line(error)))
 }
 
-/// Looks at the header: pages and depth always, the size (after orientation) where `want_size`.
+/// Reads the header of a file: number of pages, depth, and with `want_size` the size after orientation.
 ///
 /// # Errors
-/// As [`decode`], as far as the header shows it.
+/// As [`decode`], as far as the header shows the fault.
 pub(crate) fn probe(path: &Path, want_size: bool) -> Result<Probe> {
     let file = File::open(path).map_err(unreadable(path))?;
     let mut head = Vec::with_capacity(32);
@@ -133,54 +133,54 @@ pub(crate) fn probe(path: &Path, want_size: bool) -> Result<Probe> {
         let (width, height) = decoder.dimensions();
         let (width, height) = (width as usize, height as usize);
         if width == 0 || height == 0 {
-            return Err(pixelless(path));
+            return Err(without_pixels(path));
         }
-        Some(if turns(orientation(&mut decoder)) { (height, width) } else { (width, height) })
+        Some(if swaps_sides(orientation(&mut decoder)) { (height, width) } else { (width, height) })
     } else {
         None
     };
     Ok(Probe { pages: 1, tiff: false, deep, size })
 }
 
-/// A broken EXIF block does not make a picture unreadable.
+/// Returns the orientation of an image; none where its EXIF block is broken, since the image can still be read.
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
-/// Whether an orientation swaps width and height.
-pub(crate) fn turns(orientation: Orientation) -> bool {
+/// Returns true if an orientation swaps width and height.
+pub(crate) fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
-/// Decodes a file of one picture (the first frame of a GIF or WebP animation).
+/// Decodes a file of one image (the first frame of a GIF or WebP animation).
 ///
 /// # Errors
-/// One line, for a file that is unreadable, empty, no image, truncated, broken or too large when decoded.
-pub(crate) fn decode(path: &Path, wanted: Wanted) -> Result<Decoded> {
+/// A file that is unreadable, empty, not an image, truncated, broken or too large when decoded.
+pub(crate) fn decode(path: &Path, options: DecodeOptions) -> Result<Decoded> {
     let bytes = std::fs::read(path).map_err(unreadable(path))?;
     let format = sniff(path, &bytes[..bytes.len().min(32)])?;
     if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
-        // The decoder fills in grey for what is missing.
+        // The decoder would fill in grey for missing data.
         return Err(bad(path, format!("a truncated JPEG ({} bytes, no end marker)", bytes.len())));
     }
     if format == ImageFormat::Tiff {
-        // It could not be probed, or its pages would have been read one by one.
+        // A TIFF whose header can be read is read page by page instead.
         return Err(tiff::probe(path).err().unwrap_or_else(|| bad(path, "changed while it was read")));
     }
     let mut decoder =
         ImageReader::with_format(Cursor::new(&bytes), format).into_decoder().map_err(|e| undecodable(path, e))?;
     let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > MOST_BYTES {
+    if decoder.total_bytes() > MAX_BYTES {
         return Err(too_large(path, width as usize, height as usize));
     }
     let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MOST_BYTES);
+    limits.max_alloc = Some(MAX_BYTES);
     decoder.set_limits(limits).map_err(|e| undecodable(path, e))?;
     let orientation = orientation(&mut decoder);
-    let picture = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(path, e))?;
     let size = (width as usize, height as usize);
-    let samples = match &picture {
+    let samples = match &image {
         DynamicImage::ImageLuma8(p) => Samples::Eight(p.as_raw(), 1),
         DynamicImage::ImageLumaA8(p) => Samples::Eight(p.as_raw(), 2),
         DynamicImage::ImageRgb8(p) => Samples::Eight(p.as_raw(), 3),
@@ -191,21 +191,21 @@ pub(crate) fn decode(path: &Path, wanted: Wanted) -> Result<Decoded> {
         DynamicImage::ImageRgba16(p) => Samples::Sixteen(p.as_raw(), 4),
         other => return Err(bad(path, format!("pixels of type {:?} are not read", other.color()))),
     };
-    samples.decoded(path, size, orientation, wanted)
+    samples.decoded(path, size, orientation, options)
 }
 
-/// An error about a picture of no width or no height.
-pub(crate) fn pixelless(path: &Path) -> Error {
-    bad(path, "a picture without pixels")
+/// Makes an error about an image of no width or no height.
+pub(crate) fn without_pixels(path: &Path) -> Error {
+    bad(path, "an image without pixels")
 }
 
-/// An error about a picture that would take too much memory.
+/// Makes an error about an image that would take too much memory.
 pub(crate) fn too_large(path: &Path, width: usize, height: usize) -> Error {
-    bad(path, format!("{width} × {height} pixels take more than {} MiB when decoded", MOST_BYTES >> 20))
+    bad(path, format!("{width} × {height} pixels take more than {} MiB when decoded", MAX_BYTES >> 20))
 }
 
-/// Interleaved samples as a decoder gives them, and how many make a pixel: 1 grey, 2 grey and alpha, 3 colour,
-/// 4 colour and alpha.
+/// Interleaved samples of a decoder, and the number of samples of a pixel: 1 grey, 2 grey and alpha, 3 colour, 4 colour
+/// and alpha.
 pub(crate) enum Samples<'a> {
     /// 8 bits.
     Eight(&'a [u8], usize),
@@ -216,37 +216,37 @@ pub(crate) enum Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Sorts the samples into planes, upright.
+    /// Sorts the samples into upright planes.
     ///
     /// # Errors
-    /// If a float is not finite.
+    /// An image without pixels, or a float that is not finite.
     pub(crate) fn decoded(
         self,
         path: &Path,
         size: (usize, usize),
         orientation: Orientation,
-        wanted: Wanted,
+        options: DecodeOptions,
     ) -> Result<Decoded> {
         if size.0 == 0 || size.1 == 0 {
-            return Err(pixelless(path));
+            return Err(without_pixels(path));
         }
         Ok(match self {
             Samples::Eight(samples, n) => {
-                let (size, channels, planes) = upright(planar(samples, n, 255, wanted), size, orientation);
-                Decoded { size, channels, planes: Planes::Eight(planes), scale: Scale::Eight, largest: 0.0 }
+                let (size, channels, planes) = upright(planar(samples, n, 255, options), size, orientation);
+                Decoded { size, channels, planes: Planes::Eight(planes), sample_type: SampleType::Eight, largest: 0.0 }
             }
             Samples::Sixteen(samples, n) => {
                 let floats: Vec<f32> = samples.iter().map(|v| f32::from(*v)).collect();
-                deep(&floats, n, Scale::Sixteen, size, orientation, wanted)
+                deep(&floats, n, SampleType::Sixteen, size, orientation, options)
             }
             Samples::Float(samples, n) => {
                 if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
                     let (x, y) = (at / n % size.0, at / n / size.0);
                     return Err(bad(path, format!("{} at pixel ({x}, {y}); every value must be finite", samples[at])));
                 }
-                let most = if wanted.range == Range::Full { 1.0 } else { f32::MAX };
+                let most = if options.range == ValueRange::Full { 1.0 } else { f32::MAX };
                 let floats: Vec<f32> = samples.iter().map(|v| v.clamp(0.0, most)).collect();
-                deep(&floats, n, Scale::Float, size, orientation, wanted)
+                deep(&floats, n, SampleType::Float, size, orientation, options)
             }
         })
     }
@@ -255,36 +255,36 @@ impl Samples<'_> {
 fn deep(
     samples: &[f32],
     n: usize,
-    scale: Scale,
+    sample_type: SampleType,
     size: (usize, usize),
     orientation: Orientation,
-    wanted: Wanted,
+    options: DecodeOptions,
 ) -> Decoded {
-    let white = if scale == Scale::Sixteen { 65535.0 } else { 1.0 };
-    let (size, channels, planes) = upright(planar(samples, n, white, wanted), size, orientation);
-    // Of the camera's samples, so that the scale does not depend on the colour that was asked for.
+    let white = if sample_type == SampleType::Sixteen { 65535.0 } else { 1.0 };
+    let (size, channels, planes) = upright(planar(samples, n, white, options), size, orientation);
+    // Taken from the samples of the file, so that the scale does not depend on the requested colour.
     let largest = samples.iter().copied().fold(0.0, f32::max);
-    Decoded { size, channels, planes: Planes::Deep(planes), scale, largest }
+    Decoded { size, channels, planes: Planes::Deep(planes), sample_type, largest }
 }
 
-/// One plane if every pixel is grey or grey is wanted, else three; alpha over white.
-fn planar<S: Sample>(samples: &[S], n: usize, white: S, wanted: Wanted) -> Vec<S> {
+/// Returns one plane if every pixel is grey or grey is requested, and three otherwise; alpha is laid over white.
+fn planar<S: Sample>(samples: &[S], n: usize, white: S, options: DecodeOptions) -> Vec<S> {
     let pixels = samples.len() / n;
-    let solid = |p: &[S], c: usize| if n.is_multiple_of(2) { p[c].over_white(p[n - 1], white) } else { p[c] };
+    let opaque = |p: &[S], c: usize| if n.is_multiple_of(2) { p[c].over_white(p[n - 1], white) } else { p[c] };
     if n < 3 {
-        return samples.chunks_exact(n).map(|p| solid(p, 0)).collect();
+        return samples.chunks_exact(n).map(|p| opaque(p, 0)).collect();
     }
     let mut planes = vec![S::default(); 3 * pixels];
     let (r, rest) = planes.split_at_mut(pixels);
     let (g, b) = rest.split_at_mut(pixels);
     let mut coloured = false;
     for (((p, r), g), b) in samples.chunks_exact(n).zip(r).zip(g).zip(b) {
-        (*r, *g, *b) = (solid(p, 0), solid(p, 1), solid(p, 2));
+        (*r, *g, *b) = (opaque(p, 0), opaque(p, 1), opaque(p, 2));
         coloured |= *r != *g || *g != *b;
     }
     if !coloured {
         planes.truncate(pixels);
-    } else if wanted.channels == Some(Channels::Gray) {
+    } else if options.channels == Some(Channels::Gray) {
         planes = luma_plane(&planes, pixels);
     }
     planes
@@ -300,8 +300,8 @@ fn upright<S: Sample>(
         FlipHorizontal, FlipVertical, NoTransforms, Rotate90, Rotate90FlipH, Rotate180, Rotate270, Rotate270FlipH,
     };
     let channels = planes.len() / (width * height);
-    let (w, h) = if turns(orientation) { (height, width) } else { (width, height) };
-    // Where in the file the pixel (x, y) of the upright picture is.
+    let (w, h) = if swaps_sides(orientation) { (height, width) } else { (width, height) };
+    // The pixel of the file that becomes the pixel (x, y) of the upright image.
     let source = |x: usize, y: usize| match orientation {
         NoTransforms => (x, y),
         FlipHorizontal => (width - 1 - x, y),
@@ -327,7 +327,7 @@ fn upright<S: Sample>(
     ((w, h), channels, out)
 }
 
-/// Whether the markers of a JPEG lead to its end marker; what follows that is of no interest.
+/// Returns true if the markers of a JPEG lead to its end marker; bytes after that are ignored.
 fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = 2;
     loop {
@@ -344,8 +344,8 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
     }
 }
 
-/// The next marker (FF, any number of further FF, a byte that is not 0), wherever it is: entropy-coded data, which has
-/// no length, holds none but restarts.
+/// Returns the next marker (FF, any number of further FF, a byte that is not 0) at any distance: entropy-coded data, which
+/// has no length, holds only restart markers.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         let ff = bytes.get(*at..)?.iter().position(|b| *b == 0xff)?;

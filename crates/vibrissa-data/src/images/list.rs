@@ -1,49 +1,50 @@
-//! Which files of a folder are pictures, in which order, and of which class. Opens no file.
+//! The image files of a folder, their order and their classes. Opens no file.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use vibrissa_core::error::{Error, Result};
 
-/// Extensions taken for pictures, lower case.
+/// Extensions of images, lower case.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"];
 /// Extensions that other loaders read.
 const ARRAYS: [&str; 6] = ["npy", "npz", "safetensors", "parquet", "idx", "gz"];
 
-/// A file that looks like a picture by its name.
+/// A file that is an image by its name.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Candidate {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Relative to the folder, with `/`; what is not UTF-8 is replaced.
+    /// Its path relative to the folder, with `/`; bytes that are not UTF-8 are replaced.
     pub name: String,
 }
 
 impl Candidate {
-    /// The first sub-folder on the way to the file; `.` where there is none.
+    /// Returns the first sub-folder on the path to the file; `.` where there is none.
     pub(crate) fn class(&self) -> &str {
         self.name.split_once('/').map_or(".", |(class, _)| class)
     }
 }
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// Sorted by name.
+    /// Image files, sorted by name.
     pub files: Vec<Candidate>,
     /// Sub-folders that could not be read.
     pub unreadable: Vec<Error>,
-    /// Other files seen, and one that another loader would read.
+    /// Number of other files.
     others: usize,
+    /// A file that the loader of arrays would read.
     array: Option<String>,
 }
 
-/// Lists the pictures of a folder and of all folders below it; a single file is a list of one.
+/// Lists the images of a folder and of all folders below it; a single file is a list of one.
 ///
 /// Hidden files and folders and `__MACOSX` are left out. Symbolic links are followed, each folder is visited once.
 ///
 /// # Errors
-/// If `dir` is missing, unreadable, or holds no picture.
+/// A folder that is missing, unreadable, or holds no image.
 pub(crate) fn list(dir: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     let meta = std::fs::metadata(dir).map_err(Error::io(dir, "open it", "check the path"))?;
@@ -60,13 +61,13 @@ pub(crate) fn list(dir: &Path) -> Result<Listing> {
         "read the folder",
         "check its permissions",
     ))?;
-    // Real folders went first, so that a link to one of them does not take its pictures away.
+    // Links come after real folders, so that images keep the names of the real folders.
     while let Some((path, name)) = links.pop_front() {
         folder(&path, &name, &mut listing, &mut seen, &mut links);
     }
     listing.files.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()).then_with(|| a.path.cmp(&b.path)));
     if listing.files.is_empty() && listing.unreadable.is_empty() {
-        let found = format!("no pictures (.{}) among {} files", EXTENSIONS.join(" ."), listing.others);
+        let found = format!("no images (.{}) among {} files", EXTENSIONS.join(" ."), listing.others);
         let remedy = match &listing.array {
             Some(name) => format!("to load arrays, pass the array file itself ({name})"),
             None => "check the path".to_string(),
@@ -97,9 +98,9 @@ fn walk(
         match std::fs::metadata(&path) {
             Ok(meta) if meta.is_dir() && path.is_symlink() => links.push_back((path, name)),
             Ok(meta) if meta.is_dir() => folder(&path, &name, listing, seen, links),
-            // A pipe would block, whatever its name.
+            // Reading a pipe would block.
             Ok(meta) if !meta.is_file() => {}
-            // A dangling link has no data about it, and is reported when it is read.
+            // A dangling link has no metadata, and is reported when it is read.
             _ if has_extension(&path, &EXTENSIONS) => listing.files.push(Candidate { path, name }),
             _ => {
                 listing.others += 1;
@@ -127,11 +128,11 @@ fn has_extension(path: &Path, wanted: &[&str]) -> bool {
     wanted.iter().any(|w| w.eq_ignore_ascii_case(extension))
 }
 
-/// Class names of the rows (numbers first, by value; then text), and each row's index into them; both empty where no
-/// picture lies in a sub-folder.
+/// Returns the class names of the rows (numbers first, by value; then text) and the index of each row's class; both are empty
+/// where no image lies in a sub-folder.
 ///
 /// # Errors
-/// If there are more classes than labels can count.
+/// More classes than a label of 16 bits can number.
 pub(crate) fn classes<'a>(dir: &Path, rows: &[&'a str]) -> Result<(Vec<String>, Vec<u16>)> {
     let mut names: Vec<&'a str> = rows.to_vec();
     names.sort_unstable();
@@ -140,8 +141,8 @@ pub(crate) fn classes<'a>(dir: &Path, rows: &[&'a str]) -> Result<(Vec<String>, 
         return Ok((Vec::new(), Vec::new()));
     }
     if names.len() > usize::from(u16::MAX) + 1 {
-        let found = format!("{} sub-folders, of which each is a class; at most 65536 can be told apart", names.len());
-        return Err(Error::file(dir, found, "put the pictures into fewer folders"));
+        let found = format!("{} sub-folders, each of them a class; at most 65536 classes are possible", names.len());
+        return Err(Error::file(dir, found, "put the images into fewer folders"));
     }
     names.sort_by(|a, b| match (number(a), number(b)) {
         (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
@@ -152,7 +153,7 @@ pub(crate) fn classes<'a>(dir: &Path, rows: &[&'a str]) -> Result<(Vec<String>, 
     Ok((names.into_iter().map(str::to_string).collect(), labels))
 }
 
-/// The value of a name such as `7`, `-3` or `0.25`; not of `inf` or `1e5`.
+/// Returns the value of a name such as `7`, `-3` or `0.25`, but not of `inf` or `1e5`.
 fn number(name: &str) -> Option<f64> {
     let plain = name.bytes().all(|b| b.is_ascii_digit() || b"+-.".contains(&b));
     if plain { name.parse().ok() } else { None }
@@ -216,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn folder_without_pictures_says_what_is_looked_for() {
-        let error = list(tree(&["a.txt", "b.md"]).path()).expect_err("no pictures").to_string();
+    fn folder_without_images_names_the_extensions() {
+        let error = list(tree(&["a.txt", "b.md"]).path()).expect_err("no images").to_string();
         assert!(error.ends_with("among 2 files; check the path") && error.contains(".png .jpg"), "{error}");
-        let error = list(tree(&["sub/acts.npy"]).path()).expect_err("no pictures").to_string();
+        let error = list(tree(&["sub/acts.npy"]).path()).expect_err("no images").to_string();
         assert!(error.ends_with("pass the array file itself (sub/acts.npy)"), "{error}");
         assert!(list(tree(&[]).path()).expect_err("empty").to_string().contains("among 0 files"));
     }

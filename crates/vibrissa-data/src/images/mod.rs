@@ -1,23 +1,21 @@
-//! Pictures from a folder: listed, decoded, brought to one size. No model, no split.
+//! Images from a folder: listed, decoded, brought to one size. No model, no split.
 //!
-//! [`load`] probes every file (pages, depth, size), decodes batches of pictures in parallel, shrinks each at once and
-//! keeps only the rows. The order of rows, the variants and the first error do not depend on the number of threads.
+//! [`load`] reads the header of every file (pages, depth, size), decodes batches of images in parallel, resizes each at once
+//! and keeps only the rows. The order of rows, the variants and the first error do not depend on the number of threads.
 
 mod decode;
 pub(crate) mod list;
 mod resample;
 mod tiff;
 
+use resample::append_values;
 pub use resample::fit_to;
-use resample::store;
 pub(crate) use resample::{Window, luma_plane, resample, to_level};
 
 use super::augment;
 use super::block::{Block, Bytes, Dtype};
-use super::rows::{
-    Channels, Fit, ImageShape, LoadOptions, Names, Picture, Progress, Range as ValueRange, Rows, Skipped,
-};
-use decode::{Decoded, Planes, Probe, Scale, Wanted};
+use super::rows::{Channels, Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile, ValueRange};
+use decode::{DecodeOptions, Decoded, Planes, Probe, SampleType};
 use list::Candidate;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -25,97 +23,99 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vibrissa_core::error::{Error, Result};
+use vibrissa_core::shape::ImageShape;
 
-/// Sides up to which pictures that all have the same size keep it; the side of all others.
-const NATIVE: usize = 64;
-/// The longest side of a row's picture.
-const MOST_SIDE: usize = 8192;
-/// Pages of a stack that one thread decodes in a row: few enough to share a stack, enough to find the first quickly.
-const PAGES: usize = 64;
-/// Working pictures kept at a time.
+/// Largest side at which images that all have the same size keep it; the side of all others.
+const NATIVE_SIDE: usize = 64;
+/// The longest side of a row's image.
+const MAX_SIDE: usize = 8192;
+/// Pages of a stack that one thread decodes in succession: few enough to share a stack between threads, and enough that
+/// seeking to the first costs little.
+const PAGES_PER_JOB: usize = 64;
+/// Bytes of working images in memory at a time.
 const BATCH_BYTES: usize = 128 << 20;
 
-/// Loads a folder of pictures (PNG, JPEG, WebP, BMP, TIFF, GIF; told apart by content), or one file.
+/// Loads a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF; recognised by content), or one file.
 ///
-/// - A row for each picture, sorted by path relative to `dir` (bytes, `/` between folders); each page of a TIFF is a
+/// - Rows: one for each image, sorted by path relative to `dir` (bytes, `/` between folders); each page of a TIFF is a
 ///   row, named `path#page`. The first frame of an animation is taken. EXIF orientation is applied, transparency is
 ///   laid over white.
-/// - Classes: the sub-folders of `dir`, also for pictures deeper down. Pictures beside them are of the class `.`; if
-///   there are no others, there are no classes.
-/// - Size, where none is asked for: that of the pictures if all have the same and it is at most 64 × 64, else 64 × 64.
-/// - Channels, where none are asked for: grey if in every picture R = G = B, else RGB.
-/// - Values: bytes if no picture has more than 8 bits ([`Dtype::U8`]), else floats in [0, 1] ([`Dtype::F32`]) on the
-///   scale of [`LoadOptions::range`], where 16-bit and floating-point pictures each have their own largest value and
-///   8-bit pictures are value / 255.
-/// - With [`LoadOptions::augment`], `variants` holds [`augment::variant_row`]s of epoch 0, or `pictures` the working
-///   pictures to draw them from (sides up to twice those of the row; grey ones may have one channel in RGB rows).
+/// - Classes: the sub-folders of `dir`, also for images deeper down. Images directly in `dir` have the class `.`; without
+///   sub-folders there are no classes.
+/// - Size, if none is requested: that of the images if all have the same and it is at most 64 × 64, else 64 × 64.
+/// - Channels, if none are requested: grey if R = G = B in every image, otherwise RGB.
+/// - Values: bytes if no image has more than 8 bits ([`Dtype::U8`]), else floats in [0, 1] ([`Dtype::F32`]) on the
+///   scale of [`LoadOptions::range`], where 16-bit and floating-point images each have their own largest value and
+///   8-bit images are value / 255.
+/// - Variants: with [`LoadOptions::augment`], `variants` holds the rows of [`augment::variant_row`] for epoch 0, or
+///   `working_images` the images that they are made from (sides up to twice those of the row; grey ones may have one
+///   channel in RGB rows).
 ///
-/// `progress` is called with the pictures done, and of how many, from any thread.
+/// `on_progress` counts images.
 ///
 /// # Errors
-/// One line, for a missing folder, a folder without pictures, a size of 0, and, unless `skip_bad`, for the first
-/// picture in path order that is unreadable, empty, no image, truncated, broken or larger than 512 MiB when decoded.
-/// With `skip_bad`, if nothing is left.
-pub fn load(dir: &Path, options: &LoadOptions, progress: Progress) -> Result<Rows> {
+/// A missing folder, a folder without images, or a size of 0. Without `skip_bad`, the first file in path order that is
+/// unreadable, empty, not an image, truncated, broken or larger than 512 MiB when decoded; with it, no readable image.
+pub fn load(dir: &Path, options: &LoadOptions, on_progress: OnProgress) -> Result<LoadedRows> {
     let listing = list::list(dir)?;
     let mut skipped = Vec::new();
     for error in listing.unreadable {
         skip(error, options, &mut skipped)?;
     }
     let plan = Plan::new(listing.files, options)?;
-    let mut gathered = Gathered::new(plan.dtype, plan.size.0 * plan.size.1, options);
+    let mut state = LoadState::new(plan.dtype, plan.size.0 * plan.size.1, options);
     let done = AtomicUsize::new(0);
     for batch in plan.jobs.chunks(plan.jobs_a_batch) {
-        let results: Vec<Vec<(Source, Result<Shrunk>)>> = batch
+        let results: Vec<Vec<(Source, Result<ResizedImage>)>> = batch
             .par_iter()
             .map(|job| {
-                let shrunk = plan.read(job, options);
-                progress(done.fetch_add(job.pages.len(), Ordering::Relaxed) + job.pages.len(), plan.total);
-                shrunk
+                let resized = plan.read(job, options);
+                on_progress(done.fetch_add(job.pages.len(), Ordering::Relaxed) + job.pages.len(), plan.total);
+                resized
             })
             .collect();
         for (source, result) in results.into_iter().flatten() {
             match result {
-                Ok(shrunk) => gathered.push(source, shrunk),
+                Ok(resized) => state.push(source, resized),
                 Err(error) => skip(error, options, &mut skipped)?,
             }
         }
-        gathered.vary(&plan, options);
+        state.make_variants_if_8_bit(&plan, options);
     }
-    gathered.finish(dir, &plan, options, skipped)
+    state.finish(dir, &plan, options, skipped)
 }
 
-fn skip(error: Error, options: &LoadOptions, skipped: &mut Vec<Skipped>) -> Result<()> {
+fn skip(error: Error, options: &LoadOptions, skipped: &mut Vec<SkippedFile>) -> Result<()> {
     let (true, Error::File { path, .. } | Error::Io { path, .. }) = (options.skip_bad, &error) else {
         return Err(error);
     };
-    skipped.push(Skipped { path: path.clone(), reason: error.to_string() });
+    skipped.push(SkippedFile { path: path.clone(), reason: error.to_string() });
     Ok(())
 }
 
-/// Some pages of a file; one for formats without pages.
+/// Pages of one file to decode; one page for formats without pages.
 struct Job {
     file: usize,
     pages: Range<usize>,
-    /// A TIFF of several pages.
+    /// True for a TIFF of several pages.
     stack: bool,
     tiff: bool,
 }
 
-/// Where a row came from.
+/// The file and page of a row.
 #[derive(Clone, Copy)]
 struct Source {
     file: usize,
-    /// `Some` in a stack.
+    /// The page in a stack.
     page: Option<usize>,
 }
 
-/// What is decided before anything is decoded.
+/// Everything that is decided before images are decoded.
 struct Plan {
     files: Vec<Candidate>,
     jobs: Vec<Job>,
     jobs_a_batch: usize,
-    /// Pictures.
+    /// Number of images.
     total: usize,
     /// Width and height of the rows.
     size: (usize, usize),
@@ -125,14 +125,14 @@ struct Plan {
 impl Plan {
     fn new(files: Vec<Candidate>, options: &LoadOptions) -> Result<Plan> {
         if let Some((width, height)) = options.size
-            && !((1..=MOST_SIDE).contains(&width) && (1..=MOST_SIDE).contains(&height))
+            && !((1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height))
         {
-            let expected = format!("a width and a height from 1 to {MOST_SIDE} pixels");
+            let expected = format!("a width and a height from 1 to {MAX_SIDE} pixels");
             return Err(Error::option("--size", expected, format!("{width}x{height}"), "choose another size"));
         }
-        // A file that cannot be probed is reported when its turn comes to be decoded.
+        // A file whose header cannot be read is reported when it is decoded.
         let probe = |file: &Candidate, want_size: bool| decode::probe(&file.path, want_size).ok();
-        let small = |probe: &Probe| probe.size.is_some_and(|(w, h)| w <= NATIVE && h <= NATIVE);
+        let small = |probe: &Probe| probe.size.is_some_and(|(w, h)| w <= NATIVE_SIDE && h <= NATIVE_SIDE);
         let want_size = options.size.is_none() && files.first().and_then(|f| probe(f, true)).is_none_or(|p| small(&p));
         let probes: Vec<Option<Probe>> = files.par_iter().map(|file| probe(file, want_size)).collect();
         let size = options.size.unwrap_or_else(|| {
@@ -141,14 +141,14 @@ impl Plan {
                 Some(first) if want_size && small(first) && known.all(|p| p.size == first.size) => first.size,
                 _ => None,
             }
-            .unwrap_or((NATIVE, NATIVE))
+            .unwrap_or((NATIVE_SIDE, NATIVE_SIDE))
         });
         let mut jobs = Vec::new();
         for (file, probe) in probes.iter().enumerate() {
             let pages = probe.as_ref().map_or(1, |p| p.pages);
             let tiff = probe.as_ref().is_some_and(|p| p.tiff);
-            for start in (0..pages).step_by(PAGES) {
-                jobs.push(Job { file, pages: start..pages.min(start + PAGES), stack: pages > 1, tiff });
+            for start in (0..pages).step_by(PAGES_PER_JOB) {
+                jobs.push(Job { file, pages: start..pages.min(start + PAGES_PER_JOB), stack: pages > 1, tiff });
             }
         }
         let total = jobs.iter().map(|job| job.pages.len()).sum::<usize>();
@@ -159,49 +159,49 @@ impl Plan {
         Ok(Plan { files, jobs, jobs_a_batch, total, size, dtype: if deep { Dtype::F32 } else { Dtype::U8 } })
     }
 
-    /// Decodes and shrinks the pictures of a job.
-    fn read(&self, job: &Job, options: &LoadOptions) -> Vec<(Source, Result<Shrunk>)> {
+    /// Decodes and resizes the images of a job.
+    fn read(&self, job: &Job, options: &LoadOptions) -> Vec<(Source, Result<ResizedImage>)> {
         let path = &self.files[job.file].path;
-        let wanted = Wanted { channels: options.channels, range: options.range };
-        let shrink = |decoded: Decoded| match (self.dtype, decoded.scale) {
+        let wanted = DecodeOptions { channels: options.channels, range: options.range };
+        let resize = |decoded: Decoded| match (self.dtype, decoded.sample_type) {
             // Its depth decided the type of all rows.
-            (Dtype::U8, Scale::Sixteen | Scale::Float) => Err(decode::bad(path, "changed while it was read")),
-            _ => Ok(Shrunk::new(decoded, self.size, options)),
+            (Dtype::U8, SampleType::Sixteen | SampleType::Float) => Err(decode::bad(path, "changed while it was read")),
+            _ => Ok(ResizedImage::new(decoded, self.size, options)),
         };
         if !job.tiff {
             let source = Source { file: job.file, page: None };
-            return vec![(source, decode::decode(path, wanted).and_then(shrink))];
+            return vec![(source, decode::decode(path, wanted).and_then(resize))];
         }
         let mut out = Vec::with_capacity(job.pages.len());
         tiff::pages(path, job.pages.clone(), job.stack, wanted, |page, decoded| {
             let source = Source { file: job.file, page: job.stack.then_some(page) };
-            out.push((source, decoded.and_then(shrink)));
+            out.push((source, decoded.and_then(resize)));
         });
         out
     }
 }
 
-/// A picture brought to the size of a row.
-struct Shrunk {
+/// An image brought to the size of a row.
+struct ResizedImage {
     row: Planes,
-    /// At working size, deep ones still on their own scale; only if variants are wanted.
-    working: Option<Picture>,
-    scale: Scale,
+    /// The image at working size, deep ones still on their own scale; only if variants are requested.
+    working: Option<Image>,
+    sample_type: SampleType,
     largest: f32,
 }
 
-impl Shrunk {
-    fn new(decoded: Decoded, size: (usize, usize), options: &LoadOptions) -> Shrunk {
-        let Decoded { size: source, channels, planes, scale, largest } = decoded;
+impl ResizedImage {
+    fn new(decoded: Decoded, size: (usize, usize), options: &LoadOptions) -> ResizedImage {
+        let Decoded { size: source, channels, planes, sample_type, largest } = decoded;
         let working = (options.augment > 0).then(|| {
             let to = working_size(source, size, options.fit);
             let data = match fit_planes(&planes, source, to, options.fit) {
                 Planes::Eight(levels) => levels.iter().map(|v| f32::from(*v) / 255.0).collect(),
                 Planes::Deep(values) => values,
             };
-            Picture { shape: ImageShape { channels, height: to.1, width: to.0 }, data }
+            Image { shape: ImageShape { channels, height: to.1, width: to.0 }, data }
         });
-        Shrunk { row: fit_planes(&planes, source, size, options.fit), working, scale, largest }
+        ResizedImage { row: fit_planes(&planes, source, size, options.fit), working, sample_type, largest }
     }
 }
 
@@ -212,7 +212,7 @@ fn fit_planes(planes: &Planes, from: (usize, usize), to: (usize, usize), how: Fi
     }
 }
 
-/// The size at which variants are made: as far as the source has the pixels, up to twice the sides of the row.
+/// Returns the size at which variants are made: up to twice the sides of the row, as far as the source has the pixels.
 fn working_size(source: (usize, usize), row: (usize, usize), how: Fit) -> (usize, usize) {
     let across = source.0 as f64 / row.0 as f64;
     let down = source.1 as f64 / row.1 as f64;
@@ -220,27 +220,27 @@ fn working_size(source: (usize, usize), row: (usize, usize), how: Fit) -> (usize
     ((row.0 as f64 * scale).round() as usize, (row.1 as f64 * scale).round() as usize)
 }
 
-/// Rows as bytes, of one channel each until the first coloured one comes.
-struct Store {
+/// Rows as bytes, of one channel each up to the first coloured one.
+struct RowStore {
     dtype: Dtype,
-    /// Bytes of a row's plane.
+    /// Number of bytes of one plane of a row.
     plane: usize,
     channels: usize,
     bytes: Vec<u8>,
 }
 
-impl Store {
+impl RowStore {
     fn push(&mut self, row: &[u8]) {
         if row.len() > self.plane {
-            self.widen();
+            self.make_rgb();
         }
         for _ in 0..self.plane * self.channels / row.len() {
             self.bytes.extend_from_slice(row);
         }
     }
 
-    /// Makes grey rows RGB.
-    fn widen(&mut self) {
+    /// Turns grey rows into RGB rows.
+    fn make_rgb(&mut self) {
         if self.channels == 1 {
             self.bytes = self.bytes.chunks_exact(self.plane).flat_map(|plane| [plane; 3]).flatten().copied().collect();
             self.channels = 3;
@@ -258,102 +258,102 @@ impl Store {
     }
 }
 
-/// The rows so far.
-struct Gathered {
-    rows: Store,
-    variants: Store,
+/// The rows loaded so far, and their variants.
+struct LoadState {
+    rows: RowStore,
+    variants: RowStore,
     sources: Vec<Source>,
-    scales: Vec<Scale>,
-    /// Working pictures from row `varied` on.
-    pictures: Vec<Picture>,
-    /// Rows that have their variants.
-    varied: usize,
+    sample_types: Vec<SampleType>,
+    /// Working images of the rows from `rows_with_variants` on.
+    working_images: Vec<Image>,
+    /// Number of rows whose variants are made.
+    rows_with_variants: usize,
     largest_sixteen: f32,
     largest_float: f32,
 }
 
-impl Gathered {
-    fn new(dtype: Dtype, pixels: usize, options: &LoadOptions) -> Gathered {
+impl LoadState {
+    fn new(dtype: Dtype, pixels: usize, options: &LoadOptions) -> LoadState {
         let channels = options.channels.map_or(1, Channels::count);
-        let store = || Store { dtype, plane: pixels * dtype.size(), channels, bytes: Vec::new() };
-        Gathered {
+        let store = || RowStore { dtype, plane: pixels * dtype.size(), channels, bytes: Vec::new() };
+        LoadState {
             rows: store(),
             variants: store(),
             sources: Vec::new(),
-            scales: Vec::new(),
-            pictures: Vec::new(),
-            varied: 0,
+            sample_types: Vec::new(),
+            working_images: Vec::new(),
+            rows_with_variants: 0,
             largest_sixteen: 0.0,
             largest_float: 0.0,
         }
     }
 
-    fn push(&mut self, source: Source, shrunk: Shrunk) {
+    fn push(&mut self, source: Source, resized: ResizedImage) {
         let mut bytes = Vec::new();
-        match shrunk.row {
+        match resized.row {
             Planes::Eight(levels) if self.rows.dtype == Dtype::U8 => bytes = levels,
             Planes::Eight(levels) => {
                 levels.iter().for_each(|v| bytes.extend_from_slice(&(f32::from(*v) / 255.0).to_le_bytes()));
             }
-            Planes::Deep(values) => store(&values, Dtype::F32, &mut bytes),
+            Planes::Deep(values) => append_values(&values, Dtype::F32, &mut bytes),
         }
         self.rows.push(&bytes);
         self.sources.push(source);
-        self.scales.push(shrunk.scale);
-        self.pictures.extend(shrunk.working);
-        match shrunk.scale {
-            Scale::Eight => {}
-            Scale::Sixteen => self.largest_sixteen = self.largest_sixteen.max(shrunk.largest),
-            Scale::Float => self.largest_float = self.largest_float.max(shrunk.largest),
+        self.sample_types.push(resized.sample_type);
+        self.working_images.extend(resized.working);
+        match resized.sample_type {
+            SampleType::Eight => {}
+            SampleType::Sixteen => self.largest_sixteen = self.largest_sixteen.max(resized.largest),
+            SampleType::Float => self.largest_float = self.largest_float.max(resized.largest),
         }
     }
 
-    /// Turns the working pictures of 8-bit rows into variants; those of deep rows wait until their scale is known.
-    fn vary(&mut self, plan: &Plan, options: &LoadOptions) {
+    /// Makes the variants of 8-bit rows; those of deep rows are made once their scale is known.
+    fn make_variants_if_8_bit(&mut self, plan: &Plan, options: &LoadOptions) {
         if self.rows.dtype == Dtype::U8 {
-            self.vary_now(plan, options);
+            self.make_variants(plan, options);
         }
     }
 
-    fn vary_now(&mut self, plan: &Plan, options: &LoadOptions) {
+    fn make_variants(&mut self, plan: &Plan, options: &LoadOptions) {
         if options.augment_each_epoch {
             return;
         }
-        let (dtype, first) = (self.rows.dtype, self.varied);
-        let vary = |(i, picture): (usize, &Picture)| {
-            let shape = ImageShape { channels: picture.shape.channels, height: plan.size.1, width: plan.size.0 };
+        let (dtype, first) = (self.rows.dtype, self.rows_with_variants);
+        let variants_of = |(i, image): (usize, &Image)| {
+            let shape = ImageShape { channels: image.shape.channels, height: plan.size.1, width: plan.size.0 };
             let mut values = vec![0.0; shape.dim()];
             let mut bytes = Vec::with_capacity(options.augment * shape.dim() * dtype.size());
             for variant in 0..options.augment as u64 {
                 let row = (first + i) as u64;
-                augment::variant_row(picture, shape, dtype, options.seed, 0, row, variant, &mut values);
-                store(&values, dtype, &mut bytes);
+                augment::variant_row(image, shape, dtype, options.seed, 0, row, variant, &mut values);
+                append_values(&values, dtype, &mut bytes);
             }
             bytes
         };
-        let varied: Vec<Vec<u8>> = self.pictures.par_iter().enumerate().map(vary).collect();
-        for rows in &varied {
+        let variants: Vec<Vec<u8>> = self.working_images.par_iter().enumerate().map(variants_of).collect();
+        for rows in &variants {
             rows.chunks_exact(rows.len() / options.augment).for_each(|row| self.variants.push(row));
         }
-        self.varied += varied.len();
-        self.pictures.clear();
+        self.rows_with_variants += variants.len();
+        self.working_images.clear();
     }
 
-    /// What becomes 1.
-    fn unit(&self, scale: Scale, range: ValueRange) -> f32 {
-        let unit = match (scale, range) {
-            (Scale::Eight, _) | (Scale::Float, ValueRange::Full) => 1.0,
-            (Scale::Sixteen, ValueRange::Full) => 65535.0,
-            (Scale::Sixteen, ValueRange::Auto) => self.largest_sixteen,
-            (Scale::Float, ValueRange::Auto) => self.largest_float,
+    /// Returns the sample value that becomes 1.
+    fn unit(&self, sample_type: SampleType, range: ValueRange) -> f32 {
+        let unit = match (sample_type, range) {
+            (SampleType::Eight, _) | (SampleType::Float, ValueRange::Full) => 1.0,
+            (SampleType::Sixteen, ValueRange::Full) => 65535.0,
+            (SampleType::Sixteen, ValueRange::Auto) => self.largest_sixteen,
+            (SampleType::Float, ValueRange::Auto) => self.largest_float,
         };
         if unit > 0.0 { unit } else { 1.0 }
     }
 
-    /// Brings deep rows and their working pictures to [0, 1].
+    /// Brings deep rows and their working images to [0, 1].
     fn scale_to_unit(&mut self, range: ValueRange) {
-        let units: Vec<f32> = self.scales.iter().map(|scale| self.unit(*scale, range)).collect();
-        // The filter's weights add up to 1 only nearly.
+        let units: Vec<f32> = self.sample_types.iter().map(|&t| self.unit(t, range)).collect();
+        // The weights of the filter add up to 1 only approximately.
         let scaled = |value: f32, unit: f32| (value / unit).min(1.0);
         let row_bytes = self.rows.row_bytes();
         for (row, unit) in self.rows.bytes.chunks_exact_mut(row_bytes).zip(&units) {
@@ -362,36 +362,42 @@ impl Gathered {
                 bytes.copy_from_slice(&scaled(value, *unit).to_le_bytes());
             }
         }
-        for (picture, unit) in self.pictures.iter_mut().zip(&units) {
-            picture.data.iter_mut().for_each(|value| *value = scaled(*value, *unit));
+        for (image, unit) in self.working_images.iter_mut().zip(&units) {
+            image.data.iter_mut().for_each(|value| *value = scaled(*value, *unit));
         }
     }
 
-    fn finish(mut self, dir: &Path, plan: &Plan, options: &LoadOptions, skipped: Vec<Skipped>) -> Result<Rows> {
+    fn finish(
+        mut self,
+        dir: &Path,
+        plan: &Plan,
+        options: &LoadOptions,
+        skipped: Vec<SkippedFile>,
+    ) -> Result<LoadedRows> {
         if self.sources.is_empty() {
-            let first = skipped.first().map_or("none was there", |s| s.reason.as_str());
-            let found = format!("no picture is left of {}; the first: {first}", plan.total);
+            let first = skipped.first().map_or("there was none", |s| s.reason.as_str());
+            let found = format!("no image is left of {}; the first: {first}", plan.total);
             return Err(Error::file(dir, found, "check the path"));
         }
         if self.rows.dtype == Dtype::F32 {
             self.scale_to_unit(options.range);
-            self.vary_now(plan, options);
+            self.make_variants(plan, options);
         }
         if self.rows.channels == 3 {
-            self.variants.widen();
+            self.variants.make_rgb();
         }
         let file = |source: &Source| &plan.files[source.file];
         let names = self.sources.iter().map(|source| match source.page {
             Some(page) => format!("{}#{page}", file(source).name),
             None => file(source).name.clone(),
         });
-        let names = Names::Listed(names.collect());
+        let names = RowNames::Listed(names.collect());
         let of_rows: Vec<&str> = self.sources.iter().map(|source| file(source).class()).collect();
         let (classes, labels) = list::classes(dir, &of_rows)?;
         let shape = ImageShape { channels: self.rows.channels, height: plan.size.1, width: plan.size.0 };
         let origin = dir.to_string_lossy().into_owned();
         let kept = options.augment > 0 && !options.augment_each_epoch;
-        Ok(Rows {
+        Ok(LoadedRows {
             blocks: vec![self.rows.into_block(origin.clone())],
             shape: Some(shape),
             names,
@@ -400,7 +406,7 @@ impl Gathered {
             test_from: None,
             skipped,
             variants: kept.then(|| self.variants.into_block(origin)),
-            pictures: self.pictures,
+            working_images: self.working_images,
         })
     }
 }

@@ -1,35 +1,36 @@
-//! The triangle filter, widened by the reduction, and the three ways to fit a picture. Values in, values out: no files.
+//! Resizing with the triangle filter, widened by the factor of reduction, and the three ways to fit an image. No files.
 //!
-//! This is Pillow's `Image.resize(size, BILINEAR, box)` to the bit, for bytes (22-bit weights, rounded to bytes between
-//! the rows and the columns) as for floats (f64 sums). Only Pillow 13 differs, and only where the height shrinks much
-//! more than the width: there it takes the columns first, and some bytes come out one level apart.
-//! It is written out here because fast_image_resize rounds weights to 15 bits and always takes the columns of bytes
-//! first, and because its sums of floats have an order that depends on the processor.
+//! The results are bit for bit those of Pillow's `Image.resize(size, BILINEAR, box)`, for bytes (22-bit weights, rounded to
+//! bytes between the passes over rows and columns) and for floats (f64 sums). Only Pillow 13 differs, where the height is
+//! reduced much more than the width: it then filters columns first, and some bytes differ by one level.
+//! The crate fast_image_resize is not used, because it rounds weights to 15 bits, always filters the columns of bytes
+//! first, and adds floats in an order that depends on the processor.
 
 use crate::block::Dtype;
-use crate::rows::{Fit, ImageShape, Picture};
+use crate::rows::{Fit, Image};
+use vibrissa_core::shape::ImageShape;
 
-/// A sample as pictures store it: bytes 0–255, or floats on a scale of their own.
+/// A sample of an image: a byte 0–255, or a float on any scale.
 pub(crate) trait Sample: Copy + Default + PartialEq + Send + Sync {
     /// A filter weight.
     type Weight: Copy;
     /// A sum of weighted samples.
     type Sum: Copy;
-    /// The empty sum (with what rounds the result).
+    /// The empty sum (including the half that rounds the result).
     const EMPTY: Self::Sum;
-    /// The weight nearest to `weight`.
+    /// Returns the weight nearest to `weight`.
     fn weight(weight: f64) -> Self::Weight;
-    /// `sum + sample * weight`.
+    /// Returns `sum + sample * weight`.
     fn add(sum: Self::Sum, sample: Self, weight: Self::Weight) -> Self::Sum;
-    /// The sample nearest to a sum.
+    /// Returns the sample nearest to a sum.
     fn finish(sum: Self::Sum) -> Self;
-    /// The sample nearest to `value`.
+    /// Returns the sample nearest to `value`.
     fn nearest(value: f64) -> Self;
-    /// The value.
+    /// Returns the value.
     fn value(self) -> f64;
-    /// ITU-R 601-2 luma; a grey pixel keeps its value exactly.
+    /// Returns the ITU-R 601-2 luma; a grey pixel keeps its value exactly.
     fn luma(r: Self, g: Self, b: Self) -> Self;
-    /// A colour of opacity `alpha / white` over `white`.
+    /// Returns a colour of opacity `alpha / white` over `white`.
     fn over_white(self, alpha: Self, white: Self) -> Self;
 }
 
@@ -114,7 +115,7 @@ impl Sample for f32 {
     }
 }
 
-/// A part of a picture, in pixels from its left upper corner.
+/// A part of an image, in pixels from the upper left corner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Window {
     /// Left edge.
@@ -128,34 +129,34 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// All of a picture.
+    /// Returns the whole image.
     pub(crate) fn whole(width: usize, height: usize) -> Window {
         Window { left: 0.0, top: 0.0, right: width as f64, bottom: height as f64 }
     }
 
-    /// The largest centred part with the aspect ratio `to.0 : to.1`.
+    /// Returns the largest centred part with the aspect ratio `to.0 : to.1`.
     pub(crate) fn centred(width: usize, height: usize, to: (usize, usize)) -> Window {
         let (w, h) = (width as f64, height as f64);
         let wanted = to.0 as f64 / to.1 as f64;
         let (cw, ch) = if w / h >= wanted { (wanted * h, h) } else { (w, w / wanted) };
         let (left, top) = ((w - cw) * 0.5, (h - ch) * 0.5);
-        // Pillow takes its box in single precision.
+        // Pillow stores the box in single precision.
         let edge = |value: f64, end: f64| f64::from(value as f32).min(end);
         Window { left: edge(left, w), top: edge(top, h), right: edge(left + cw, w), bottom: edge(top + ch, h) }
     }
 }
 
-/// Which source samples make each output sample, and their weights, along one axis.
+/// Source samples of each output sample along one axis, and their weights.
 struct Taps<W> {
-    /// Weights an output sample has, the last ones 0 where it needs fewer.
+    /// Number of weights of an output sample; those that it does not need are 0.
     count: usize,
-    /// First source sample of each output sample; `count` samples are there.
+    /// The first of the `count` source samples of each output sample.
     first: Vec<usize>,
     weights: Vec<W>,
 }
 
 impl<W: Copy> Taps<W> {
-    /// `None` where the axis stays as it is.
+    /// Computes the weights; `None` where the axis is not changed.
     fn new<S: Sample<Weight = W>>(source: usize, from: f64, to: f64, target: usize) -> Option<Taps<W>> {
         if source == target && from == 0.0 && to == source as f64 {
             return None;
@@ -167,7 +168,7 @@ impl<W: Copy> Taps<W> {
             let first = ((centre - support + 0.5) as usize).min(source - 1);
             (centre, first, ((centre + support + 0.5) as usize).clamp(first + 1, source))
         };
-        // Four or eight at once are summed without a loop, and weights of 0 change nothing.
+        // Sums of four or eight are unrolled, and weights of 0 change nothing.
         let longest = (0..target).map(|i| span(i).2 - span(i).1).max().unwrap_or(1);
         let count = [4, 8].into_iter().find(|n| longest <= *n && *n <= source).unwrap_or(longest);
         let mut taps = Taps { count, first: Vec::with_capacity(target), weights: Vec::with_capacity(target * count) };
@@ -192,7 +193,7 @@ impl<W: Copy> Taps<W> {
         (self.first[i], &self.weights[i * self.count..][..self.count])
     }
 
-    /// One row of the output along this axis.
+    /// Appends one row of the output along this axis.
     fn apply<S: Sample<Weight = W>>(&self, row: &[S], out: &mut Vec<S>) {
         match self.count {
             4 => self.apply_fixed::<S, 4>(row, out),
@@ -213,7 +214,10 @@ impl<W: Copy> Taps<W> {
     }
 }
 
-/// Brings `window` of each plane (`channels` × `height` × `width`) to `to` (width, height): `channels` × `to.1` × `to.0`.
+/// Resizes `window` of each plane to `to` (width, height).
+///
+/// # Shapes
+/// `planes [channels, height, width]` → `[channels, to.1, to.0]`.
 pub(crate) fn resample<S: Sample>(
     planes: &[S],
     (width, height): (usize, usize),
@@ -222,7 +226,7 @@ pub(crate) fn resample<S: Sample>(
 ) -> Vec<S> {
     let across = Taps::new::<S>(width, window.left, window.right, to.0);
     let down = Taps::new::<S>(height, window.top, window.bottom, to.1);
-    // Only the source rows that the second pass will ask for.
+    // Only the source rows that the second pass uses.
     let (first, end) = match &down {
         None => (0, height),
         Some(taps) => {
@@ -262,7 +266,7 @@ pub(crate) fn resample<S: Sample>(
     out
 }
 
-/// Brings planes (`channels` × `height` × `width`) to `to` (width, height) in one of the three ways.
+/// Brings planes `[channels, height, width]` to the size `to` (width, height) in one of the three ways.
 pub(crate) fn fit<S: Sample>(planes: &[S], size: (usize, usize), to: (usize, usize), how: Fit) -> Vec<S> {
     match how {
         Fit::Stretch => resample(planes, size, Window::whole(size.0, size.1), to),
@@ -297,7 +301,7 @@ fn pad<S: Sample>(planes: &[S], size: (usize, usize), to: (usize, usize)) -> Vec
     out
 }
 
-/// Mean over the outermost pixels, each once.
+/// Returns the mean of the outermost pixels, each counted once.
 fn edge_mean<S: Sample>(plane: &[S], (width, height): (usize, usize)) -> f64 {
     let (mut sum, mut count) = (0.0, 0usize);
     for (y, row) in plane.chunks_exact(width).enumerate() {
@@ -310,41 +314,41 @@ fn edge_mean<S: Sample>(plane: &[S], (width, height): (usize, usize)) -> f64 {
     sum / count as f64
 }
 
-/// Brings a picture to another shape: grey to colour by copying, colour to grey by luma, the size by `fit`.
+/// Brings an image to another shape: grey to colour by copying, colour to grey by luma, the size by `how`.
 ///
 /// # Shapes
 /// Returns `shape.dim()` channel-planar values.
-pub fn fit_to(picture: &Picture, shape: ImageShape, fit_how: Fit) -> Vec<f32> {
-    let from = picture.shape;
+pub fn fit_to(image: &Image, shape: ImageShape, how: Fit) -> Vec<f32> {
+    let from = image.shape;
     let pixels = from.height * from.width;
     let grey;
     let planes = if from.channels == 3 && shape.channels == 1 {
-        grey = luma_plane(&picture.data, pixels);
+        grey = luma_plane(&image.data, pixels);
         &grey
     } else {
-        &picture.data
+        &image.data
     };
-    let mut out = fit(planes, (from.width, from.height), (shape.width, shape.height), fit_how);
+    let mut out = fit(planes, (from.width, from.height), (shape.width, shape.height), how);
     if out.len() < shape.dim() {
         out = out.repeat(shape.channels);
     }
     out
 }
 
-/// The luma of three planes of `pixels` values.
+/// Returns the luma of three planes of `pixels` values.
 pub(crate) fn luma_plane<S: Sample>(planes: &[S], pixels: usize) -> Vec<S> {
     let (r, rest) = planes.split_at(pixels);
     let (g, b) = rest.split_at(pixels);
     r.iter().zip(g).zip(b).map(|((r, g), b)| S::luma(*r, *g, *b)).collect()
 }
 
-/// The byte for a value in [0, 1].
+/// Returns the byte for a value in [0, 1].
 pub(crate) fn to_level(value: f32) -> u8 {
     (value * 255.0 + 0.5) as u8
 }
 
-/// Appends values in [0, 1] as `dtype` stores them (U8 or little-endian F32).
-pub(crate) fn store(values: &[f32], dtype: Dtype, out: &mut Vec<u8>) {
+/// Appends values in [0, 1] in the format `dtype` (U8 or little-endian F32).
+pub(crate) fn append_values(values: &[f32], dtype: Dtype, out: &mut Vec<u8>) {
     match dtype {
         Dtype::U8 => out.extend(values.iter().map(|v| to_level(*v))),
         _ => values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes())),
@@ -356,7 +360,7 @@ mod tests {
     use super::*;
     use safetensors::SafeTensors;
 
-    /// The picture of scripts/make_pillow_fixture.py, channel-planar.
+    /// Returns the image of scripts/make_pillow_fixture.py, channel-planar.
     fn source(width: usize, height: usize, channels: usize) -> Vec<u8> {
         let mut out = Vec::new();
         for c in 0..channels as u64 {
@@ -440,9 +444,9 @@ mod tests {
     fn fit_to_changes_channels() {
         let rgb = ImageShape { channels: 3, height: 1, width: 2 };
         let grey = ImageShape { channels: 1, ..rgb };
-        let colour = Picture { shape: rgb, data: vec![1.0, 0.25, 0.0, 0.25, 0.0, 0.25] };
+        let colour = Image { shape: rgb, data: vec![1.0, 0.25, 0.0, 0.25, 0.0, 0.25] };
         assert_eq!(fit_to(&colour, grey, Fit::Crop), vec![19595.0 / 65536.0, 0.25]);
-        let one = Picture { shape: grey, data: vec![0.5, 0.75] };
+        let one = Image { shape: grey, data: vec![0.5, 0.75] };
         assert_eq!(fit_to(&one, rgb, Fit::Crop), vec![0.5, 0.75, 0.5, 0.75, 0.5, 0.75]);
         let smaller = ImageShape { channels: 3, height: 1, width: 1 };
         assert_eq!(fit_to(&one, smaller, Fit::Stretch), vec![0.625; 3]);

@@ -1,4 +1,4 @@
-//! Loads of small folders made on the spot, one test a rule and one a failure.
+//! Loads of small folders that are made here: a test for each rule and each failure.
 
 use super::*;
 use image::{DynamicImage, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
@@ -9,8 +9,8 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Fails loudly, so that tests read as what they hold.
-fn rows(dir: &Path, options: &LoadOptions) -> Rows {
+/// Loads a folder, and fails with the message of the error.
+fn rows(dir: &Path, options: &LoadOptions) -> LoadedRows {
     load(dir, options, &|_, _| ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -21,23 +21,23 @@ fn error(dir: &Path, options: &LoadOptions) -> String {
     error.replace(&format!("{}/", dir.display()), "")
 }
 
-fn row(rows: &Rows, r: usize) -> Vec<f32> {
+fn row(rows: &LoadedRows, r: usize) -> Vec<f32> {
     let mut out = vec![0.0; rows.blocks[0].dim()];
     rows.blocks[0].read(r, &mut out);
     out
 }
 
-fn names(rows: &Rows) -> Vec<&str> {
+fn names(rows: &LoadedRows) -> Vec<&str> {
     match &rows.names {
-        Names::Listed(names) => names.iter().map(String::as_str).collect(),
-        Names::ByBlock => Vec::new(),
+        RowNames::Listed(names) => names.iter().map(String::as_str).collect(),
+        RowNames::ByBlock => Vec::new(),
     }
 }
 
-fn save(dir: &Path, name: &str, picture: impl Into<DynamicImage>) {
+fn save(dir: &Path, name: &str, image: impl Into<DynamicImage>) {
     let path = dir.join(name);
     std::fs::create_dir_all(path.parent().expect("below the folder")).expect("created");
-    picture.into().save(path).expect("saved");
+    image.into().save(path).expect("saved");
 }
 
 fn colourful(width: u32, height: u32) -> RgbImage {
@@ -48,13 +48,13 @@ fn grey(width: u32, height: u32, level: u8) -> image::GrayImage {
     image::GrayImage::from_pixel(width, height, Luma([level]))
 }
 
-fn planar_bytes(picture: &RgbImage) -> Vec<u8> {
-    (0..3).flat_map(|c| picture.pixels().map(move |p| p.0[c])).collect()
+fn planar_bytes(image: &RgbImage) -> Vec<u8> {
+    (0..3).flat_map(|c| image.pixels().map(move |p| p.0[c])).collect()
 }
 
-fn jpeg(picture: &RgbImage) -> Vec<u8> {
+fn jpeg(image: &RgbImage) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Jpeg).expect("encoded");
+    image.write_to(&mut bytes, ImageFormat::Jpeg).expect("encoded");
     bytes.into_inner()
 }
 
@@ -69,14 +69,14 @@ where
 
 #[test]
 fn lossless_formats_keep_every_byte() {
-    let picture = colourful(12, 9);
+    let image = colourful(12, 9);
     for name in ["a.png", "a.PNG", "a.webp", "a.bmp", "a.tiff", "a.gif", "wrong.jpg"] {
         let dir = folder();
         let format = if name == "wrong.jpg" { ImageFormat::Png } else { ImageFormat::from_path(name).expect("known") };
-        picture.save_with_format(dir.path().join(name), format).expect("saved");
+        image.save_with_format(dir.path().join(name), format).expect("saved");
         let rows = rows(dir.path(), &LoadOptions::default());
         assert_eq!(rows.shape, Some(ImageShape { channels: 3, height: 9, width: 12 }), "{name}");
-        assert_eq!(rows.blocks[0].row_bytes(0), planar_bytes(&picture), "{name}");
+        assert_eq!(rows.blocks[0].row_bytes(0), planar_bytes(&image), "{name}");
         assert_eq!(names(&rows), [name]);
     }
 }
@@ -100,8 +100,8 @@ fn with_orientation(jpeg: &[u8], value: u8) -> Vec<u8> {
 
 #[test]
 fn exif_orientation_is_applied() {
-    let picture = RgbImage::from_fn(16, 8, |x, y| Rgb([(x * 15) as u8, (y * 30) as u8, 128]));
-    let bytes = jpeg(&picture);
+    let image = RgbImage::from_fn(16, 8, |x, y| Rgb([(x * 15) as u8, (y * 30) as u8, 128]));
+    let bytes = jpeg(&image);
     for value in 1..=8 {
         let dir = folder();
         std::fs::write(dir.path().join("a.jpg"), with_orientation(&bytes, value)).expect("written");
@@ -211,7 +211,7 @@ fn classes_are_sub_folders_and_a_dot_beside_them() {
 }
 
 #[test]
-fn sizes_follow_the_pictures_up_to_64() {
+fn sizes_follow_the_images_up_to_64() {
     let of = |sizes: &[(u32, u32)]| {
         let dir = folder();
         for (i, (w, h)) in sizes.iter().enumerate() {
@@ -231,7 +231,7 @@ fn grey_pixels_are_grey_whatever_the_format_says() {
     save(dir.path(), "b.png", grey(4, 4, 7));
     let all_grey = rows(dir.path(), &LoadOptions::default());
     assert_eq!(all_grey.blocks[0].row_bytes(0), [9; 16]);
-    // A coloured picture makes the earlier and the later grey ones RGB.
+    // A coloured image makes the earlier and the later grey ones RGB.
     save(dir.path(), "aa.png", RgbImage::from_pixel(4, 4, Rgb([9, 8, 7])));
     let mixed = rows(dir.path(), &LoadOptions { augment: 2, ..Default::default() });
     assert_eq!(mixed.shape.map(|s| s.channels), Some(3));
@@ -247,7 +247,7 @@ fn grey_pixels_are_grey_whatever_the_format_says() {
 }
 
 #[test]
-fn fits_of_a_wide_picture() {
+fn fits_of_a_wide_image() {
     let dir = folder();
     save(
         dir.path(),
@@ -275,7 +275,7 @@ fn truncated_jpeg() {
         let wanted = format!("x.jpg: a truncated JPEG ({length} bytes, no end marker); remove it or pass --skip-bad");
         assert_eq!(error, wanted);
     }
-    // What comes after the end marker is of no interest.
+    // Bytes after the end marker are ignored.
     std::fs::write(&file, [&bytes[..], b"\0\xff\xd8garbage"].concat()).expect("written");
     assert_eq!(rows(dir.path(), &LoadOptions::default()).blocks[0].rows(), 1);
 }
@@ -334,7 +334,7 @@ fn a_decompression_bomb() {
 }
 
 #[test]
-fn pictures_without_pixels_or_pages() {
+fn images_without_pixels_or_pages() {
     let dir = folder();
     save(dir.path(), "x.tif", grey(3, 3, 0));
     let bytes = std::fs::read(dir.path().join("x.tif")).expect("read");
@@ -410,7 +410,7 @@ fn skip_bad_leaves_out_and_lists() {
     let dir = folder();
     std::fs::write(dir.path().join("x.png"), "text").expect("written");
     let nothing = error(dir.path(), &options);
-    assert!(nothing.contains(": no picture is left of 1; the first: x.png: not an image"), "{nothing}");
+    assert!(nothing.contains(": no image is left of 1; the first: x.png: not an image"), "{nothing}");
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn broken_bytes_never_panic() {
         for _ in 0..100 {
             let mut broken = bytes.clone();
             for _ in 0..1 + rng.next_u64() % 4 {
-                // Mostly in the headers, where it hurts.
+                // Half of the changes are in the headers.
                 let most = if rng.next_u64().is_multiple_of(2) { broken.len() } else { broken.len().min(64) };
                 let at = rng.next_u64() as usize % most;
                 broken[at] = rng.next_u64() as u8;
@@ -447,55 +447,55 @@ fn broken_bytes_never_panic() {
 }
 
 #[test]
-fn thirty_nine_pictures_with_five_variants_on_any_number_of_threads() {
+fn thirty_nine_images_with_five_variants_on_any_number_of_threads() {
     let dir = folder();
     for i in 0..39u32 {
-        let picture = image::GrayImage::from_fn(90, 80, |x, y| Luma([(x * i + y * 3) as u8]));
-        save(dir.path(), &format!("{}/{i:02}.png", i % 2), picture);
+        let image = image::GrayImage::from_fn(90, 80, |x, y| Luma([(x * i + y * 3) as u8]));
+        save(dir.path(), &format!("{}/{i:02}.png", i % 2), image);
     }
     let options = LoadOptions { size: Some((32, 32)), augment: 5, seed: 4, ..Default::default() };
     let one = with_threads(1, || rows(dir.path(), &options));
     let four = with_threads(4, || rows(dir.path(), &options));
-    let (a, b) = (one.variants.expect("asked for"), four.variants.expect("asked for"));
+    let (a, b) = (one.variants.expect("requested"), four.variants.expect("requested"));
     assert_eq!((one.blocks[0].rows(), a.rows(), a.dtype()), (39, 195, Dtype::U8));
     assert!((0..195).all(|r| a.row_bytes(r) == b.row_bytes(r)));
     assert!((0..39).all(|r| one.blocks[0].row_bytes(r) == four.blocks[0].row_bytes(r)));
-    let other = rows(dir.path(), &LoadOptions { seed: 5, ..options }).variants.expect("asked for");
+    let other = rows(dir.path(), &LoadOptions { seed: 5, ..options }).variants.expect("requested");
     assert!((0..195).filter(|r| a.row_bytes(*r) == other.row_bytes(*r)).count() < 80);
 }
 
 #[test]
 fn stored_variants_and_those_of_an_epoch_agree() {
-    let pictures: [DynamicImage; 2] = [
+    let images: [DynamicImage; 2] = [
         colourful(100, 70).into(),
         DynamicImage::ImageLuma16(image::ImageBuffer::from_fn(100, 70, |x, y| Luma([(x * y) as u16]))),
     ];
-    for picture in pictures {
+    for image in images {
         let dir = folder();
         // A file that is left out must not shift the rows' numbers.
         std::fs::write(dir.path().join("0.png"), "text").expect("written");
-        save(dir.path(), "a.png", picture.clone());
-        save(dir.path(), "b.png", picture);
+        save(dir.path(), "a.png", image.clone());
+        save(dir.path(), "b.png", image);
         let stored = LoadOptions { size: Some((30, 20)), augment: 7, skip_bad: true, ..Default::default() };
-        let variants = rows(dir.path(), &stored).variants.expect("asked for");
+        let variants = rows(dir.path(), &stored).variants.expect("requested");
         let each = rows(dir.path(), &LoadOptions { augment_each_epoch: true, ..stored });
-        assert!(each.variants.is_none() && each.pictures.len() == 2);
-        let (shape, dtype) = (each.shape.expect("pictures"), each.blocks[0].dtype());
-        let working = each.pictures[0].shape;
+        assert!(each.variants.is_none() && each.working_images.len() == 2);
+        let (shape, dtype) = (each.shape.expect("images"), each.blocks[0].dtype());
+        let working = each.working_images[0].shape;
         assert_eq!((working.width, working.height), (60, 40));
-        let (mut drawn, mut kept) = (vec![0.0; shape.dim()], vec![0.0; shape.dim()]);
-        for (r, picture) in each.pictures.iter().enumerate() {
+        let (mut made, mut stored_row) = (vec![0.0; shape.dim()], vec![0.0; shape.dim()]);
+        for (r, image) in each.working_images.iter().enumerate() {
             for v in 0..7 {
-                augment::variant_row(picture, shape, dtype, 0, 0, r as u64, v, &mut drawn);
-                variants.read(r * 7 + v as usize, &mut kept);
-                assert_eq!(drawn, kept, "row {r} variant {v} {dtype:?}");
+                augment::variant_row(image, shape, dtype, 0, 0, r as u64, v, &mut made);
+                variants.read(r * 7 + v as usize, &mut stored_row);
+                assert_eq!(made, stored_row, "row {r} variant {v} {dtype:?}");
             }
         }
     }
 }
 
 #[test]
-fn working_pictures_are_as_large_as_the_source_allows() {
+fn working_images_are_as_large_as_the_source_allows() {
     assert_eq!(working_size((600, 600), (64, 64), Fit::Crop), (128, 128));
     assert_eq!(working_size((96, 200), (64, 64), Fit::Crop), (96, 96));
     assert_eq!(working_size((30, 20), (64, 64), Fit::Crop), (64, 64));

@@ -1,7 +1,7 @@
-//! Pages of TIFF files: every page is a picture. Read with the tiff crate, because the image crate gives the first page
-//! only and no grey floats.
+//! Pages of TIFF files: every page is an image. They are read with the tiff crate, because the image crate reads only the
+//! first page and no grey floats.
 
-use super::decode::{self, Decoded, MOST_BYTES, Probe, Samples, Wanted, bad, undecodable};
+use super::decode::{self, DecodeOptions, Decoded, MAX_BYTES, Probe, Samples, bad, undecodable};
 use image::metadata::Orientation;
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,8 +18,8 @@ type Pages = Decoder<BufReader<File>>;
 fn open(path: &Path) -> Result<Pages> {
     let reader = BufReader::new(File::open(path).map_err(decode::unreadable(path))?);
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = MOST_BYTES as usize;
-    limits.intermediate_buffer_size = MOST_BYTES as usize;
+    limits.decoding_buffer_size = MAX_BYTES as usize;
+    limits.intermediate_buffer_size = MAX_BYTES as usize;
     limits.ifd_value_size = 16 << 20;
     Ok(Decoder::new(reader).map_err(|e| undecodable(path, e))?.with_limits(limits))
 }
@@ -28,10 +28,10 @@ fn orientation(value: Option<u16>) -> Orientation {
     value.and_then(|v| Orientation::from_exif(v.min(255) as u8)).unwrap_or(Orientation::NoTransforms)
 }
 
-/// Walks the directories of a file, without decoding.
+/// Reads the directories of a file without decoding its pages.
 ///
 /// # Errors
-/// If a directory is broken.
+/// A broken directory.
 pub(crate) fn probe(path: &Path) -> Result<Probe> {
     let mut decoder = open(path)?;
     let mut probe = Probe { tiff: true, ..Probe::default() };
@@ -49,14 +49,14 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
             probe.deep |= bits.iter().any(|b| *b > 8);
             let width = tags.get_tag_unsigned::<u32>(Tag::ImageWidth)? as usize;
             let height = tags.get_tag_unsigned::<u32>(Tag::ImageLength)? as usize;
-            let turned = decode::turns(orientation(tags.find_tag_unsigned(Tag::Orientation)?));
+            let turned = decode::swaps_sides(orientation(tags.find_tag_unsigned(Tag::Orientation)?));
             let size = if turned { (height, width) } else { (width, height) };
             probe.size = if probe.pages == 0 { Some(size) } else { probe.size.filter(|s| *s == size) };
             Ok(())
         };
         page().map_err(|e| undecodable(path, e))?;
         if probe.size.is_some_and(|(width, height)| width == 0 || height == 0) {
-            return Err(decode::pixelless(&page_path(path, probe.pages)));
+            return Err(decode::without_pixels(&page_path(path, probe.pages)));
         }
         probe.pages += 1;
     }
@@ -66,37 +66,37 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
     Ok(probe)
 }
 
-/// The path of a page in messages.
+/// Returns the path of a page, as messages name it.
 fn page_path(path: &Path, page: usize) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(format!("#{page}"));
     PathBuf::from(name)
 }
 
-/// Decodes some pages, each into `each` as soon as it is there. Messages name the page where the file is a `stack`.
+/// Decodes pages and gives each to `each` as soon as it is decoded. Messages name the page where the file is a `stack`.
 pub(crate) fn pages(
     path: &Path,
     range: Range<usize>,
     stack: bool,
-    wanted: Wanted,
+    options: DecodeOptions,
     mut each: impl FnMut(usize, Result<Decoded>),
 ) {
     let mut decoder = match open(path) {
         Ok(decoder) => decoder,
-        // The file was sound when it was probed: the message of the first page will do.
+        // The header could be read before: an error of the first page is enough.
         Err(error) => return each(range.start, Err(error)),
     };
     for page in range {
         let named = if stack { page_path(path, page) } else { path.to_path_buf() };
         let result = match decoder.seek_to_image(page) {
-            Ok(()) => read(&mut decoder, &named, wanted),
+            Ok(()) => read(&mut decoder, &named, options),
             Err(error) => Err(undecodable(&named, error)),
         };
         each(page, result);
     }
 }
 
-fn read(decoder: &mut Pages, path: &Path, wanted: Wanted) -> Result<Decoded> {
+fn read(decoder: &mut Pages, path: &Path, options: DecodeOptions) -> Result<Decoded> {
     let error = |e: tiff::TiffError| undecodable(path, e);
     let (width, height) = decoder.dimensions().map_err(error)?;
     let size = (width as usize, height as usize);
@@ -104,7 +104,7 @@ fn read(decoder: &mut Pages, path: &Path, wanted: Wanted) -> Result<Decoded> {
     let orientation = orientation(decoder.find_tag_unsigned(Tag::Orientation).map_err(error)?);
     let n = samples_per_pixel(decoder, color).ok_or_else(|| bad(path, format!("{color:?} pixels are not read")))?;
     let layout = decoder.image_buffer_layout().map_err(error)?;
-    if layout.complete_len as u64 > MOST_BYTES {
+    if layout.complete_len as u64 > MAX_BYTES {
         return Err(decode::too_large(path, size.0, size.1));
     }
     let mut buffer = DecodingResult::U8(Vec::new());
@@ -112,15 +112,15 @@ fn read(decoder: &mut Pages, path: &Path, wanted: Wanted) -> Result<Decoded> {
     let planes = layout.planes;
     match buffer {
         DecodingResult::U8(v) => {
-            let v = whole_bytes(v, size, color);
-            Samples::Eight(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, wanted)
+            let v = expand_bits(v, size, color);
+            Samples::Eight(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, options)
         }
         DecodingResult::U16(v) => {
-            Samples::Sixteen(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, wanted)
+            Samples::Sixteen(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, options)
         }
-        DecodingResult::F16(v) => float(path, v.iter().map(|f| f.to_f32()), planes, n, size, orientation, wanted),
-        DecodingResult::F32(v) => float(path, v.into_iter(), planes, n, size, orientation, wanted),
-        DecodingResult::F64(v) => float(path, v.iter().map(|f| *f as f32), planes, n, size, orientation, wanted),
+        DecodingResult::F16(v) => float(path, v.iter().map(|f| f.to_f32()), planes, n, size, orientation, options),
+        DecodingResult::F32(v) => float(path, v.into_iter(), planes, n, size, orientation, options),
+        DecodingResult::F64(v) => float(path, v.iter().map(|f| *f as f32), planes, n, size, orientation, options),
         _ => Err(Error::file(
             path,
             format!("{}-bit integer samples are not read", color.bit_depth()),
@@ -136,19 +136,19 @@ fn float(
     n: usize,
     size: (usize, usize),
     orientation: Orientation,
-    wanted: Wanted,
+    options: DecodeOptions,
 ) -> Result<Decoded> {
     let values = interleaved(path, values.collect(), planes, n, size)?;
-    Samples::Float(&values, n).decoded(path, size, orientation, wanted)
+    Samples::Float(&values, n).decoded(path, size, orientation, options)
 }
 
-/// How many samples a pixel has once decoded; `None` for colours that are not read.
+/// Returns the number of samples of a decoded pixel; `None` for colours that are not read.
 fn samples_per_pixel(decoder: &mut Pages, color: ColorType) -> Option<usize> {
     match color {
         ColorType::Gray(1 | 2 | 4 | 8 | 16 | 32 | 64) => Some(1),
         ColorType::RGB(8 | 16 | 32 | 64) => Some(3),
         ColorType::RGBA(8 | 16 | 32 | 64) => Some(4),
-        // Grey with alpha; two channels of a microscope are not that.
+        // Grey with alpha, as opposed to two channels of a microscope.
         ColorType::Multiband { bit_depth: 8 | 16 | 32 | 64, num_samples: 2 } => {
             let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok()??;
             matches!(extra[..], [1 | 2]).then_some(2)
@@ -157,8 +157,8 @@ fn samples_per_pixel(decoder: &mut Pages, color: ColorType) -> Option<usize> {
     }
 }
 
-/// Samples of 1, 2 or 4 bits, of which each row begins a byte, as bytes of the full range.
-fn whole_bytes(packed: Vec<u8>, (width, height): (usize, usize), color: ColorType) -> Vec<u8> {
+/// Expands samples of 1, 2 or 4 bits, each row of which starts a new byte, to bytes of the full range.
+fn expand_bits(packed: Vec<u8>, (width, height): (usize, usize), color: ColorType) -> Vec<u8> {
     let bits = usize::from(color.bit_depth());
     if bits >= 8 {
         return packed;
@@ -176,7 +176,7 @@ fn whole_bytes(packed: Vec<u8>, (width, height): (usize, usize), color: ColorTyp
     out
 }
 
-/// Separate planes, as some files store them, one pixel after another.
+/// Interleaves samples that the file stores in separate planes.
 fn interleaved<T: Copy>(
     path: &Path,
     values: Vec<T>,
@@ -200,11 +200,11 @@ mod tests {
 
     #[test]
     fn packed_samples_become_bytes_of_the_full_range() {
-        // Rows of three samples: what fills up the last byte of a row is passed over.
-        assert_eq!(whole_bytes(vec![0b1011_1111, 0b0100_0000], (3, 2), ColorType::Gray(1)), [255, 0, 255, 0, 255, 0]);
-        assert_eq!(whole_bytes(vec![0b0001_1011], (3, 1), ColorType::Gray(2)), [0, 85, 170]);
-        assert_eq!(whole_bytes(vec![0x0f, 0x8f], (3, 1), ColorType::Gray(4)), [0, 255, 136]);
-        assert_eq!(whole_bytes(vec![1, 2], (2, 1), ColorType::Gray(8)), [1, 2]);
+        // Rows of three samples: padding of the last byte of a row is skipped.
+        assert_eq!(expand_bits(vec![0b1011_1111, 0b0100_0000], (3, 2), ColorType::Gray(1)), [255, 0, 255, 0, 255, 0]);
+        assert_eq!(expand_bits(vec![0b0001_1011], (3, 1), ColorType::Gray(2)), [0, 85, 170]);
+        assert_eq!(expand_bits(vec![0x0f, 0x8f], (3, 1), ColorType::Gray(4)), [0, 255, 136]);
+        assert_eq!(expand_bits(vec![1, 2], (2, 1), ColorType::Gray(8)), [1, 2]);
     }
 
     #[test]

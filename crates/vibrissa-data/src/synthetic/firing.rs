@@ -1,42 +1,43 @@
-//! Which features fire together in a row of synthetic data, and with which amplitudes: drawn by (seed, row) alone.
+//! The features of each synthetic row and their amplitudes, sampled by (seed, row) alone. A feature of a row *fires* in it.
 //!
-//! Every law leaves the probability p_i of each feature as it is:
+//! There are three laws by which features fire together; all of them keep the probability p_i of each feature:
 //!
 //! - *independent*: feature i fires with probability p_i.
-//! - *correlation* ρ with F *factors*: a Gaussian copula of rank F. A row draws g_f ~ N(0, 1) for each factor; feature i fires
-//!   where √ρ g_{i mod F} + √(1-ρ) e_i > t_i, e_i ~ N(0, 1) its own and P(N(0, 1) > t_i) = p_i.
+//! - *correlation* ρ with F *factors*: a Gaussian copula of rank F. Each factor f of a row has a value g_f ~ N(0, 1);
+//!   feature i fires where √ρ g_{i mod F} + √(1-ρ) e_i > t_i, with e_i ~ N(0, 1) and P(N(0, 1) > t_i) = p_i.
 //! - *parents* P: feature i ≥ P fires only in rows in which feature i mod P does, there with probability p_i / p_{i mod P} and
-//!   independently of all else. The p_i fall with i, so that is at most 1; factors tie the parents alone.
+//!   independently of all else. The p_i fall with i, so that this is at most 1. Factors affect the parents only.
 //!
 //! An amplitude is |N(1, 0.25)|.
 
-use super::draw::Draw;
-use super::{Kind, Synthetic};
+use super::random::RandomNumbers;
+use super::{Synthetic, SyntheticKind};
 use vibrissa_core::random::ln;
 
-/// How much rarer a feature of one class is in the other class.
-const FOREIGN: f64 = 0.05;
+/// Factor of the probability of a feature of one class in rows of the other class.
+const OTHER_CLASS: f64 = 0.05;
 
-/// Draws again, for any row, which features it is made of.
+/// Samples the features of any row, always with the same result.
 #[derive(Clone, Debug)]
 pub struct Firing {
     seed: u64,
-    /// By class; rows are of the classes in turn.
+    /// Probability of each feature, by class; rows have the classes in turn.
     probabilities: Vec<Vec<f64>>,
-    law: Law,
+    law: FiringLaw,
 }
 
+/// How the features of a row are sampled.
 #[derive(Clone, Debug)]
-enum Law {
-    /// One number a feature.
-    Each,
-    /// Few numbers a row: from one candidate to the next.
-    Leaps { blocks: Vec<Block>, parents: usize, copula: Option<Copula> },
+enum FiringLaw {
+    /// One random number for each feature.
+    Independent,
+    /// Few random numbers for each row, by skipping from one candidate to the next.
+    Skipping { blocks: Vec<FeatureBlock>, parents: usize, copula: Option<Copula> },
 }
 
 /// Features `first`, `first + step`, … (`count` of them), whose probabilities differ by at most a factor of two.
 #[derive(Clone, Copy, Debug)]
-struct Block {
+struct FeatureBlock {
     first: usize,
     step: usize,
     count: usize,
@@ -45,26 +46,27 @@ struct Block {
 #[derive(Clone, Debug)]
 struct Copula {
     factors: usize,
-    /// √ρ and √(1-ρ).
+    /// √ρ.
     shared: f64,
+    /// √(1-ρ).
     own: f64,
     /// t_i.
     thresholds: Vec<f64>,
-    normal: Normal,
+    normal: NormalDistribution,
 }
 
 impl Firing {
     pub(super) fn new(of: &Synthetic) -> Firing {
-        let images = matches!(of.kind, Kind::Images { .. });
+        let images = matches!(of.kind, SyntheticKind::Images { .. });
         let probabilities: Vec<Vec<f64>> = (0..if images { 2 } else { 1 }).map(|c| of.probabilities(c)).collect();
         let law = if images {
-            Law::Each
+            FiringLaw::Independent
         } else {
             let p = &probabilities[0];
             let free = if of.parents > 0 { of.parents } else { of.features };
             let factors = if of.correlation > 0.0 { of.factors } else { 1 };
             let copula = (of.correlation > 0.0).then(|| {
-                let normal = Normal::new();
+                let normal = NormalDistribution::new();
                 Copula {
                     factors,
                     shared: of.correlation.sqrt(),
@@ -73,94 +75,101 @@ impl Firing {
                     normal,
                 }
             });
-            Law::Leaps { blocks: blocks(&p[..free], factors), parents: of.parents, copula }
+            FiringLaw::Skipping { blocks: blocks(&p[..free], factors), parents: of.parents, copula }
         };
         Firing { seed: of.seed, probabilities, law }
     }
 
-    /// The features that fire in a row, ascending, and their amplitudes.
+    /// Writes the features that fire in a row, ascending, and their amplitudes.
     pub fn row(&self, row: usize, out: &mut Vec<(u32, f64)>) {
-        self.begin(row, out);
+        self.sample(row, out);
     }
 
-    /// As [`Firing::row`]; gives what further numbers of this row are drawn from.
-    pub(super) fn begin(&self, row: usize, out: &mut Vec<(u32, f64)>) -> Draw {
-        let mut draw = Draw::new(self.seed, "row", row as u64);
+    /// Does the same as [`Firing::row`], and returns the source of further random numbers of this row.
+    pub(super) fn sample(&self, row: usize, out: &mut Vec<(u32, f64)>) -> RandomNumbers {
+        let mut random = RandomNumbers::new(self.seed, "row", row as u64);
         let p = &self.probabilities[row % self.probabilities.len()];
         out.clear();
         match &self.law {
-            Law::Each => {
+            FiringLaw::Independent => {
                 for (i, &p) in p.iter().enumerate() {
-                    if draw.uniform() < p {
-                        out.push((i as u32, amplitude(&mut draw)));
+                    if random.uniform() < p {
+                        out.push((i as u32, amplitude(&mut random)));
                     }
                 }
             }
-            Law::Leaps { blocks, parents, copula } => {
+            FiringLaw::Skipping { blocks, parents, copula } => {
                 match copula {
-                    None => leap(blocks, |i| p[i], &mut draw, out),
+                    None => sample_blocks(blocks, |i| p[i], &mut random, out),
                     Some(copula) => {
-                        let g: Vec<f64> = (0..copula.factors).map(|_| draw.normal()).collect();
-                        leap(blocks, |i| copula.given(g[i % copula.factors], i), &mut draw, out);
+                        let g: Vec<f64> = (0..copula.factors).map(|_| random.normal()).collect();
+                        sample_blocks(blocks, |i| copula.given(g[i % copula.factors], i), &mut random, out);
                     }
                 }
                 if *parents > 0 {
                     for at in 0..out.len() {
                         let parent = out[at].0 as usize;
                         for child in (parent + parents..p.len()).step_by(*parents) {
-                            if draw.uniform() * p[parent] < p[child] {
+                            if random.uniform() * p[parent] < p[child] {
                                 out.push((child as u32, 0.0));
                             }
                         }
                     }
                 }
                 out.sort_unstable_by_key(|fires| fires.0);
-                out.iter_mut().for_each(|fires| fires.1 = amplitude(&mut draw));
+                out.iter_mut().for_each(|fires| fires.1 = amplitude(&mut random));
             }
         }
-        draw
+        random
     }
 }
 
-fn amplitude(draw: &mut Draw) -> f64 {
-    (1.0 + 0.25 * draw.normal()).abs()
+fn amplitude(random: &mut RandomNumbers) -> f64 {
+    (1.0 + 0.25 * random.normal()).abs()
 }
 
-/// The features of each factor (i mod `factors`), cut where the probability falls below half of the block's first.
-fn blocks(p: &[f64], factors: usize) -> Vec<Block> {
-    let mut out: Vec<Block> = Vec::new();
+/// Divides the features of each factor (i mod `factors`) into blocks, where the probability falls below half of the block's
+/// first one.
+fn blocks(p: &[f64], factors: usize) -> Vec<FeatureBlock> {
+    let mut out: Vec<FeatureBlock> = Vec::new();
     for factor in 0..factors.min(p.len()) {
-        let mut own = Block { first: factor, step: factors, count: 0 };
+        let mut block = FeatureBlock { first: factor, step: factors, count: 0 };
         for i in (factor..p.len()).step_by(factors) {
-            if p[i] < 0.5 * p[own.first] {
-                out.push(own);
-                own = Block { first: i, step: factors, count: 0 };
+            if p[i] < 0.5 * p[block.first] {
+                out.push(block);
+                block = FeatureBlock { first: i, step: factors, count: 0 };
             }
-            own.count += 1;
+            block.count += 1;
         }
-        out.push(own);
+        out.push(block);
     }
     out
 }
 
-/// Lets feature i fire with probability `chance(i)`, which falls along a block: leaps of geometric length to the next that
-/// would fire if all were as likely as the first, which then does with the quotient of the two.
-fn leap(blocks: &[Block], chance: impl Fn(usize) -> f64, draw: &mut Draw, out: &mut Vec<(u32, f64)>) {
+/// Samples the features that fire, feature i with `probability(i)`, which falls along a block. Skips geometric numbers of
+/// features to the next candidate, as if all had the probability of the first one, and accepts the candidate with the
+/// ratio of its probability to that of the first.
+fn sample_blocks(
+    blocks: &[FeatureBlock],
+    probability: impl Fn(usize) -> f64,
+    random: &mut RandomNumbers,
+    out: &mut Vec<(u32, f64)>,
+) {
     for block in blocks {
-        let most = chance(block.first);
-        let per_leap = if most < 1.0 { ln(1.0 - most) } else { f64::NEG_INFINITY };
-        if per_leap == 0.0 {
+        let most = probability(block.first);
+        let log_miss = if most < 1.0 { ln(1.0 - most) } else { f64::NEG_INFINITY };
+        if log_miss == 0.0 {
             continue;
         }
         let mut at = 0;
         loop {
-            let over = (ln(1.0 - draw.uniform()) / per_leap).floor();
+            let over = (ln(1.0 - random.uniform()) / log_miss).floor();
             if over >= (block.count - at) as f64 {
                 break;
             }
             at += over as usize;
             let i = block.first + at * block.step;
-            if draw.uniform() * most < chance(i) {
+            if random.uniform() * most < probability(i) {
                 out.push((i as u32, 0.0));
             }
             at += 1;
@@ -172,29 +181,29 @@ fn leap(blocks: &[Block], chance: impl Fn(usize) -> f64, draw: &mut Draw, out: &
 }
 
 impl Copula {
-    /// Probability of feature i, given its factor.
+    /// Returns the probability of feature i, given the value of its factor.
     fn given(&self, factor: f64, i: usize) -> f64 {
         self.normal.below((self.shared * factor - self.thresholds[i]) / self.own)
     }
 }
 
 impl Synthetic {
-    /// The probability that a row of the class uses each feature; their sum is `active`. Directions know one class, 0.
-    /// In pictures every fourth feature belongs to class 0 and every fourth to class 1; the others are shared.
+    /// Returns the probability that a row of the class uses each feature; their sum is `active`. Directions have one class,
+    /// 0. Of images' features one in four belongs to class 0 and one in four to class 1; the others are shared.
     pub fn probabilities(&self, class: usize) -> Vec<f64> {
         let weights = (0..self.features).map(|i| {
             let belongs = match (self.kind, i % 4) {
-                (Kind::Images { .. }, own @ (0 | 1)) if own != class => FOREIGN,
+                (SyntheticKind::Images { .. }, own @ (0 | 1)) if own != class => OTHER_CLASS,
                 _ => 1.0,
             };
             belongs * ((i + 1) as f64).powf(-self.z)
         });
-        with_sum(weights.collect(), self.active)
+        probabilities_with_sum(weights.collect(), self.active)
     }
 }
 
-/// Scales the weights to probabilities with the given sum, none above 1.
-fn with_sum(mut weights: Vec<f64>, sum: f64) -> Vec<f64> {
+/// Scales weights to probabilities with the given sum, none above 1.
+fn probabilities_with_sum(mut weights: Vec<f64>, sum: f64) -> Vec<f64> {
     let total = |scale: f64| weights.iter().map(|w| (w * scale).min(1.0)).sum::<f64>();
     let (mut low, mut high) = (0.0, 1.0);
     while total(high) < sum && high < 1e300 {
@@ -208,25 +217,26 @@ fn with_sum(mut weights: Vec<f64>, sum: f64) -> Vec<f64> {
     weights
 }
 
-/// The normal distribution, by additions, multiplications and divisions only: a table with its slopes, cubic in between.
+/// The normal distribution, by additions, multiplications and divisions only: a table of values and slopes with cubic
+/// interpolation.
 #[derive(Clone, Debug)]
-struct Normal {
-    /// Φ(x) and φ(x) times the step, from -[`Normal::END`] on.
+struct NormalDistribution {
+    /// Φ(x) and φ(x) times the step, from -[`NormalDistribution::END`] on.
     table: Vec<(f64, f64)>,
 }
 
-impl Normal {
+impl NormalDistribution {
     const END: f64 = 8.0;
     const STEPS: f64 = 64.0;
 
-    fn new() -> Normal {
+    fn new() -> NormalDistribution {
         let n = (2.0 * Self::END * Self::STEPS) as usize;
         let at = |i: usize| i as f64 / Self::STEPS - Self::END;
         let table = (0..=n).map(|i| (distribution(at(i)), density(at(i)) / Self::STEPS)).collect();
-        Normal { table }
+        NormalDistribution { table }
     }
 
-    /// Φ(x), to about ten digits; 0 and 1 beyond ±8.
+    /// Returns Φ(x), to about ten digits; 0 and 1 beyond ±8.
     fn below(&self, x: f64) -> f64 {
         if x <= -Self::END {
             return 0.0;
@@ -241,7 +251,7 @@ impl Normal {
         a + t * (da + t * (3.0 * rise - 2.0 * da - db + t * (da + db - 2.0 * rise)))
     }
 
-    /// The threshold that is exceeded with probability p.
+    /// Returns the threshold that is exceeded with probability p.
     fn exceeded_with(&self, p: f64) -> f64 {
         let (mut low, mut high) = (-Self::END, Self::END);
         for _ in 0..60 {
@@ -252,7 +262,7 @@ impl Normal {
     }
 }
 
-/// e^(-x²/2)/√(2π).
+/// Returns φ(x) = e^(-x²/2)/√(2π).
 fn density(x: f64) -> f64 {
     // The power series of e^y at y = -x²/2 / 4096, then twelve squarings.
     let y = -0.5 * x * x / 4096.0;
@@ -261,7 +271,7 @@ fn density(x: f64) -> f64 {
     e / (2.0 * std::f64::consts::PI).sqrt()
 }
 
-/// Φ(x): near 0 by Φ = ½ + φ (x + x³/3 + x⁵/15 + …) (Marsaglia 2004), further out by Laplace's continued fraction.
+/// Returns Φ(x): near 0 by Φ = ½ + φ (x + x³/3 + x⁵/15 + …) (Marsaglia 2004), further out by Laplace's continued fraction.
 fn distribution(x: f64) -> f64 {
     if x.abs() > 3.0 {
         let fraction = (1..200).rev().fold(0.0, |rest, n| f64::from(n) / (x.abs() + rest));
@@ -282,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_normal_distribution_has_its_known_values() {
-        let normal = Normal::new();
+        let normal = NormalDistribution::new();
         for (x, want) in [
             (0.0, 0.5),
             (1.0, 0.841_344_746_068_543),
@@ -297,20 +307,20 @@ mod tests {
             assert!((normal.exceeded_with(want) + x).abs() < 1e-6);
         }
         assert_eq!((normal.below(-9.0), normal.below(9.0)), (0.0, 1.0));
-        assert!(normal.exceeded_with(1.0) <= -Normal::END + 1e-9);
+        assert!(normal.exceeded_with(1.0) <= -NormalDistribution::END + 1e-9);
     }
 
     #[test]
-    fn leaps_let_each_feature_fire_with_its_own_probability() {
-        // Certain, likely and rare ones, in blocks that begin and end anywhere.
+    fn skipping_lets_each_feature_fire_with_its_own_probability() {
+        // Certain, likely and rare features, in blocks of different lengths.
         let p = [1.0, 0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.01, 1e-20, 0.0];
         let (mut fired, n) = ([0usize; 10], 200_000);
         let (blocks, mut out) = (blocks(&p, 2), Vec::new());
         assert_eq!(blocks.iter().map(|b| b.count).sum::<usize>(), 10);
-        let mut draw = Draw::new(5, "test", 0);
+        let mut random = RandomNumbers::new(5, "test", 0);
         for _ in 0..n {
             out.clear();
-            leap(&blocks, |i| p[i], &mut draw, &mut out);
+            sample_blocks(&blocks, |i| p[i], &mut random, &mut out);
             out.iter().for_each(|&(i, _)| fired[i as usize] += 1);
         }
         for (i, (&fired, p)) in fired.iter().zip(p).enumerate() {

@@ -1,11 +1,11 @@
-//! Strokes, arcs and blobs as features of synthetic pictures.
+//! Strokes, arcs and blobs as features of synthetic images.
 
-use super::draw::Draw;
+use super::random::RandomNumbers;
 use super::{dot, normalise};
 use rayon::prelude::*;
 use vibrissa_core::matrix::Mat;
 
-/// A feature as geometry in the unit square, so that it looks alike at every size.
+/// A feature as geometry in the unit square, independent of the size of the image.
 #[derive(Clone, Copy)]
 enum Figure {
     Stroke { centre: [f64; 2], along: [f64; 2], half_length: f64, half_width: f64 },
@@ -14,10 +14,10 @@ enum Figure {
 }
 
 impl Figure {
-    /// `which` in [0, 1) decides between the kinds.
-    fn draw(which: f64, draw: &mut Draw) -> Figure {
-        let along = draw.direction();
-        let mut within = |low: f64, high: f64| low + (high - low) * draw.uniform();
+    /// Samples a figure; `which` in [0, 1) decides its kind.
+    fn sample(which: f64, random: &mut RandomNumbers) -> Figure {
+        let along = random.direction();
+        let mut within = |low: f64, high: f64| low + (high - low) * random.uniform();
         let centre = [within(0.15, 0.85), within(0.15, 0.85)];
         if which < 0.5 {
             Figure::Stroke { centre, along, half_length: within(0.12, 0.24), half_width: within(0.075, 0.1) }
@@ -29,9 +29,9 @@ impl Figure {
         }
     }
 
-    /// Brightness at a point: 1 on the figure's line, 0 from its half-width on.
+    /// Returns the brightness at a point: 1 on the figure's line, 0 from its half-width on.
     fn at(&self, point: [f64; 2]) -> f64 {
-        // The square of the distance in half-widths.
+        // The squared distance in units of the half-width.
         let squared = match *self {
             Figure::Stroke { centre, along, half_length, half_width } => {
                 let (u, v) = coordinates(point, centre, along);
@@ -68,35 +68,35 @@ impl Figure {
     }
 }
 
-/// Coordinates of the point along a unit vector and across it.
+/// Returns the coordinates of a point along a unit vector and across it.
 fn coordinates(point: [f64; 2], centre: [f64; 2], along: [f64; 2]) -> (f64, f64) {
     let (x, y) = (point[0] - centre[0], point[1] - centre[1]);
     (x * along[0] + y * along[1], y * along[0] - x * along[1])
 }
 
-/// Figures drawn one after another, each the least like its predecessors among a few proposals. They are judged at 16
-/// pixels whatever the size, so that a seed means the same figures at every size.
+/// Returns figures, each of them the one among a few samples that is least similar to its predecessors. Similarity is measured
+/// at 16 × 16 pixels, so that a seed gives the same figures at every size.
 pub fn strokes(n: usize, size: usize, seed: u64) -> Mat {
-    const PROPOSALS: u64 = 48;
-    const ALIKE: f32 = 0.2;
+    const SAMPLES: u64 = 48;
+    const SIMILAR: f32 = 0.2;
     let mut chosen: Vec<(Figure, Vec<f32>)> = Vec::with_capacity(n);
     for i in 0..n as u64 {
-        // Drawn once: were it open, the choice of the least alike would leave hardly a blob.
-        let which = Draw::new(seed, "which figure", i).uniform();
+        // Fixed for all samples: otherwise the least similar one would hardly ever be a blob.
+        let which = RandomNumbers::new(seed, "which figure", i).uniform();
         let mut best: Option<(f32, Figure, Vec<f32>)> = None;
-        for proposal in 0..PROPOSALS {
-            let figure = Figure::draw(which, &mut Draw::new(seed, "figure", i * PROPOSALS + proposal));
-            let picture = figure.render(16);
-            let likeness = chosen.iter().map(|(_, other)| dot(&picture, other)).fold(0.0, f32::max);
-            if best.as_ref().is_none_or(|(least, ..)| likeness < *least) {
-                best = Some((likeness, figure, picture));
+        for sample in 0..SAMPLES {
+            let figure = Figure::sample(which, &mut RandomNumbers::new(seed, "figure", i * SAMPLES + sample));
+            let image = figure.render(16);
+            let similarity = chosen.iter().map(|(_, other)| dot(&image, other)).fold(0.0, f32::max);
+            if best.as_ref().is_none_or(|(least, ..)| similarity < *least) {
+                best = Some((similarity, figure, image));
             }
-            if likeness < ALIKE {
+            if similarity < SIMILAR {
                 break;
             }
         }
-        let (_, figure, picture) = best.expect("there is at least one proposal");
-        chosen.push((figure, picture));
+        let (_, figure, image) = best.expect("there is at least one sample");
+        chosen.push((figure, image));
     }
     let mut mat = Mat::zeros(n, size * size);
     mat.data_mut()

@@ -1,10 +1,10 @@
 use super::*;
 
-fn all(rows: &Rows) -> &[u8] {
+fn all(rows: &LoadedRows) -> &[u8] {
     rows.blocks[0].rows_bytes(0..rows.blocks[0].rows())
 }
 
-fn matrix(rows: &Rows) -> Mat {
+fn matrix(rows: &LoadedRows) -> Mat {
     let block = &rows.blocks[0];
     let mut mat = Mat::zeros(block.rows(), block.dim());
     (0..block.rows()).for_each(|r| block.read(r, mat.row_mut(r)));
@@ -36,9 +36,9 @@ fn the_same_rows_on_every_machine() {
 
 #[test]
 fn normal_numbers_have_the_moments_of_the_normal_distribution() {
-    let mut draw = Draw::new(3, "test", 0);
+    let mut random = RandomNumbers::new(3, "test", 0);
     let n = 400_000;
-    let sample: Vec<f64> = (0..n).map(|_| draw.normal()).collect();
+    let sample: Vec<f64> = (0..n).map(|_| random.normal()).collect();
     let moment = |k: i32| sample.iter().map(|v| v.powi(k)).sum::<f64>() / f64::from(n);
     assert!(moment(1).abs() < 0.006 && (moment(2) - 1.0).abs() < 0.01);
     assert!(moment(3).abs() < 0.02 && (moment(4) - 3.0).abs() < 0.06);
@@ -114,7 +114,7 @@ fn directions_are_used_as_often_as_asked_and_sum_to_the_rows() {
 }
 
 #[test]
-fn images_are_seldom_clipped_balanced_and_told_apart_by_their_own_features() {
+fn images_are_rarely_clipped_balanced_and_distinguished_by_the_features_of_their_class() {
     let it = Synthetic::images();
     let (features, rows) = (it.features(), it.rows());
     let pixels = matrix(&rows);
@@ -226,7 +226,7 @@ fn spec_sets_every_option() {
     let it = Synthetic::parse(
         "synthetic:dim=9,kind=directions, rows=5,features=7,active=2.5,noise=.1,z=0,seed=3,correlation=0.5,factors=2,parents=3",
     );
-    let kind = Kind::Directions { dim: 9 };
+    let kind = SyntheticKind::Directions { dim: 9 };
     let expected = Synthetic {
         kind,
         rows: 5,

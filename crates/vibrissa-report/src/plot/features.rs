@@ -2,9 +2,8 @@
 
 use super::canvas::{Align, Canvas};
 use super::colour::{BACKGROUND, HAIRLINE, INK, MUTED, byte, diverging};
-use super::{
-    CAPITAL_HEIGHT, GAP, LABEL_SCALE, LINE_HEIGHT, MARGIN, Shape, SheetHeader, draw_image, extent, font, image_size,
-};
+use super::{CAPITAL_HEIGHT, GAP, LABEL_SCALE, LINE_HEIGHT, MARGIN, SheetHeader, draw_image, extent, font, image_size};
+use vibrissa_core::shape::ImageShape;
 
 /// One cell of a [`feature_sheet`].
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +32,7 @@ const BAR: (usize, usize) = (161, 9);
 /// If a direction does not have the width of the shape.
 pub fn feature_sheet(
     features: &[Feature<'_>],
-    shape: Option<Shape>,
+    shape: Option<ImageShape>,
     columns: usize,
     title: &str,
     note: &str,
@@ -79,14 +78,16 @@ struct ColourKey {
 }
 
 impl ColourKey {
-    fn new(shape: Option<Shape>, empty: bool, grid: usize) -> ColourKey {
+    fn new(shape: Option<ImageShape>, empty: bool, grid: usize) -> ColourKey {
         let words = match shape {
             _ if empty => "",
-            Some((3, ..)) => "colours around mid-grey, each feature scaled to its largest |value|",
+            Some(ImageShape { channels: 3, .. }) => {
+                "colours around mid-grey, each feature scaled to its largest |value|"
+            }
             Some(_) => "each feature scaled to its largest |value|",
             None => "decoder direction by column, each scaled to its largest |value|",
         };
-        let bar = !empty && shape.is_some_and(|s| s.0 != 3);
+        let bar = !empty && shape.is_some_and(|s| s.channels != 3);
         ColourKey { words, bar, stacked: bar && BAR.0 + 2 * GAP + font::width(words, LABEL_SCALE) > grid }
     }
 
@@ -134,7 +135,7 @@ fn largest(row: &[f32]) -> f32 {
     if max > 0.0 { max } else { 1.0 }
 }
 
-fn feature_image(canvas: &mut Canvas, at: (usize, usize), row: &[f32], shape: Shape) {
+fn feature_image(canvas: &mut Canvas, at: (usize, usize), row: &[f32], shape: ImageShape) {
     let scale = largest(row);
     draw_image(canvas, at, row, shape, |v| byte(0.5 + 0.5 * v / scale), |v| diverging(v / scale));
 }

@@ -4,9 +4,10 @@ use super::canvas::{Align, Canvas};
 use super::colour::{BACKGROUND, HAIRLINE, INK, MUTED, byte};
 use super::profiles::profile_sheet;
 use super::{
-    CAPITAL_HEIGHT, GAP, LABEL_SCALE, LINE_HEIGHT, MARGIN, Shape, SheetHeader, draw_image, font, image_size, shorten,
+    CAPITAL_HEIGHT, GAP, LABEL_SCALE, LINE_HEIGHT, MARGIN, SheetHeader, draw_image, font, image_size, shorten,
     shorten_name,
 };
+use vibrissa_core::shape::ImageShape;
 
 /// A row of the data and its reconstructions.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub struct ReconstructedRow<'a> {
 /// If a row does not have the width of the shape.
 pub fn reconstruction_sheet(
     rows: &[ReconstructedRow<'_>],
-    shape: Option<Shape>,
+    shape: Option<ImageShape>,
     row_labels: &[String],
     title: &str,
     note: &str,
@@ -45,7 +46,13 @@ pub fn reconstruction_sheet(
     }
 }
 
-fn image_sheet(rows: &[ReconstructedRow<'_>], shape: Shape, row_labels: &[String], title: &str, note: &str) -> Canvas {
+fn image_sheet(
+    rows: &[ReconstructedRow<'_>],
+    shape: ImageShape,
+    row_labels: &[String],
+    title: &str,
+    note: &str,
+) -> Canvas {
     let cell = image_size(shape);
     let recons = rows.iter().map(|c| c.recons.len()).max().unwrap_or(0);
     let scored = rows.iter().any(|c| !c.pearson.is_empty());
@@ -94,6 +101,6 @@ fn image_sheet(rows: &[ReconstructedRow<'_>], shape: Shape, row_labels: &[String
     canvas
 }
 
-fn draw_row(canvas: &mut Canvas, at: (usize, usize), row: &[f32], shape: Shape) {
+fn draw_row(canvas: &mut Canvas, at: (usize, usize), row: &[f32], shape: ImageShape) {
     draw_image(canvas, at, row, shape, byte, |v| [byte(v); 3]);
 }

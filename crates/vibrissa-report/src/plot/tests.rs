@@ -4,7 +4,7 @@ use super::colour::{AREA, BACKGROUND, HAIRLINE, NOT_A_NUMBER};
 use super::features::PROFILE;
 use super::*;
 
-const GREY: Option<Shape> = Some((1, 28, 28));
+const GREY: Option<ImageShape> = Some(ImageShape { channels: 1, height: 28, width: 28 });
 
 fn gradient(n: usize) -> Vec<f32> {
     (0..n).map(|i| i as f32 / n as f32 * 2.0 - 1.0).collect()
@@ -25,9 +25,9 @@ fn strings(labels: &[&str]) -> Vec<String> {
 #[test]
 fn images_are_enlarged_by_integer_factors() {
     for (side, want) in [(8, 96), (16, 96), (28, 84), (32, 96), (64, 128), (96, 96), (224, 224)] {
-        assert_eq!(image_size((1, side, side)), (want, want));
+        assert_eq!(image_size((1, side, side).into()), (want, want));
     }
-    assert_eq!(image_size((3, 20, 40)), (80, 40));
+    assert_eq!(image_size((3, 20, 40).into()), (80, 40));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn colour_features_are_drawn_around_mid_grey() {
     let mut row = vec![0.0f32; 3 * 32 * 32];
     row[0] = 2.0;
     row[2 * 1024] = -2.0;
-    let sheet = feature_sheet(&[feature(7, &row)], Some((3, 32, 32)), 4, "", "");
+    let sheet = feature_sheet(&[feature(7, &row)], Some((3, 32, 32).into()), 4, "", "");
     let x = MARGIN;
     assert_eq!(sheet.pixel(x, MARGIN), [255, 128, 0]);
     assert_eq!(sheet.pixel(x + 50, MARGIN + 50), [128, 128, 128]);
@@ -218,7 +218,7 @@ fn nothing_is_clipped_at_the_edges() {
     let labels = strings(&["original", "SAE of a long name", "mean of all 12"]);
     let (title, note) = ("A long title above few things", "and a note of many words that must be broken into lines");
     let mut sheets = Vec::new();
-    for shape in [GREY, None, Some((1, 784, 1)), Some((1, 1, 784))] {
+    for shape in [GREY, None, Some((1, 784, 1).into()), Some((1, 1, 784).into())] {
         for n in [0, 1, 3] {
             let cell = Feature { share: Some(1.0), ..feature(123_456_789, &row) };
             sheets.push(feature_sheet(&vec![cell; n], shape, 2, title, note));
@@ -245,8 +245,9 @@ fn empty_and_odd_inputs_do_not_panic() {
     let wild: Vec<f32> = (0..3 * 784).map(|i| strange[i % 7]).collect();
     let zeros = vec![0.0f32; 3 * 784];
     let all_nan = vec![f32::NAN; 3 * 784];
-    for shape in [None, Some((1, 28, 28)), Some((3, 28, 28)), Some((2, 28, 28)), Some((1, 1, 1)), Some((1, 0, 0))] {
-        let d = shape.map_or(784, |(c, h, w)| c * h * w);
+    let shapes = [(1, 28, 28), (3, 28, 28), (2, 28, 28), (1, 1, 1), (1, 0, 0)].map(|s| Some(ImageShape::from(s)));
+    for shape in [None].into_iter().chain(shapes) {
+        let d = shape.map_or(784, |s| s.dim());
         for columns in [0, 1, 9] {
             assert!(!feature_sheet(&[], shape, columns, "", "").encode_png().is_empty());
             for row in [&wild, &zeros, &all_nan] {

@@ -159,7 +159,7 @@ pub fn adaptive(
     let config = sae.config();
     assert!(config.activation.keeps_k() && config.output == Output::Linear, "latents that add up one by one");
     let reach = (REACH * budget).min(config.latents);
-    let judged = data.spread_rows(judged, JUDGED);
+    let judged = data.subsample_rows(judged, JUDGED);
     let mut curves: Vec<Curve> = Vec::with_capacity(judged.len());
     each_curve(sae, data, &judged, reach, |_, c, _| curves.extend(c), &mut |_, _| ());
     let over = |count: &dyn Fn(&Curve) -> usize| {
@@ -256,7 +256,7 @@ mod tests {
         let mut x = Mat::zeros(400, data.dim());
         data.fill(&rows, 0, x.view_mut());
         let config = Config { d_in: data.dim(), latents: 64, k: 6, ..Config::default() };
-        let sample = Sample { mean: &mean, rows: x.view(), held: 0, pictures: None };
+        let sample = Sample { mean: &mean, rows: x.view(), held: 0, shape: None };
         let (sae, _) = init(config, Init::Pca, 1, 0, sample).expect("a model");
         let got = adaptive(&sae, &data, &mean, &rows, &rows, 6, &mut |_, _| ());
         for rule in &got.rules {

@@ -11,9 +11,8 @@ use super::stream::{Gathered, RowQuality, SaeSums};
 use super::sums::BINS;
 use super::usage::{descending, shares, spearman, usage};
 use crate::data::Dataset;
-use crate::data::patches::Patches;
-use crate::data::rows::ImageShape;
-use crate::data::table::{Cells, Table};
+use crate::data::metadata::{MetadataTable, MetadataValues};
+use crate::data::patches::PatchLayout;
 use crate::kernels::Isa;
 use crate::metrics::mean;
 use crate::model::Sae;
@@ -23,6 +22,7 @@ use crate::record::analysis::{
 };
 use crate::record::columns::Columns;
 use crate::record::{Number, Ordered};
+use crate::shape::ImageShape;
 use rayon::prelude::*;
 use shown::{CitedRows, example_columns, picture_columns, reconstruction_columns, sample_columns, worst_median_best};
 
@@ -114,9 +114,8 @@ fn sharpness(picture: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
 /// Record and columns of what `gathered` holds about these SAEs on these rows.
 pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Options) -> (AnalysisRecord, Columns) {
     // Of patches there are so many times as many as of pictures, which all about single rows is of.
-    let rows = gathered.saes[0].rows.len() * data.places();
+    let rows = gathered.saes[0].rows.len() * data.rows_per_image();
     let n = rows as f64;
-    let sides = |s: ImageShape| [s.channels, s.height, s.width];
     let classes = data.classes();
     let mut columns = Columns::default();
     let mut cited = CitedRows::default();
@@ -130,15 +129,15 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
             dead: own.count.iter().filter(|&&c| c == 0).count() as u64,
             rare: own.count.iter().filter(|&&c| c > 0 && (c as f64) < n / 1000.0).count() as u64,
             dense: own.frequency.iter().filter(|&&f| f > 0.5).count() as u64,
-            l0: mean(sums.rows.iter().map(|r| f64::from(r.l0) / data.places() as f64)).into(),
+            l0: mean(sums.rows.iter().map(|r| f64::from(r.l0) / data.rows_per_image() as f64)).into(),
             pearson: mean(sums.rows.iter().map(|r| f64::from(r.pearson))).into(),
             class_pearson: (0..classes.len())
                 .map(|c| mean(sums.rows.iter().filter(|r| r.class as usize == c).map(|r| f64::from(r.pearson))).into())
                 .collect(),
-            mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.picture_dim() as f64).into(),
+            mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.image_dim() as f64).into(),
             usage: usage_record(&own.delta_sse),
             density: density(&own.frequency),
-            order: order(sae, own, data.shape().map(sides)),
+            order: order(sae, own, data.shape().map(ImageShape::to_array)),
             pairs: sums.partners.is_some().then(|| pairs(sums, own, &directions[s], n)),
             ..SaeAnalysis::default()
         };
@@ -162,7 +161,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         split: String::new(),
         rows: rows as u64,
         classes: Ordered(classes.iter().cloned().zip(gathered.class_rows.iter().copied()).collect()),
-        pictures: data.picture_shape().map(sides),
+        pictures: data.image_shape().map(ImageShape::to_array),
         patches: data.patches().map(patches_record),
         weights: options.weights,
         k: saes[0].config().k,
@@ -184,7 +183,7 @@ pub fn add_metadata(
     saes: &[&Sae],
     data: &Dataset,
     rows: &[usize],
-    table: &Table,
+    table: &MetadataTable,
 ) {
     let rows = &data.first_rows(rows)[..];
     let class: Vec<Option<u16>> = rows.iter().map(|&r| data.label(r)).collect();
@@ -192,10 +191,10 @@ pub fn add_metadata(
         .columns
         .iter()
         .map(|known| {
-            let (kind, levels, left_out) = match &known.cells {
-                Cells::Numbers(_) => ("number", Vec::new(), String::new()),
-                Cells::Levels(names, _) => ("levels", names.clone(), String::new()),
-                Cells::Useless(why) => ("", Vec::new(), why.clone()),
+            let (kind, levels, left_out) = match &known.values {
+                MetadataValues::Numbers(_) => ("number", Vec::new(), String::new()),
+                MetadataValues::Levels(names, _) => ("levels", names.clone(), String::new()),
+                MetadataValues::Unusable(why) => ("", Vec::new(), why.clone()),
             };
             MetadataRecord {
                 column: known.name.clone(),
@@ -204,7 +203,7 @@ pub fn add_metadata(
                 left_out,
                 with_classes: match data.classes().len() {
                     0 | 1 => Number(None),
-                    classes => metadata::with_classes(&known.cells, &class, classes).into(),
+                    classes => metadata::with_classes(&known.values, &class, classes).into(),
                 },
                 ..MetadataRecord::default()
             }
@@ -213,7 +212,7 @@ pub fn add_metadata(
     for (s, sae) in saes.iter().enumerate() {
         let latents = metadata::Activations::of(sae, data, rows);
         for (j, (known, out)) in table.columns.iter().zip(&mut out).enumerate() {
-            let Some(found) = relate(&latents, &known.cells) else { continue };
+            let Some(found) = relate(&latents, &known.values) else { continue };
             out.rows = found.rows as u64;
             let mut top: Vec<usize> = (0..found.q.len()).filter(|&h| found.q[h] < 0.05).collect();
             let significant = top.len() as u64;
@@ -231,12 +230,12 @@ pub fn add_metadata(
 
 fn cited_row(data: &Dataset, row: u64) -> Cited {
     let number = row as usize;
-    let place = data.patches().map(|p| p.at(number % p.places()));
+    let place = data.patches().map(|p| p.at(number % p.patches_per_image()));
     Cited { row, name: data.name(data.original(number)), class: data.label(number), place }
 }
 
-fn patches_record(patches: &Patches) -> PatchesRecord {
-    let (size, [down, across]) = (patches.size(), patches.grid());
+fn patches_record(patches: &PatchLayout) -> PatchesRecord {
+    let (size, [down, across]) = (patches.grid(), patches.positions());
     PatchesRecord {
         height: size.height,
         width: size.width,

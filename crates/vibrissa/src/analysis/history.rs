@@ -24,7 +24,7 @@ pub struct Moment {
 
 /// The rows that a history is made of.
 pub fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
-    data.spread_rows(rows, ROWS)
+    data.subsample_rows(rows, ROWS)
 }
 
 /// Looks at one SAE as it was at a step.

@@ -9,7 +9,7 @@
 use super::stream::RowQuality;
 use super::sums::LatentSums;
 use crate::data::Dataset;
-use crate::data::patches::{Patches, through};
+use crate::data::patches::{PatchLayout, map_images};
 use crate::matrix::{Latents, Mat};
 use crate::metrics::row_metrics;
 use crate::model::{Sae, Workspace};
@@ -57,7 +57,7 @@ impl Largest {
 #[derive(Debug)]
 pub(super) struct Building<'a> {
     data: &'a Dataset,
-    patches: &'a Patches,
+    patches: &'a PatchLayout,
     sum: Vec<f64>,
     largest: Largest,
     l0: u32,
@@ -69,7 +69,7 @@ impl<'a> Building<'a> {
     /// `None` where rows are no patches.
     pub fn new(data: &'a Dataset, latents: usize) -> Option<Building<'a>> {
         let patches = data.patches()?;
-        let zeros = vec![0.0f32; data.picture_dim()];
+        let zeros = vec![0.0f32; data.image_dim()];
         let (sum, largest) = (vec![0.0; zeros.len()], Largest::new(latents));
         Some(Building { data, patches, sum, largest, l0: 0, x: zeros.clone(), recon: zeros })
     }
@@ -85,7 +85,7 @@ impl<'a> Building<'a> {
         (index, value): (&[u32], &[f32]),
         sums: &mut [LatentSums],
     ) -> Option<RowQuality> {
-        let places = self.patches.places();
+        let places = self.patches.patches_per_image();
         let (picture, place) = (row / places, row % places);
         self.patches.add(place, recon, &mut self.sum);
         self.largest.add(place, index, value);
@@ -99,7 +99,7 @@ impl<'a> Building<'a> {
         }
         self.patches.average(&self.sum, &mut self.recon);
         self.sum.fill(0.0);
-        self.data.read_picture(picture, 0, &mut self.x);
+        self.data.read_image(picture, 0, &mut self.x);
         let quality = row_metrics(&self.x, &self.recon);
         let (pearson, sse) = (quality.pearson as f32, quality.residual);
         Some(RowQuality { row: first as u64, class: class as u16, l0: std::mem::take(&mut self.l0), pearson, sse })
@@ -116,10 +116,10 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], work: &mut Workspace, laten
 /// Whole pictures by their numbers (of rows that are no patches rows), and what the model makes of them.
 pub fn rebuild(sae: &Sae, data: &Dataset, pictures: &[usize]) -> (Mat, Mat) {
     let (mut work, mut latents) = (Workspace::default(), Latents::default());
-    let mut x = Mat::zeros(pictures.len(), data.picture_dim());
+    let mut x = Mat::zeros(pictures.len(), data.image_dim());
     let mut recon = x.clone();
-    data.fill_pictures(pictures, 0, x.view_mut());
-    through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+    data.fill_images(pictures, 0, x.view_mut());
+    map_images(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
         sae.encode_lossy(x, &mut work, &mut latents);
         sae.decode(&latents, &work, recon);
     });
@@ -133,11 +133,12 @@ pub fn latents_of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Latents {
         encode(sae, data, rows, &mut work, &mut latents);
         return latents;
     };
-    let (pictures, mut largest) = (data.pictures(rows), Largest::new(sae.config().latents));
+    let (pictures, mut largest) = (data.images(rows), Largest::new(sae.config().latents));
     let all: Vec<Vec<(u32, f32, u32)>> = pictures
         .iter()
         .map(|picture| {
-            let own: Vec<usize> = (picture * patches.places()..(picture + 1) * patches.places()).collect();
+            let own: Vec<usize> =
+                (picture * patches.patches_per_image()..(picture + 1) * patches.patches_per_image()).collect();
             for (b, batch) in own.chunks(BATCH).enumerate() {
                 encode(sae, data, batch, &mut work, &mut latents);
                 (0..batch.len()).for_each(|r| {
@@ -145,7 +146,7 @@ pub fn latents_of(sae: &Sae, data: &Dataset, rows: &[usize]) -> Latents {
                     largest.add(b * BATCH + r, index, value);
                 });
             }
-            largest.take(patches.places())
+            largest.take(patches.patches_per_image())
         })
         .collect();
     let mut out = Latents::default();
@@ -168,7 +169,7 @@ const BATCH: usize = 512;
 /// # Shapes
 /// `wanted` n pairs of a latent and a row of the picture → `[n, places]`.
 pub(super) fn maps(sae: &Sae, data: &Dataset, wanted: &[(u32, usize)], full: &[f32]) -> Vec<u8> {
-    let places = data.places();
+    let places = data.rows_per_image();
     let mut out = vec![0u8; wanted.len() * places];
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|&i| (wanted[i].1 / places, i));
@@ -194,15 +195,15 @@ pub(super) fn maps(sae: &Sae, data: &Dataset, wanted: &[(u32, usize)], full: &[f
 mod tests {
     use super::super::stream::gather;
     use super::*;
-    use crate::data::patches::PatchSize;
     use crate::data::synthetic::Synthetic;
     use crate::init::{Init, Sample, init};
     use crate::model::Config;
+    use crate::shape::PatchGrid;
 
     fn setting(raw: bool) -> (Sae, Dataset) {
         let rows = Synthetic::parse("synthetic:kind=images,rows=30").expect("a spec").rows();
         let mut data = Dataset::from_rows(rows).expect("rows");
-        data.set_patches(PatchSize { height: 5, width: 4, stride: [3, 4] }).expect("it fits");
+        data.set_patches(PatchGrid { height: 5, width: 4, stride: [3, 4] }).expect("it fits");
         let config = Config {
             d_in: data.dim(),
             latents: 40,
@@ -213,7 +214,7 @@ mod tests {
             ..Config::default()
         };
         let (mean, none) = (vec![0.0; data.dim()], Mat::zeros(0, data.dim()));
-        let sample = Sample { mean: &mean, rows: none.view(), held: 0, pictures: None };
+        let sample = Sample { mean: &mean, rows: none.view(), held: 0, shape: None };
         (init(config, Init::Kaiming, 1, 0, sample).expect("a model").0, data)
     }
 
@@ -235,7 +236,7 @@ mod tests {
     fn a_pass_over_patches_sums_one_value_a_picture_and_judges_whole_pictures() {
         for raw in [false, true] {
             let (sae, data) = setting(raw);
-            let places = data.places();
+            let places = data.rows_per_image();
             let rows = data.without_variants(&(0..30).collect::<Vec<_>>());
             let got = gather(&[&sae], &data, &rows, &mut |_, _| ()).expect("finite");
             let own = &got.saes[0];
@@ -269,10 +270,10 @@ mod tests {
                 assert_eq!(pictures.len(), top.len());
             }
             let (mut work, mut latents) = (Workspace::default(), Latents::default());
-            let mut x = Mat::zeros(30, data.picture_dim());
-            data.fill_pictures(&data.pictures(&rows), 0, x.view_mut());
+            let mut x = Mat::zeros(30, data.image_dim());
+            data.fill_images(&data.images(&rows), 0, x.view_mut());
             let mut recon = x.clone();
-            through(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+            map_images(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
                 sae.encode(x, &mut work, &mut latents).expect("finite");
                 sae.decode(&latents, &work, recon);
             });
@@ -287,7 +288,7 @@ mod tests {
     #[test]
     fn maps_hold_the_value_at_every_place() {
         let (sae, data) = setting(false);
-        let places = data.places();
+        let places = data.rows_per_image();
         let rows = data.without_variants(&[2, 9]);
         let all = dense(&sae, &data, &rows);
         let largest: Vec<f32> = (0..40).map(|h| all.iter().map(|l| l[h]).fold(0.0, f32::max)).collect();

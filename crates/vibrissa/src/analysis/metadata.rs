@@ -5,7 +5,7 @@ use super::classes::{benjamini_hochberg, kruskal_wallis};
 use super::images::latents_of;
 use super::usage::ranks;
 use crate::data::Dataset;
-use crate::data::table::Cells;
+use crate::data::metadata::MetadataValues;
 use crate::model::Sae;
 use rayon::prelude::*;
 use statrs::function::beta::beta_reg;
@@ -83,16 +83,16 @@ fn rank(values: &[(u32, f32)], known: &[bool], n: usize) -> Ranks {
 type Measure<'a> = dyn Fn(&Ranks) -> (f64, f64) + Sync + 'a;
 
 /// Relates every latent to a column; `None` for a column that tells nothing.
-pub fn relate(latents: &Activations, cells: &Cells) -> Option<Relation> {
+pub fn relate(latents: &Activations, cells: &MetadataValues) -> Option<Relation> {
     let known: Vec<bool> = match cells {
-        Cells::Numbers(v) => v.iter().map(|v| v.is_finite()).collect(),
-        Cells::Levels(_, of) => of.iter().map(Option::is_some).collect(),
-        Cells::Useless(_) => return None,
+        MetadataValues::Numbers(v) => v.iter().map(|v| v.is_finite()).collect(),
+        MetadataValues::Levels(_, of) => of.iter().map(Option::is_some).collect(),
+        MetadataValues::Unusable(_) => return None,
     };
     assert_eq!(known.len(), latents.rows, "a cell for each row");
     let n = known.iter().filter(|k| **k).count();
     let measure: Box<Measure> = match cells {
-        Cells::Numbers(v) => {
+        MetadataValues::Numbers(v) => {
             let present: Vec<f64> = v.iter().copied().filter(|v| v.is_finite()).collect();
             let (own, mean) = (ranks(&present), (n + 1) as f64 / 2.0);
             let mut places = own.iter();
@@ -101,12 +101,12 @@ pub fn relate(latents: &Activations, cells: &Cells) -> Option<Relation> {
             let spread: f64 = centred.iter().map(|c| c * c).sum();
             Box::new(move |r| spearman(r, &centred, spread))
         }
-        Cells::Levels(names, of) => {
+        MetadataValues::Levels(names, of) => {
             let mut sizes = vec![0.0; names.len()];
             of.iter().flatten().for_each(|&l| sizes[l as usize] += 1.0);
             Box::new(move |r| by_levels(r, of, &sizes))
         }
-        Cells::Useless(_) => return None,
+        MetadataValues::Unusable(_) => return None,
     };
     let found: Vec<(f64, f64)> = latents
         .values
@@ -157,10 +157,10 @@ fn by_levels(r: &Ranks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64) {
 
 /// How far a column and the classes go together, from 0 to 1, corrected for what chance alone gives: Cramér's V of levels
 /// (Bergsma 2013), √ε² of numbers (Kelley 1935); NaN with fewer than two classes or values.
-pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64 {
+pub fn with_classes(cells: &MetadataValues, class: &[Option<u16>], classes: usize) -> f64 {
     match cells {
-        Cells::Useless(_) => f64::NAN,
-        Cells::Numbers(v) => {
+        MetadataValues::Unusable(_) => f64::NAN,
+        MetadataValues::Numbers(v) => {
             let both: Vec<(f64, u16)> =
                 v.iter().zip(class).filter(|(v, _)| v.is_finite()).filter_map(|(&v, c)| Some((v, (*c)?))).collect();
             let own = ranks(&both.iter().map(|b| b.0).collect::<Vec<_>>());
@@ -179,7 +179,7 @@ pub fn with_classes(cells: &Cells, class: &[Option<u16>], classes: usize) -> f64
             let within = total - (between - n * mean * mean);
             (1.0 - within / (n - present) * (n - 1.0) / total).max(0.0).sqrt()
         }
-        Cells::Levels(names, of) => {
+        MetadataValues::Levels(names, of) => {
             let mut counts = vec![vec![0.0; classes]; names.len()];
             for (level, class) in of.iter().zip(class) {
                 if let (Some(l), Some(c)) = (level, class) {
@@ -232,7 +232,7 @@ mod tests {
     /// `scipy.stats.spearmanr(values, age)` without the row that has no age (SciPy 1.17.1).
     #[test]
     fn numbers_equal_scipy() {
-        let got = relate(&latent(), &Cells::Numbers(AGE.to_vec())).expect("a relation");
+        let got = relate(&latent(), &MetadataValues::Numbers(AGE.to_vec())).expect("a relation");
         let (v, a): (Vec<f64>, Vec<f64>) =
             VALUES.iter().zip(AGE).filter(|v| v.1.is_finite()).map(|(&v, a)| (f64::from(v), a)).unzip();
         assert!((got.effect[0] - usage::spearman(&v, &a)).abs() < 1e-12);
@@ -246,7 +246,7 @@ mod tests {
     fn levels_equal_scipy() {
         let levels = |of: &[u32]| {
             let n = *of.iter().max().expect("some") as usize + 1;
-            Cells::Levels((0..n).map(|l| l.to_string()).collect(), of.iter().map(|&l| Some(l)).collect())
+            MetadataValues::Levels((0..n).map(|l| l.to_string()).collect(), of.iter().map(|&l| Some(l)).collect())
         };
         let got = relate(&latent(), &levels(&[0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])).expect("a relation");
         assert!((got.p[0] - KRUSKAL.1).abs() < 1e-9, "{}", got.p[0]);
@@ -260,10 +260,10 @@ mod tests {
     fn a_column_that_is_the_class_is_seen_and_chance_is_not() {
         let class: Vec<Option<u16>> = (0..60).map(|i| Some(i % 3)).collect();
         let levels = |n: u32, of: &dyn Fn(u32) -> u32| {
-            Cells::Levels((0..n).map(|l| l.to_string()).collect(), (0..60).map(|i| Some(of(i))).collect())
+            MetadataValues::Levels((0..n).map(|l| l.to_string()).collect(), (0..60).map(|i| Some(of(i))).collect())
         };
         assert!((with_classes(&levels(3, &|i| 2 - i % 3), &class, 3) - 1.0).abs() < 1e-12);
-        let number = |of: &dyn Fn(u32) -> f64| Cells::Numbers((0..60).map(of).collect());
+        let number = |of: &dyn Fn(u32) -> f64| MetadataValues::Numbers((0..60).map(of).collect());
         assert!(with_classes(&number(&|i| f64::from(i % 3 * 100 + i)), &class, 3) > 0.9);
         // What has nothing to do with the class: of fifteen levels V uncorrected is 0.49 on average.
         let mut stream = Stream::new(7, "test", &[]);

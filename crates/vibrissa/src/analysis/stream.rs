@@ -209,7 +209,7 @@ pub fn gather(saes: &[&Sae], data: &Dataset, rows: &[usize], tick: &mut dyn FnMu
         let n = batch.len();
         data.fill(batch, 0, x.top_mut(n));
         let class: Vec<usize> = batch.iter().map(|&r| data.label(r).map_or(0, usize::from)).collect();
-        let first = |b: &usize| batch[*b].is_multiple_of(data.places());
+        let first = |b: &usize| batch[*b].is_multiple_of(data.rows_per_image());
         (0..n).filter(first).for_each(|b| out.class_rows[class[b]] += 1);
         let parts = saes.iter().zip(&mut out.saes).zip(&all_directions).zip(&mut building);
         for (((sae, own), directions), building) in parts {
@@ -380,7 +380,7 @@ mod tests {
         let (mean, _) = data.moments(&(0..150).collect::<Vec<_>>());
         let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
         let none = Mat::zeros(0, data.dim());
-        let sample = Sample { mean: &mean, rows: none.view(), held: 0, pictures: None };
+        let sample = Sample { mean: &mean, rows: none.view(), held: 0, shape: None };
         let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
         let mut weights: Weights = sae.into_weights();
         weights.W_enc.data_mut().iter_mut().enumerate().for_each(|(i, w)| *w *= 1.0 + (i % 7) as f32 * 0.1);

@@ -11,6 +11,7 @@ use crate::matrix::{Latents, Mat, MatRef, Panels};
 use crate::model::{Config, Sae, Weights, Workspace};
 use crate::optim::normalise;
 use crate::random::Stream;
+use crate::shape::ImageShape;
 use rayon::prelude::*;
 
 /// An atom is rare when fewer than one row of so many uses it.
@@ -29,7 +30,7 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat,
 
     let most = config.latents.div_ceil(2);
     let mut bases = vec![("± principal directions", principal_directions(fit, most))];
-    if let Some(shape) = sample.pictures.filter(|s| s.1 > 1 && s.2 > 1) {
+    if let Some(shape) = sample.shape.filter(|s| s.height > 1 && s.width > 1) {
         bases.push(("± cosines", cosines(fit, shape, most)));
     }
     let (_, (name, basis)) = bases
@@ -133,7 +134,7 @@ fn unexplained(rows: MatRef, coordinates: &Mat, k: usize) -> f64 {
 ///
 /// # Shapes
 /// `[≤ most, D]`, by descending variance.
-fn cosines(rows: MatRef, (channels, height, width): (usize, usize, usize), most: usize) -> Mat {
+fn cosines(rows: MatRef, ImageShape { channels, height, width }: ImageShape, most: usize) -> Mat {
     let basis = |n: usize| -> Mat {
         let value = |u: usize, i: usize| {
             let norm = if u == 0 { (1.0 / n as f64).sqrt() } else { (2.0 / n as f64).sqrt() };
@@ -219,7 +220,7 @@ fn colour_axes(rows: MatRef, channels: usize, pixels: usize) -> Vec<f64> {
 fn left_over(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> Mat {
     let (dim, latents) = (config.d_in, config.latents);
     let zero = vec![0.0; dim];
-    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, held: 0, pictures: None });
+    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, held: 0, shape: None });
     if basis.rows() > 0 {
         let isa = Isa::current();
         let codes = keep_largest(product(rows.view(), basis.view()), config.k);
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn cosines_are_orthonormal_and_sorted_by_variance() {
         let x = noise(40, 3 * 6 * 5, 1);
-        let all = cosines(x.view(), (3, 6, 5), 90);
+        let all = cosines(x.view(), (3, 6, 5).into(), 90);
         orthonormal(&all, 1e-5);
         let y = product(x.view(), all.view());
         let variance: Vec<f32> = (0..90).map(|c| (0..40).map(|r| y.row(r)[c].powi(2)).sum()).collect();

@@ -9,9 +9,10 @@ mod row;
 mod ssim;
 
 pub use row::{CONSTANT, ENTROPY_CLIP, PSNR_CAP, RowMetrics, cross_entropy, psnr, row_metrics};
-pub use ssim::{PictureShape, Ssim, WINDOW};
+pub use ssim::{Ssim, WINDOW};
 
 use crate::matrix::MatRef;
+use crate::shape::ImageShape;
 use perceptual::{Bank, Scratch};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -229,7 +230,7 @@ impl Evaluation {
     ///
     /// # Panics
     /// If `shape` does not have `dim` values.
-    pub fn new(dim: usize, classes: usize, shape: Option<PictureShape>, latents: usize) -> Evaluation {
+    pub fn new(dim: usize, classes: usize, shape: Option<ImageShape>, latents: usize) -> Evaluation {
         assert!(shape.is_none_or(|s| s.dim() == dim), "the shape has the width of the rows");
         let (ssim, bank) = (shape.and_then(Ssim::new), shape.filter(|s| s.dim() > 0).map(|s| Bank::new(s, 1.0)));
         let entropy = bank.is_some();

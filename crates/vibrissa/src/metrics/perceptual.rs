@@ -39,7 +39,7 @@
 
 mod filters;
 
-use super::PictureShape;
+use crate::shape::ImageShape;
 use filters::{
     BLOCK, FILTERS, REACH, TAPS, add_scaled, differ, differ_and_derive, filter_along, filter_down, spread_along,
     spread_down, sum,
@@ -135,7 +135,7 @@ impl Scale {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bank {
-    shape: PictureShape,
+    shape: ImageShape,
     peak: f32,
     /// The scales, and what is left after them.
     scales: Vec<Scale>,
@@ -163,7 +163,7 @@ impl Bank {
     ///
     /// # Panics
     /// If the shape has no values, or `peak` is not positive and finite.
-    pub fn new(shape: PictureShape, peak: f32) -> Bank {
+    pub fn new(shape: ImageShape, peak: f32) -> Bank {
         assert!(shape.dim() > 0, "a picture has pixels");
         assert!(peak > 0.0 && peak.is_finite(), "a peak is positive");
         let mut scale = Scale { height: shape.height, width: shape.width, start: 0 };
@@ -179,7 +179,7 @@ impl Bank {
     }
 
     /// The shape it is for.
-    pub fn shape(&self) -> PictureShape {
+    pub fn shape(&self) -> ImageShape {
         self.shape
     }
 

@@ -1,40 +1,18 @@
 //! Structural similarity of two pictures (Wang, Bovik, Sheikh, Simoncelli 2004, IEEE TIP 13(4), eq. 13). One row at a
 //! time; averages over rows are taken elsewhere.
 
+use crate::shape::ImageShape;
+
 /// Side of the Gaussian window, pixels.
 pub const WINDOW: usize = 11;
 const SIGMA: f64 = 1.5;
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;
 
-/// The picture behind a row: values are channel-planar, `row[(c * height + y) * width + x]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PictureShape {
-    /// Number of planes.
-    pub channels: usize,
-    /// Pixels.
-    pub height: usize,
-    /// Pixels.
-    pub width: usize,
-}
-
-impl PictureShape {
-    /// Values a row: channels × height × width.
-    pub fn dim(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-}
-
-impl From<(usize, usize, usize)> for PictureShape {
-    fn from((channels, height, width): (usize, usize, usize)) -> PictureShape {
-        PictureShape { channels, height, width }
-    }
-}
-
 /// SSIM for pictures of one shape, with its scratch memory: one a thread.
 #[derive(Clone, Debug)]
 pub struct Ssim {
-    shape: PictureShape,
+    shape: ImageShape,
     window: [f64; WINDOW],
     /// x, recon, x² + recon², x·recon: `[4][height * width]`.
     maps: Vec<f64>,
@@ -46,7 +24,7 @@ pub struct Ssim {
 
 impl Ssim {
     /// For pictures of this shape; `None` where a side is shorter than the window, where SSIM is undefined.
-    pub fn new(shape: PictureShape) -> Option<Ssim> {
+    pub fn new(shape: ImageShape) -> Option<Ssim> {
         if shape.height < WINDOW || shape.width < WINDOW || shape.channels == 0 {
             return None;
         }
@@ -68,7 +46,7 @@ impl Ssim {
     }
 
     /// The shape it is for.
-    pub fn shape(&self) -> PictureShape {
+    pub fn shape(&self) -> ImageShape {
         self.shape
     }
 
@@ -81,7 +59,7 @@ impl Ssim {
     /// # Panics
     /// If a row does not have the width of the shape.
     pub fn mean(&mut self, x: &[f32], recon: &[f32]) -> f64 {
-        let PictureShape { channels, height, width } = self.shape;
+        let ImageShape { channels, height, width } = self.shape;
         assert!(x.len() == self.shape.dim() && recon.len() == self.shape.dim(), "rows have the shape's width");
         let plane = height * width;
         let total: f64 =
@@ -157,7 +135,7 @@ mod tests {
     }
 
     /// Eq. 13 with the weights of eq. 14, window by window, no separation and no symmetry.
-    fn naive(x: &[f32], y: &[f32], s: PictureShape) -> f64 {
+    fn naive(x: &[f32], y: &[f32], s: ImageShape) -> f64 {
         let mut w = [[0.0f64; WINDOW]; WINDOW];
         let mut total = 0.0;
         for (i, row) in w.iter_mut().enumerate() {
@@ -195,7 +173,7 @@ mod tests {
     #[test]
     fn matches_the_definition() {
         for shape in [(1, 11, 11), (1, 28, 28), (3, 12, 17), (2, 19, 11)] {
-            let shape = PictureShape::from(shape);
+            let shape = ImageShape::from(shape);
             let (x, y) = (picture(shape.dim(), 0.2), picture(shape.dim(), 0.9));
             let (got, want) = (Ssim::new(shape).unwrap().mean(&x, &y), naive(&x, &y, shape));
             assert!((got - want).abs() < 1e-10, "{shape:?}: {got} against {want}");
@@ -225,7 +203,7 @@ mod tests {
 
     #[test]
     fn closed_forms_and_undefined_shapes() {
-        let shape = PictureShape { channels: 1, height: 16, width: 16 };
+        let shape = ImageShape { channels: 1, height: 16, width: 16 };
         let mut ssim = Ssim::new(shape).unwrap();
         let x = picture(256, 0.3);
         assert!((ssim.mean(&x, &x) - 1.0).abs() < 1e-12);

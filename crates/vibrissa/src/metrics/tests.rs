@@ -7,8 +7,8 @@ const D: usize = 13 * 12;
 const CLASSES: usize = 4;
 const H: usize = 40;
 
-fn shape() -> Option<PictureShape> {
-    Some(PictureShape { channels: 1, height: 13, width: 12 })
+fn shape() -> Option<ImageShape> {
+    Some(ImageShape { channels: 1, height: 13, width: 12 })
 }
 
 /// Rows around an offset that depends on the class, with reconstructions; class 2 never occurs.

@@ -39,11 +39,10 @@ pub fn begin(
 ) -> Result<(Vec<Sae>, Option<&'static str>)> {
     let looked_at = if options.init.needs_rows() { rows } else { &[] };
     let (sample, held) = sample(data, looked_at, options.seed);
-    let pictures = data.shape().map(|s| (s.channels, s.height, s.width));
-    let sample = Sample { mean: &facts.mean, rows: sample.view(), held, pictures };
+    let sample = Sample { mean: &facts.mean, rows: sample.view(), held, shape: data.shape() };
     // Thresholds begin where k latents are active.
     let judged = (options.activation != Activation::TopK).then(|| {
-        let some: Vec<usize> = crate::data::split::spread(rows, JUDGED);
+        let some: Vec<usize> = crate::data::split::evenly_spaced(rows, JUDGED);
         let mut out = Mat::zeros(some.len(), facts.dim);
         data.fill(&some, 0, out.view_mut());
         out
@@ -86,7 +85,7 @@ fn sample(data: &Dataset, rows: &[usize], seed: u64) -> (Mat, usize) {
     let mut originals: Vec<usize> = rows.iter().map(|&r| data.original(r)).collect();
     originals.dedup();
     Stream::new(seed, "sample", &[]).shuffle(&mut originals);
-    let (order, copies) = data.some_rows(&originals, sample_size(data.dim()), seed);
+    let (order, copies) = data.sample_rows(&originals, sample_size(data.dim()), seed);
     let held = (order.len() / copies / HELD.0).min(HELD.1 / copies) * copies;
     let mut out = Mat::zeros(order.len(), data.dim());
     data.fill(&order, 0, out.view_mut());

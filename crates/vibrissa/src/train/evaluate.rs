@@ -3,10 +3,10 @@
 //! together (`data/patches.rs`); latents are counted by patch.
 
 use crate::data::Dataset;
-use crate::data::patches::through;
+use crate::data::patches::map_images;
 use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
-use crate::metrics::{Evaluation, PictureShape, Summary};
+use crate::metrics::{Evaluation, Summary};
 use crate::model::{Output, Sae, Workspace};
 use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
 
@@ -133,9 +133,8 @@ pub fn evaluate(
     full: bool,
     tick: &mut dyn FnMut(usize, usize),
 ) -> Pool {
-    let (isa, dim) = (Isa::current(), data.picture_dim());
-    let whole = data.picture_shape().filter(|_| full);
-    let shape = whole.map(|s| PictureShape { channels: s.channels, height: s.height, width: s.width });
+    let (isa, dim) = (Isa::current(), data.image_dim());
+    let shape = data.image_shape().filter(|_| full);
     let classes = data.classes().len();
     let entropy = saes.iter().any(|s| s.config().output == Output::Sigmoid);
     let new = |latents| Evaluation::new(dim, classes, shape, latents).with_cross_entropy(entropy);
@@ -146,19 +145,19 @@ pub fn evaluate(
         pictures: data.shape().is_some(),
         classes: data.classes().to_vec(),
         targets: saes.iter().map(|s| s.config().k).collect(),
-        places: data.patches().map(|p| p.places()),
+        places: data.patches().map(|p| p.patches_per_image()),
     };
-    let rows = &data.pictures(rows)[..];
-    let size = data.batch_pictures(rows.len());
+    let rows = &data.images(rows)[..];
+    let size = data.batch_images(rows.len());
     let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
     let (mut work, mut latents) = (Workspace::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
-        data.fill_pictures(batch, 0, x.top_mut(n));
-        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_picture(r)).collect();
+        data.fill_images(batch, 0, x.top_mut(n));
+        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_image(r)).collect();
         sum.data_mut().fill(0.0);
         for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
-            through(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
+            map_images(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
                 sae.encode_lossy(x, &mut work, &mut latents);
                 sae.decode(&latents, &work, recon);
                 for (b, &picture) in from.iter().enumerate() {

@@ -38,12 +38,12 @@ impl DataFacts {
         let spread = spread * f64::from(scale) * f64::from(scale);
         let (baseline, picture_spread) = match data.patches() {
             Some(_) => {
-                let (mean, spread) = data.picture_moments(rows);
+                let (mean, spread) = data.image_moments(rows);
                 (mean.iter().map(|&m| m as f32).collect(), spread)
             }
             None => (mean.clone(), spread),
         };
-        let (dim, places) = (data.dim(), data.places());
+        let (dim, places) = (data.dim(), data.rows_per_image());
         DataFacts { rows: rows.len(), dim, mean, baseline, places, spread, picture_spread, scale }
     }
 }

@@ -9,7 +9,7 @@ use crate::data::Dataset;
 use crate::data::split::{self, Split};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::io::{TEMPORARY, write_atomically};
+use crate::io::{TEMPORARY_PREFIX, write_atomically};
 use crate::loss::Losses;
 use crate::metrics::{self, mean};
 use crate::model::Sae;
@@ -126,10 +126,10 @@ const FEWEST: usize = 16;
 /// The rows that are looked at during training. Figures are always of whole pictures.
 pub fn probe(data: &Dataset, test: &[usize]) -> Vec<usize> {
     let most = match data.patches() {
-        Some(p) => (PROBED_PATCHES / p.places()).max(FEWEST),
+        Some(p) => (PROBED_PATCHES / p.patches_per_image()).max(FEWEST),
         None => PROBE,
     };
-    data.spread_pictures(test, most.min(PROBE))
+    data.evenly_spaced_images(test, most.min(PROBE))
 }
 
 /// The files of a run.
@@ -239,7 +239,7 @@ impl Folder {
     fn sweep(&self) {
         for folder in [self.0.clone(), self.0.join("checkpoints")] {
             for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
-                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMPORARY)) {
+                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(TEMPORARY_PREFIX)) {
                     let _ = std::fs::remove_file(path);
                 }
             }
@@ -280,7 +280,7 @@ impl Folder {
 /// A hash of what decides the result: a checkpoint continues only the run it came from.
 pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts, rows: &RunRows) -> String {
     let mut hash = blake3::Hasher::new();
-    hash.update(data.how_read().as_bytes());
+    hash.update(data.load_description().as_bytes());
     hash.update(serde_json::to_string(options).expect("plain data").as_bytes());
     for part in [&rows.train, &rows.test, &rows.validation] {
         hash.update(&(part.len() as u64).to_le_bytes());
@@ -457,7 +457,7 @@ impl Saving {
 pub(crate) fn validation_fvu(trainer: &Trainer, data: &Dataset, rows: &[usize]) -> Option<f64> {
     let all = evaluate(&trainer.saes(), None, data, rows, false, &mut |_, _| ()).mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;
-    let spread = trainer.facts().picture_spread / data.picture_dim() as f64;
+    let spread = trainer.facts().picture_spread / data.image_dim() as f64;
     Some(if spread > 0.0 { mse / spread } else { mse }).filter(|v| v.is_finite())
 }
 

@@ -148,10 +148,10 @@ pub(super) fn reconstruction_columns(
     cited: &CitedRows,
     out: &mut [SaeAnalysis],
 ) {
-    let shape = data.picture_shape().map(|s| [s.channels, s.height, s.width]);
+    let shape = data.image_shape().map(|s| s.to_array());
     for (s, (sae, record)) in saes.iter().zip(out).enumerate() {
         let rows: Vec<usize> = record.reconstructions.iter().map(|r| cited.rows[r.cited as usize] as usize).collect();
-        let ((x, recon), latents) = (rebuild(sae, data, &data.pictures(&rows)), latents_of(sae, data, &rows));
+        let ((x, recon), latents) = (rebuild(sae, data, &data.images(&rows)), latents_of(sae, data, &rows));
         for (b, r) in record.reconstructions.iter_mut().enumerate() {
             let (index, value) = latents.row(b);
             let mut active: Vec<(u64, f64)> =
@@ -253,12 +253,12 @@ pub(super) fn picture_columns(
 
 /// Of patches: the whole pictures that they are of, and what latents are at every place of those of their strongest rows.
 fn whole_columns(columns: &mut Columns, saes: &[&Sae], data: &Dataset, cited: &CitedRows) {
-    let (Some(shape), Some(patches)) = (data.picture_shape(), data.patches()) else { return };
+    let (Some(shape), Some(patches)) = (data.image_shape(), data.patches()) else { return };
     let shape = [shape.channels, shape.height, shape.width];
     let mut at: BTreeMap<usize, u32> = BTreeMap::new();
     let mut pictures = Vec::new();
     let of = cited.rows.iter().map(|&row| {
-        let picture = row as usize / patches.places();
+        let picture = row as usize / patches.patches_per_image();
         *at.entry(picture).or_insert_with(|| {
             pictures.push(picture);
             pictures.len() as u32 - 1
@@ -266,20 +266,20 @@ fn whole_columns(columns: &mut Columns, saes: &[&Sae], data: &Dataset, cited: &C
     });
     columns.counts("cited_picture", &[cited.rows.len()], of.collect());
     let side = if pictures.len() > MANY { SIDE } else { 2 * SIDE };
-    let (_, h, w) = shrink(&vec![0.0; data.picture_dim()], shape, side);
+    let (_, h, w) = shrink(&vec![0.0; data.image_dim()], shape, side);
     let bytes: Vec<Vec<u8>> = pictures
         .par_iter()
         .map(|&picture| {
-            let mut whole = vec![0.0; data.picture_dim()];
-            data.read_picture(picture, 0, &mut whole);
+            let mut whole = vec![0.0; data.image_dim()];
+            data.read_image(picture, 0, &mut whole);
             levels(&shrink(&whole, shape, side).0)
         })
         .collect();
     columns.bytes("picture", &[bytes.len(), shape[0], h, w], bytes.concat());
-    let [down, across] = patches.grid();
+    let [down, across] = patches.positions();
     for (s, sae) in saes.iter().enumerate() {
         let latents = columns.get_counts(&format!("{s}.pictured")).to_vec();
-        let most = (MAPPED / (EXAMPLES * patches.places())).clamp(1, latents.len().max(1));
+        let most = (MAPPED / (EXAMPLES * patches.patches_per_image())).clamp(1, latents.len().max(1));
         let rows = columns.get_counts(&format!("{s}.top_row"));
         let wanted: Vec<(u32, usize)> = latents
             .iter()

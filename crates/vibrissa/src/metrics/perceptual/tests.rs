@@ -56,7 +56,7 @@ fn twin_halve(p: &Picture) -> Picture {
     (0..h).map(|y| (0..w).map(|x| at(y, x)).collect()).collect()
 }
 
-fn twin(x: &[f64], y: &[f64], shape: PictureShape, peak: f64) -> f64 {
+fn twin(x: &[f64], y: &[f64], shape: ImageShape, peak: f64) -> f64 {
     let plane = shape.height * shape.width;
     let filters = twin_filters();
     let picture =
@@ -105,7 +105,7 @@ fn random(seed: u64) -> impl FnMut() -> f32 {
 }
 
 /// A scene: a ground with a gradient, a disc, a bar aslant, a texture.
-fn scene(shape: PictureShape, seed: u64) -> Vec<f32> {
+fn scene(shape: ImageShape, seed: u64) -> Vec<f32> {
     let mut next = random(seed);
     let mut out = Vec::new();
     for _ in 0..shape.channels {
@@ -136,7 +136,7 @@ fn noisy(x: &[f32], amount: f32, seed: u64) -> Vec<f32> {
 }
 
 /// [1 2 1]/4 along both sides, `times`.
-fn blurred(x: &[f32], s: PictureShape, times: usize) -> Vec<f32> {
+fn blurred(x: &[f32], s: ImageShape, times: usize) -> Vec<f32> {
     let mut out = x.to_vec();
     for _ in 0..times {
         let from = out.clone();
@@ -153,7 +153,7 @@ fn blurred(x: &[f32], s: PictureShape, times: usize) -> Vec<f32> {
     out
 }
 
-fn shifted(x: &[f32], s: PictureShape, by: usize) -> Vec<f32> {
+fn shifted(x: &[f32], s: ImageShape, by: usize) -> Vec<f32> {
     x.chunks(s.width).flat_map(|l| (0..s.width).map(|i| l[i.saturating_sub(by)])).collect()
 }
 
@@ -167,7 +167,7 @@ fn with_mse(x: &[f32], y: &[f32], error: f32) -> Vec<f32> {
     x.iter().zip(y).map(|(a, b)| a + c * (b - a)).collect()
 }
 
-fn distance(x: &[f32], y: &[f32], shape: PictureShape) -> f64 {
+fn distance(x: &[f32], y: &[f32], shape: ImageShape) -> f64 {
     Bank::new(shape, 1.0).distance(x, y, &mut Scratch::default())
 }
 
@@ -189,7 +189,7 @@ const SHAPES: [(usize, usize, usize); 11] = [
 fn matches_the_definition() {
     // One memory for all shapes, up and down: nothing of an earlier picture may be seen.
     let mut scratch = Scratch::default();
-    for shape in SHAPES.into_iter().chain(SHAPES).map(PictureShape::from) {
+    for shape in SHAPES.into_iter().chain(SHAPES).map(ImageShape::from) {
         for peak in [1.0f32, 37.5] {
             let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * peak).collect::<Vec<_>>();
             let (x, y) = (scaled(scene(shape, 1)), scaled(noisy(&scene(shape, 2), 0.3, 3)));
@@ -204,7 +204,7 @@ fn matches_the_definition() {
 #[test]
 fn the_gradient_is_that_of_the_definition() {
     let mut scratch = Scratch::default();
-    for shape in SHAPES.map(PictureShape::from) {
+    for shape in SHAPES.map(ImageShape::from) {
         for peak in [1.0f32, 20.0] {
             let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * peak).collect::<Vec<_>>();
             let (x, y) = (scaled(scene(shape, 4)), scaled(noisy(&scene(shape, 5), 0.2, 6)));
@@ -253,7 +253,7 @@ fn filters_are_blind_to_brightness_and_see_a_unit_edge_as_one() {
 #[test]
 fn symmetric_and_nothing_for_itself() {
     let mut scratch = Scratch::default();
-    for shape in SHAPES.map(PictureShape::from) {
+    for shape in SHAPES.map(ImageShape::from) {
         let bank = Bank::new(shape, 1.0);
         let (x, y) = (scene(shape, 7), noisy(&scene(shape, 8), 0.5, 9));
         assert_eq!(bank.distance(&x, &y, &mut scratch), bank.distance(&y, &x, &mut scratch), "{shape:?}");
@@ -268,7 +268,7 @@ fn symmetric_and_nothing_for_itself() {
 
 #[test]
 fn the_scale_of_the_data_is_divided_out() {
-    let shape = PictureShape::from((2, 20, 20));
+    let shape = ImageShape::from((2, 20, 20));
     let (x, y) = (scene(shape, 1), noisy(&scene(shape, 1), 0.2, 2));
     let by = |c: f32| {
         let scaled = |v: &[f32]| v.iter().map(|v| v * c).collect::<Vec<_>>();
@@ -283,7 +283,7 @@ fn the_scale_of_the_data_is_divided_out() {
 
 #[test]
 fn constant_pictures_differ_in_brightness_alone() {
-    for shape in [(1, 28, 28), (3, 9, 9), (1, 1, 1), (1, 3, 5)].map(PictureShape::from) {
+    for shape in [(1, 28, 28), (3, 9, 9), (1, 1, 1), (1, 3, 5)].map(ImageShape::from) {
         let flat = |v: f32| vec![v; shape.dim()];
         let terms = (Bank::new(shape, 1.0).scales() + 1) as f64;
         for (a, b) in [(0.0f32, 1.0f32), (0.5, 0.6), (0.2, -0.3)] {
@@ -305,7 +305,7 @@ fn scales_by_the_shorter_side() {
 /// More of a change costs more.
 #[test]
 fn grows_with_blur_noise_shift_and_contrast() {
-    for shape in [(1, 28, 28), (3, 64, 64), (1, 12, 12)].map(PictureShape::from) {
+    for shape in [(1, 28, 28), (3, 64, 64), (1, 12, 12)].map(ImageShape::from) {
         let x = scene(shape, 11);
         let mean = x.iter().sum::<f32>() / x.len() as f32;
         let contrast = |c: f32| x.iter().map(|v| mean + c * (v - mean)).collect::<Vec<_>>();
@@ -327,7 +327,7 @@ fn grows_with_blur_noise_shift_and_contrast() {
 #[test]
 fn orders_changes_of_equal_error_as_eyes_do() {
     for (shape, seed) in [((1, 28, 28), 1), ((3, 64, 64), 2), ((1, 64, 64), 3), ((1, 32, 48), 4)] {
-        let shape = PictureShape::from(shape);
+        let shape = ImageShape::from(shape);
         let x = scene(shape, seed);
         let moved = shifted(&x, shape, 1);
         let error = mse(&x, &moved);
@@ -347,7 +347,7 @@ fn orders_changes_of_equal_error_as_eyes_do() {
 /// As a loss: going down its gradient brings a blurred picture nearer, in both the distance and the error.
 #[test]
 fn descent_sharpens() {
-    let shape = PictureShape::from((1, 28, 28));
+    let shape = ImageShape::from((1, 28, 28));
     let x = scene(shape, 12);
     let mut y = blurred(&x, shape, 4);
     let (bank, mut scratch, mut gradient) = (Bank::new(shape, 1.0), Scratch::default(), vec![0.0; shape.dim()]);
@@ -362,7 +362,7 @@ fn descent_sharpens() {
 
 #[test]
 fn nan_shows() {
-    let shape = PictureShape::from((1, 12, 12));
+    let shape = ImageShape::from((1, 12, 12));
     let (x, mut y) = (scene(shape, 1), scene(shape, 2));
     y[70] = f32::NAN;
     assert!(distance(&x, &y, shape).is_nan());

@@ -1,29 +1,30 @@
-//! Random numbers for synthetic data.
+//! Random numbers of synthetic data.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use vibrissa_core::random::ln;
 
-/// Random numbers of one thing (a row, a feature), whatever was drawn for others.
-pub struct Draw {
+/// A stream of random numbers of one row or feature, independent of all others.
+pub struct RandomNumbers {
     rng: ChaCha8Rng,
     /// The polar method makes normal numbers in pairs.
     spare: Option<f64>,
 }
 
-impl Draw {
-    pub fn new(seed: u64, purpose: &str, index: u64) -> Draw {
+impl RandomNumbers {
+    /// Returns the stream of a seed, a purpose and an index.
+    pub fn new(seed: u64, purpose: &str, index: u64) -> RandomNumbers {
         let mut hasher = blake3::Hasher::new_derive_key("vibrissa synthetic 1");
         hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(purpose.as_bytes());
-        Draw { rng: ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()), spare: None }
+        RandomNumbers { rng: ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()), spare: None }
     }
 
-    /// In [0, 1), in steps of 2^-53.
+    /// Returns a number uniform in [0, 1), in steps of 2^-53.
     pub fn uniform(&mut self) -> f64 {
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A point of the open unit disc other than its centre, and its squared radius.
+    /// Returns a point of the open unit disc other than its centre, and its squared radius.
     fn in_disc(&mut self) -> (f64, f64, f64) {
         loop {
             let (x, y) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
@@ -34,12 +35,13 @@ impl Draw {
         }
     }
 
+    /// Returns a unit vector of the plane.
     pub fn direction(&mut self) -> [f64; 2] {
         let (x, y, squared) = self.in_disc();
         [x / squared.sqrt(), y / squared.sqrt()]
     }
 
-    /// Standard normal, by Marsaglia's polar method.
+    /// Returns a standard normal number, by Marsaglia's polar method.
     pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
