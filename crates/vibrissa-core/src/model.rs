@@ -1,10 +1,9 @@
 //! The sparse autoencoder: an activation × a weight layout, encode and decode. Training steps are in `model/step.rs`, initial weights
 //! that need no data in `model/init.rs`. No files here: see `format`.
 
-mod asked;
 mod encode;
 pub mod init;
-mod screen;
+mod prefilter;
 pub mod step;
 mod workspace;
 
@@ -13,8 +12,8 @@ use crate::activation::{Activation, ParameterLengths};
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, large_pages};
 use crate::matrix::{Latents, Mat, MatMut, MatRef};
+use prefilter::RoundedEncoder;
 use rayon::prelude::*;
-use screen::Kept;
 use serde::{Deserialize, Serialize};
 pub use workspace::Workspace;
 
@@ -95,12 +94,12 @@ impl Config {
             return Err(Error::option("data", "at least one column", 0, "the rows are empty"));
         }
         if self.latents == 0 {
-            return Err(Error::option("--latents", "at least 1", 0, "give the number of features to learn"));
+            return Err(Error::option("latents", "at least 1", 0, "give the number of features to learn"));
         }
         if self.latents.checked_mul(self.d_in).is_none_or(|n| n > MAX_WEIGHTS) || self.latents > u32::MAX as usize {
             let most = (MAX_WEIGHTS / self.d_in).min(u32::MAX as usize);
             return Err(Error::option(
-                "--latents",
+                "latents",
                 format!("at most {most} for rows of {} values", self.d_in),
                 self.latents,
                 "choose a smaller dictionary",
@@ -108,19 +107,19 @@ impl Config {
         }
         if self.k == 0 || self.k > self.latents {
             return Err(Error::option(
-                "-k",
+                "k",
                 format!("1 to {} (the number of latents)", self.latents),
                 self.k,
                 "choose how many latents a row may use",
             ));
         }
         if !self.relu_after && self.activation != Activation::TopK {
-            let remedy = "leave out --raw-topk: only topk can keep values below 0";
-            return Err(Error::option("--raw-topk", "the activation topk", self.activation.name(), remedy));
+            let remedy = "leave out `raw_topk`: only topk can keep values below 0";
+            return Err(Error::option("raw_topk", "the activation topk", self.activation.name(), remedy));
         }
         if self.free_decoder && self.tied {
             let remedy = "leave one of them out: a tied decoder is the encoder with rows of unit length";
-            return Err(Error::option("--free-decoder", "a decoder of its own", "--tied", remedy));
+            return Err(Error::option("free_decoder", "an untied decoder", "`tied`", remedy));
         }
         Ok(())
     }
@@ -149,7 +148,7 @@ pub struct Sae {
     /// Tied: 1/‖W_enc[h]‖ (0 for a zero row); untied: empty.
     inv_norm: Vec<f32>,
     /// `W_enc` rounded for the prefilter; to be reset when `W_enc` changes.
-    kept: Kept,
+    rounded: RoundedEncoder,
 }
 
 /// The weights of an [`Sae`] by name.
@@ -234,7 +233,7 @@ impl Sae {
             b_gate,
             r_mag,
             inv_norm: Vec::new(),
-            kept: Kept::default(),
+            rounded: RoundedEncoder::default(),
         };
         if config.tied {
             let isa = Isa::current();

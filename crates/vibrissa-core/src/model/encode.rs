@@ -3,7 +3,7 @@
 
 mod sparsity;
 
-use super::screen::{Screen, Wanted, most_left};
+use super::prefilter::{Prefilter, Wanted, most_unresolved};
 use super::{Config, Sae, Workspace, reserve};
 use crate::activation::batchtopk::keep_largest;
 use crate::activation::gated::{MagnitudeParameters, magnitudes};
@@ -26,7 +26,7 @@ const PROBE_ROWS: usize = 16;
 /// The exact pre-activations of a batch that [`Sae::compute_pre_acts`] left in the workspace.
 struct ExactPreActs<'a> {
     prefiltered: bool,
-    prefilter: &'a Screen,
+    prefilter: &'a Prefilter,
     pre_acts: &'a Panels,
 }
 
@@ -45,7 +45,7 @@ impl ExactPreActs<'_> {
         if !self.prefiltered {
             return RowPreActs::All(self.pre_acts.row(b));
         }
-        match self.prefilter.left().binary_search(&(b as u32)) {
+        match self.prefilter.unresolved().binary_search(&(b as u32)) {
             Ok(at) => RowPreActs::All(self.pre_acts.row(at)),
             Err(_) => RowPreActs::Prefiltered(self.prefilter.row(b)),
         }
@@ -70,7 +70,7 @@ impl Sae {
     pub fn encode(&self, x: MatRef, work: &mut Workspace, latents: &mut Latents) -> std::result::Result<(), Overflow> {
         let Config { activation, k, relu_after, .. } = self.config;
         let options = SelectionOptions { k, relu_after, bandwidth: 0.0 };
-        self.kept.count(self, work.isa, x.rows());
+        self.rounded.count_batch(self, work.isa, x.rows());
         self.encode_by((activation.properties().selection_in_inference)(options), x, work, latents)?;
         if activation.has_gate() {
             self.magnitudes(latents, true);
@@ -89,7 +89,7 @@ impl Sae {
 
     /// [`Sae::encode_lossy`] with the `k` largest values above 0 of each row, whatever the activation.
     pub fn encode_top(&self, x: MatRef, k: usize, work: &mut Workspace, latents: &mut Latents) {
-        self.kept.count(self, work.isa, x.rows());
+        self.rounded.count_batch(self, work.isa, x.rows());
         // The latents of all rows are there before an overflow is reported.
         let _ = self.encode_by(Selection::TopK { k, relu_after: true }, x, work, latents);
     }
@@ -123,7 +123,7 @@ impl Sae {
             }
             None => x.data(),
         };
-        work.prefiltered = selection != Selection::All && work.prefilter.pays(work.isa, rows, self);
+        work.prefiltered = selection != Selection::All && work.prefilter.is_on(work.isa, rows, self);
         let done = match selection {
             Selection::TopK { k, relu_after } => self.select_top_k(k, relu_after, input, work, latents),
             Selection::BatchTopK { k } => {
@@ -163,7 +163,7 @@ impl Sae {
                 RowPreActs::All(row) => top_k(isa, k, || row.clone(), scratch, index, value),
             });
         if looked {
-            work.prefilter.learn_from(|b| kth_value(latents, b, k));
+            work.prefilter.learn_from_batch(|b| kth_value(latents, b, k));
         }
         overflow.map_or(Ok(()), |row| Err(Overflow { row }))
     }
@@ -226,19 +226,19 @@ impl Sae {
         if looked {
             let Workspace { prefilter, candidates, pre_acts, unresolved_input, .. } = work;
             // Memory for rows that may be left unresolved, now or later.
-            let most = most_left(rows);
+            let most = most_unresolved(rows);
             pre_acts.resize(most, self.config.latents);
             unresolved_input.resize(most * dim);
-            looked = prefilter.ask((self, isa), input, wanted, candidates);
-            work.product_time += prefilter.took();
-            work.prefiltered = looked && prefilter.spares(rows, self);
+            looked = prefilter.find((self, isa), input, wanted, candidates);
+            work.product_time += prefilter.product_time();
+            work.prefiltered = looked && prefilter.pays_off(rows, self);
         }
         if !work.prefiltered {
             self.multiply(input, work);
             return looked;
         }
-        work.prefilter.answer(self, isa, input);
-        let unresolved = work.prefilter.left();
+        work.prefilter.compute_exact(self, isa, input);
+        let unresolved = work.prefilter.unresolved();
         if !unresolved.is_empty() {
             let mut some = std::mem::take(&mut work.unresolved_input);
             some.resize(unresolved.len() * dim);

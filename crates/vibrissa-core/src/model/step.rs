@@ -20,7 +20,7 @@ mod state;
 mod statistics;
 mod update;
 
-use super::screen::Kept;
+use super::prefilter::RoundedEncoder;
 use super::{Sae, Workspace};
 use crate::activation::SelectionOptions;
 use crate::activation::batchtopk::moving_threshold;
@@ -318,7 +318,7 @@ impl Engine {
     fn update(&mut self, step: &Step) {
         let (rows, config) = (step.x.rows(), *self.sae.config());
         let Engine { sae, state, options, work, forward, penalties, dead, update, .. } = self;
-        sae.kept = Kept::default();
+        sae.rounded = RoundedEncoder::default();
         let context = UpdateContext {
             isa: work.isa(),
             config: &config,

@@ -1,6 +1,6 @@
 //! The scratch memory of encoding and decoding.
 
-use super::screen::Screen;
+use super::prefilter::Prefilter;
 use super::{Config, reserve};
 use crate::activation::select::Candidates;
 use crate::activation::select::rank::buffer_len;
@@ -20,7 +20,7 @@ pub struct Workspace {
     pub(super) prefiltered: bool,
     /// The input of the rows that the prefilter left unresolved.
     pub(super) unresolved_input: Aligned,
-    pub(super) prefilter: Screen,
+    pub(super) prefilter: Prefilter,
     pub(super) candidates: PerThread<Candidates>,
     /// Scratch of [`Isa::dots`].
     pub(super) spill: PerThread<Aligned>,
@@ -54,7 +54,7 @@ impl Workspace {
             pre_acts: Panels::default(),
             prefiltered: false,
             unresolved_input: Aligned::default(),
-            prefilter: Screen::default(),
+            prefilter: Prefilter::default(),
             candidates: PerThread::default(),
             spill: PerThread::default(),
             gathered: PerThread::default(),

@@ -2,7 +2,7 @@
 
 use super::super::inverse_norm;
 use super::{Engine, Moments, State};
-use crate::model::screen::Kept;
+use crate::model::prefilter::RoundedEncoder;
 use crate::optim::normalise;
 use crate::random::Stream;
 
@@ -33,7 +33,7 @@ impl Engine {
         let strong: Vec<usize> = (0..h).filter(|i| self.state.effect[*i] > LEAST_EFFECT * mean).collect();
         let length = strong.iter().map(|&i| norm(self.sae.W_enc.row(i))).sum::<f64>() / strong.len().max(1) as f64;
         let length = if length > 0.0 { (ENCODER_LENGTH * length) as f32 } else { 1.0 };
-        self.sae.kept = Kept::default();
+        self.sae.rounded = RoundedEncoder::default();
         for (&i, mut direction) in weak.iter().zip(directions) {
             normalise(isa, &mut direction);
             if let Some(decoder) = &mut self.sae.W_dec {
