@@ -17,8 +17,9 @@ use vibrissa::data::metadata::MetadataTable as Metadata;
 use vibrissa::format::{self, Model};
 use vibrissa::io::write_atomically;
 use vibrissa::model::Sae;
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, MomentRecord};
-use vibrissa::record::columns::Columns;
+use vibrissa::record::analysis::columns::SaeColumns;
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, Analysis, AnalysisRecord};
+use vibrissa::record::columns::StoredColumns;
 use vibrissa::record::{self, Number};
 use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
@@ -147,7 +148,7 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
         let folder = args.common.folder(&args.run);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "make the folder", "choose another --out"))?;
         let path = folder.join(format!("shard-{}-of-{n}.safetensors", i + 1));
-        vibrissa::record::columns::write_columns(&path, SHARD_SCHEMA, &columns)?;
+        columns.write(&path, SHARD_SCHEMA)?;
         eprintln!("{} · {}", path.display(), show::plural(own.len(), "row"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -176,9 +177,9 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let own = belonging(&args.run, &opened.data, rows)?;
     let mut whole: Option<Gathered> = None;
     for path in &args.shards {
-        let columns = vibrissa::record::columns::read_columns(path, SHARD_SCHEMA)?;
-        let broken = || Error::file(path, "is not a whole shard", "make it again with vibrissa analyze --shard");
-        let (gathered, key) = shard::from_columns(&columns).ok_or_else(broken)?;
+        const AGAIN: &str = "make it again with vibrissa analyze --shard";
+        let columns = StoredColumns::read(path, SHARD_SCHEMA, AGAIN)?;
+        let (gathered, key) = shard::from_columns(&columns).map_err(|e| e.in_file(path, AGAIN))?;
         if key != own {
             let remedy = "merge shards of one analysis, with its RUN, DATA and --split";
             return Err(Error::file(path, "is of another model or of other rows", remedy));
@@ -227,11 +228,11 @@ impl<'a> Opened<'a> {
         self.model.saes.iter().collect()
     }
 
-    /// The same latents at the checkpoints that the run kept (`--keep`), and at its end.
-    fn history(&self, options: &Options, columns: &mut Columns) -> Result<Vec<Vec<MomentRecord>>> {
+    /// Adds the history of the latents: at the checkpoints that the run kept (`--keep`), and at its end.
+    fn add_history(&self, options: &Options, analysis: &mut Analysis) -> Result<()> {
         let kept = Folder(self.run.to_path_buf()).history();
         if kept.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let rows = history_rows(&self.data, &self.rows);
         let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.model.saes.len()];
@@ -245,36 +246,41 @@ impl<'a> Opened<'a> {
         for (own, sae) in moments.iter_mut().zip(&self.model.saes) {
             own.push(moment(last, sae, &self.data, &rows, options.weights));
         }
-        Ok(moments.iter().enumerate().map(|(s, m)| history(columns, s, m)).collect())
+        let saes = analysis.record.saes.iter_mut().zip(&mut analysis.columns.saes);
+        for ((record, columns), moments) in saes.zip(&moments) {
+            let (records, found) = history(moments).unzip();
+            (record.history, columns.history) = (records.unwrap_or_default(), found);
+        }
+        Ok(())
     }
 
     fn write(&self, gathered: &Gathered, options: &Options, rows_per_s: Option<f64>) -> Result<ExitCode> {
         let (folder, saes) = (self.common.folder(self.run), self.saes());
         let spinner = show::spinner("comparing features");
-        let (mut record, mut columns) = finish(&saes, &self.data, gathered, options);
+        let mut analysis = finish(&saes, &self.data, gathered, options);
         spinner.finish_and_clear();
-        let histories = self.history(options, &mut columns)?;
+        self.add_history(options, &mut analysis)?;
         if let Some(table) = &self.metadata {
             let spinner = show::spinner("relating features to what is known of the rows");
-            add_metadata(&mut record, &mut columns, &saes, &self.data, &self.rows, table);
+            add_metadata(&mut analysis, &saes, &self.data, &self.rows, table);
             spinner.finish_and_clear();
         }
-        record.saes.iter_mut().zip(histories).for_each(|(sae, history)| sae.history = history);
+        let record = &mut analysis.record;
         record.run = self.run.display().to_string();
         record.data = self.spec.to_owned();
         record.split = self.common.split.name().into();
         record.rows_per_s = Number(rows_per_s);
         record.seconds = Number::from(self.started.elapsed().as_secs_f64());
-        let before = record::read::<AnalysisRecord>(&folder.join("analysis.json"), ANALYSIS_SCHEMA);
+        let before = record::read_if_valid::<AnalysisRecord>(&Analysis::record_path(&folder), ANALYSIS_SCHEMA);
         if let Some(before) = before.filter(|b| b.data != record.data) {
             let (folder, of) = (folder.display(), before.data);
             eprintln!("note: this replaces the analysis of {of} in {folder}; --out DIR keeps both");
         }
-        write(&folder, &mut record, &columns)?;
+        write(&folder, &mut analysis)?;
         if self.common.json {
-            println!("{}", serde_json::to_string(&record).expect("plain data"));
+            println!("{}", serde_json::to_string(&analysis.record).expect("plain data"));
         } else {
-            print!("{}", summary(&record, &columns));
+            print!("{}", summary(&analysis));
             eprintln!(
                 "\nwrote {0}/analysis.json, analysis.safetensors{1} and features.csv; next: vibrissa report {0}",
                 folder.display(),
@@ -285,22 +291,13 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// BLAKE3 of a folder's columns, hex.
-pub fn columns_hash(folder: &Path) -> Result<String> {
-    let path = folder.join("analysis.safetensors");
-    let mut hash = blake3::Hasher::new();
-    hash.update_mmap(&path).map_err(Error::io(&path, "read", "run vibrissa analyze RUN DATA again"))?;
-    Ok(hash.finalize().to_hex().to_string())
-}
-
-/// Writes the columns, the table and, last, the record.
-pub fn write(folder: &Path, record: &mut AnalysisRecord, columns: &Columns) -> Result<()> {
+/// Writes the columns, the tables and, last, the record.
+pub fn write(folder: &Path, analysis: &mut Analysis) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
-    // The record goes first and comes last: where it is, the rest is of the same analysis. Curves of pruning were of another.
-    for stale in prune::curves(folder).into_iter().chain([folder.join("analysis.json")]) {
-        let _ = std::fs::remove_file(stale);
-    }
-    vibrissa::record::columns::write_columns(&folder.join("analysis.safetensors"), ANALYSIS_SCHEMA, columns)?;
+    // Curves of pruning are of another analysis.
+    prune::curves(folder).iter().for_each(|stale| drop(std::fs::remove_file(stale)));
+    analysis.write(folder)?;
+    let Analysis { record, columns } = &*analysis;
     let tables = [
         ("features", Some(table::features(record, columns))),
         ("features-metadata", (!record.metadata.is_empty()).then(|| table::metadata(record, columns))),
@@ -323,13 +320,11 @@ pub fn write(folder: &Path, record: &mut AnalysisRecord, columns: &Columns) -> R
             }
         }
     }
-    record.columns_hash = columns_hash(folder)?;
-    let json = serde_json::to_string_pretty(record).expect("plain data");
-    write_atomically(&folder.join("analysis.json"), |out| writeln!(out, "{json}"))
+    Ok(())
 }
 
 /// What stands out, for a person.
-fn summary(record: &AnalysisRecord, columns: &Columns) -> String {
+fn summary(Analysis { record, columns }: &Analysis) -> String {
     let mut out = format!(
         "{} of {} ({} rows), {} latents{}\n\n",
         show::plural(record.rows as usize, "row"),
@@ -365,18 +360,18 @@ fn summary(record: &AnalysisRecord, columns: &Columns) -> String {
             .map(str::to_owned)
             .to_vec(),
     ];
-    let figures = |name: &str| columns.get_figures(&format!("0.{name}"));
-    for (r, &h) in columns.get_counts("0.pictured").iter().take(10).enumerate() {
+    let SaeColumns { latents, examples, .. } = &columns.saes[0];
+    for (r, &h) in examples.latent.iter().take(10).enumerate() {
         let h = h as usize;
         rows.push(vec![
             format!("{}", r + 1),
             h.to_string(),
-            format!("{:.2} %", 100.0 * figures("frequency")[h]),
-            format!("{:.4}", figures("strength")[h]),
-            format!("{:.4}", figures("score")[h]),
-            show::error(Some(figures("delta_sse")[h])),
-            format!("{:+.5}", figures("delta_pearson")[h]),
-            format!("{:.2} %", 100.0 * figures("share")[h]),
+            format!("{:.2} %", 100.0 * latents.frequency[h]),
+            format!("{:.4}", latents.strength[h]),
+            format!("{:.4}", latents.score[h]),
+            show::error(Some(latents.delta_sse[h])),
+            format!("{:+.5}", latents.delta_pearson[h]),
+            format!("{:.2} %", 100.0 * latents.share[h]),
         ]);
     }
     out += &show::table(&rows);

@@ -65,9 +65,10 @@ fn clear(folder: &Path) -> Result<()> {
 fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
     let refs: Vec<&Sae> = saes.iter().collect();
     let gathered = gather(&refs, data, rows, &mut |_, _| ())?;
-    let (mut record, columns) = finish(&refs, data, &gathered, &Options::default());
+    let mut analysis = finish(&refs, data, &gathered, &Options::default());
+    let record = &mut analysis.record;
     (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
-    analyze::write(&folder.0, &mut record, &columns)?;
+    analyze::write(&folder.0, &mut analysis)?;
     report::write(&folder.0, &folder.0.join("report.html"), Language::En)?;
     Ok(())
 }
@@ -83,7 +84,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let folder = Folder(args.out.clone());
     if folder.in_use() {
-        if record::read::<DemoRecord>(&folder.0.join("demo.json"), record::DEMO_SCHEMA).is_none() {
+        if record::read_if_valid::<DemoRecord>(&folder.0.join("demo.json"), record::DEMO_SCHEMA).is_none() {
             return Err(Error::file(&folder.0, "exists and was not made by this command", "choose another --out"));
         }
         clear(&folder.0)?;

@@ -11,7 +11,8 @@ use vibrissa::format::{self, ModelConfig};
 use vibrissa::io::write_atomically;
 use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, PRUNE_SCHEMA, PrunePoint, PruneRecord};
+use vibrissa::record::analysis::columns::{Measure, SaeColumns};
+use vibrissa::record::analysis::{Analysis, PRUNE_SCHEMA, PrunePoint, PruneRecord};
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
@@ -38,8 +39,6 @@ pub struct PruneArgs {
     data: Option<String>,
 }
 
-const MEASURES: [&str; 6] = ["score", "score_scaled", "frequency", "strength", "delta_sse", "delta_pearson"];
-
 /// What the curves that stay with an analysis are called, before the name of the measure.
 const CURVE: &str = "prune-";
 
@@ -57,33 +56,30 @@ pub fn curves(folder: &Path) -> Vec<PathBuf> {
 
 /// Prunes.
 pub fn run(args: PruneArgs) -> Result<ExitCode> {
-    if !MEASURES.contains(&args.by.as_str()) {
-        return Err(Error::option("--by", MEASURES.join(", "), &args.by, "choose one of them"));
-    }
+    let Some(by) = Measure::named(&args.by) else {
+        let names = Measure::ALL.map(Measure::name).join(", ");
+        return Err(Error::option("--by", names, &args.by, "choose one of them"));
+    };
     let model = format::read_model(&args.run)?;
     let latents = model.config.sae.latents;
     if args.top == 0 || args.top > latents {
         return Err(Error::option("--top", format!("1 to {latents}"), args.top, "the model has no more features"));
     }
     let analysis = args.analysis.as_ref().unwrap_or(&args.run);
-    let path = analysis.join("analysis.safetensors");
+    let path = Analysis::columns_path(analysis);
     if !path.exists() {
         return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
     }
-    let columns = vibrissa::record::columns::read_columns(&path, ANALYSIS_SCHEMA)?;
+    let columns = Analysis::read(analysis)?.columns;
     let folder = Folder(args.out.clone());
     if folder.in_use() {
         return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out"));
     }
-    let orders: Vec<Vec<usize>> = (0..model.saes.len())
-        .map(|s| {
-            let values = columns.get_figures(&format!("{s}.{}", args.by));
-            if values.len() != latents {
-                return Err(Error::file(&path, "is of another model", "run vibrissa analyze RUN DATA again"));
-            }
-            Ok(descending(values))
-        })
-        .collect::<Result<_>>()?;
+    let of_model = |sae: &SaeColumns| sae.latents.count.len() == latents;
+    if columns.saes.len() != model.saes.len() || !columns.saes.iter().all(of_model) {
+        return Err(Error::file(&path, "is of another model", "run vibrissa analyze RUN DATA again"));
+    }
+    let orders: Vec<Vec<usize>> = columns.saes.iter().map(|sae| descending(by.values(&sae.latents))).collect();
     let spec = match (&args.data, crate::train::settings(&args.run)?.and_then(|s| s.about)) {
         (Some(data), _) => data.clone(),
         (None, Some(about)) => about.data,
@@ -122,7 +118,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     let config = ModelConfig { sae: *saes[0].config(), ..model.config.clone() };
     let mut record = PruneRecord {
         schema: PRUNE_SCHEMA.into(),
-        by: args.by.clone(),
+        by,
         top: args.top as u64,
         data: spec.clone(),
         rows: part.into(),

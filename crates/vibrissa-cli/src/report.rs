@@ -1,6 +1,5 @@
 //! `vibrissa report`: what `vibrissa analyze` or `vibrissa sweep` found as one HTML page.
 
-use crate::analyze::columns_hash;
 use crate::sweep::is_sweep;
 use crate::{pictures, prune, show};
 use clap::Args;
@@ -10,7 +9,7 @@ use std::process::ExitCode;
 use vibrissa::io::write_atomically;
 use vibrissa::plot::raster;
 use vibrissa::plot::svg::Target;
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, AnalysisRecord, PRUNE_SCHEMA, PruneRecord};
+use vibrissa::record::analysis::{Analysis, PRUNE_SCHEMA, PruneRecord};
 use vibrissa::record::sweep::{SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, MetricsLine};
 use vibrissa::report::figures::{Figure, figures};
@@ -39,15 +38,6 @@ fn language(text: &str) -> std::result::Result<Language, String> {
         "zh" => Ok(Language::Zh),
         _ => Err("expected en or zh".into()),
     }
-}
-
-/// Reads a JSON record of a known schema, `None` where there is no file.
-fn read<T: serde::de::DeserializeOwned>(path: &Path, schema: &str, again: &str) -> Result<Option<T>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read", "check its permissions"))?;
-    record::parse(&text, schema).map(Some).map_err(|e| Error::file(path, e, again))
 }
 
 /// Writes the page.
@@ -82,17 +72,8 @@ pub fn figures_in(folder: &Path) -> Vec<PathBuf> {
 
 /// The page of a folder's analysis, the text and the figures; gives the length of the page, bytes.
 pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
-    let again = "make it again with vibrissa analyze RUN DATA";
-    let path = run.join("analysis.json");
-    let Some(analysis) = read::<AnalysisRecord>(&path, ANALYSIS_SCHEMA, again)? else {
-        return Err(Error::file(&path, "no such file", "run vibrissa analyze RUN DATA first"));
-    };
-    let columns = vibrissa::record::columns::read_columns(&run.join("analysis.safetensors"), ANALYSIS_SCHEMA)?;
-    if !analysis.columns_hash.is_empty() && analysis.columns_hash != columns_hash(run)? {
-        let found = "is not what was written with the analysis.json beside it";
-        return Err(Error::file(run.join("analysis.safetensors"), found, again));
-    }
-    let eval = |name: &str| read::<EvalRecord>(&run.join(name), EVAL_SCHEMA, "remove it, or make it again");
+    let analysis = Analysis::read(run)?;
+    let eval = |name: &str| record::read::<EvalRecord>(&run.join(name), EVAL_SCHEMA, "remove it, or make it again");
     // Every row held out once says more than rows that were trained on.
     let eval = match eval("eval-folds.json")? {
         Some(folds) => Some(folds),
@@ -100,11 +81,11 @@ pub fn write(run: &Path, out: &Path, language: Language) -> Result<usize> {
     };
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let metrics: Vec<MetricsLine> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let curve = |p: &PathBuf| read(p, PRUNE_SCHEMA, "remove it, or run vibrissa prune again").transpose();
+    let curve = |p: &PathBuf| record::read(p, PRUNE_SCHEMA, "remove it, or run vibrissa prune again").transpose();
     let pruning: Vec<PruneRecord> = prune::curves(run).iter().filter_map(curve).collect::<Result<_>>()?;
     let report = Report {
-        analysis: &analysis,
-        columns: &columns,
+        analysis: &analysis.record,
+        columns: &analysis.columns,
         eval: eval.as_ref(),
         metrics: &metrics,
         pruning: &pruning,
@@ -141,7 +122,7 @@ fn save(out: &Path, drawn: &[Figure], text: &str, page: &str) -> Result<usize> {
 fn write_sweep(folder: &Path, out: &Path, language: Language) -> Result<usize> {
     let again = "make it again with the same vibrissa sweep and --resume";
     let path = folder.join("sweep.json");
-    let Some(sweep) = read::<SweepRecord>(&path, SWEEP_SCHEMA, again)? else {
+    let Some(sweep) = record::read::<SweepRecord>(&path, SWEEP_SCHEMA, again)? else {
         return Err(Error::file(&path, "no such file", again));
     };
     let strips: Vec<Pictures> = of_sweep::side_by_side(&sweep)

@@ -263,7 +263,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(130));
     };
     let path = folder.0.join("sweep.json");
-    let whole = record::read::<SweepRecord>(&path, SWEEP_SCHEMA).and_then(|r| r.seconds);
+    let whole = record::read_if_valid::<SweepRecord>(&path, SWEEP_SCHEMA).and_then(|r| r.seconds);
     let (looked_at, mut ended) = (rows.to_compare(), ended);
     let mut plain = data.clone();
     plain.set_scale(1.0);
@@ -333,7 +333,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
 
 /// The figures of a cell.
 fn read_eval(cell: &Path) -> Option<EvalRecord> {
-    record::read(&cell.join("eval.json"), EVAL_SCHEMA)
+    record::read_if_valid(&cell.join("eval.json"), EVAL_SCHEMA)
 }
 
 fn describe(spec: &str, data: &Dataset, rows: &RunRows, cells: &[Cell], halving: bool) {

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use vibrissa::record::analysis::AnalysisRecord;
-use vibrissa::record::columns::Columns;
+use vibrissa::record::analysis::columns::{AnalysisColumns, ClassColumns, ColumnGroup, LatentColumns, SaeColumns};
+use vibrissa::record::columns::{Array, Element, StoredColumn, StoredColumns};
 
 /// Values of one column.
 pub enum Values {
@@ -108,72 +109,85 @@ pub fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// Every latent of every SAE.
-pub fn features(record: &AnalysisRecord, columns: &Columns) -> Table {
-    const FIGURES: [&str; 11] = [
-        "frequency",
-        "strength",
-        "score",
-        "score_scaled",
-        "delta_sse",
-        "delta_pearson",
-        "share",
-        "encoder_norm",
-        "decoder_norm",
-        "cosine",
-        "largest",
-    ];
-    let saes = 0..record.saes.len();
-    let counts = |name: &str| -> Vec<u32> {
-        saes.clone().flat_map(|s| columns.get_counts(&format!("{s}.{name}")).iter().copied()).collect()
-    };
-    let figures = |name: &str| -> Vec<f64> {
-        saes.clone().flat_map(|s| columns.get_figures(&format!("{s}.{name}")).iter().copied()).collect()
-    };
+/// Every latent of every SAE: its number, the columns of [`LatentColumns`], and its relation to the classes.
+pub fn features(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let mut out = Table::default();
-    let latents = |s: usize| record.saes[s].latents as u32;
-    out.counts("sae", saes.clone().flat_map(|s| (0..latents(s)).map(move |_| s as u32)).collect());
-    out.counts("latent", saes.clone().flat_map(|s| 0..latents(s)).collect());
-    out.counts("rank", counts("rank"));
-    out.counts("count", counts("count"));
-    FIGURES.iter().for_each(|name| out.figures(name, figures(name)));
-    let bucket = |f: &f64| match *f {
+    let latents = |s: usize| 0..record.saes[s].latents as u32;
+    let saes = 0..record.saes.len();
+    out.counts("sae", saes.clone().flat_map(|s| latents(s).map(move |_| s as u32)).collect());
+    out.counts("latent", saes.flat_map(latents).collect());
+    let stored: Vec<StoredColumns> = columns
+        .saes
+        .iter()
+        .map(|sae| {
+            let mut stored = StoredColumns::default();
+            sae.latents.clone().store("", &mut stored);
+            stored
+        })
+        .collect();
+    for definition in LatentColumns::DEFINITIONS {
+        match &stored[0].0[definition.name] {
+            StoredColumn::F64(_) => out.figures(definition.name, joined(&stored, definition.name)),
+            _ => out.counts(definition.name, joined(&stored, definition.name)),
+        }
+    }
+    let figures = |of: fn(&SaeColumns) -> &Array<f64>| -> Vec<f64> {
+        columns.saes.iter().flat_map(|sae| of(sae).iter().copied()).collect()
+    };
+    let density = |f: &f64| match *f {
         0.0 => "dead",
         f if f < 0.001 => "rare",
         f if f > 0.5 => "dense",
         _ => "usual",
     };
-    out.names("density", figures("frequency").iter().map(|f| bucket(f).to_owned()).collect());
-    if record.saes.iter().any(|s| s.classes.is_some()) {
-        ["information", "p", "q"].iter().for_each(|name| out.figures(name, figures(name)));
-        let n = record.classes.0.len();
-        for (c, (class, _)) in record.classes.0.iter().enumerate() {
-            for name in ["mean", "difference", "frequency", "auc"] {
-                let of_class = figures(&format!("class_{name}")).chunks_exact(n).map(|v| v[c]).collect();
-                out.figures(&format!("{name}_{class}"), of_class);
-            }
-            out.figures(&format!("q_{class}"), figures("q"));
-        }
-    }
+    out.names("density", figures(|sae| &sae.latents.frequency).iter().map(|f| density(f).to_owned()).collect());
+    class_figures(&mut out, record, columns);
     out
 }
 
-/// Every latent that is ever active with every column of `--metadata`.
-pub fn metadata(record: &AnalysisRecord, columns: &Columns) -> Table {
+/// A column of all SAEs, one after another.
+fn joined<T: Element + Copy>(stored: &[StoredColumns], name: &str) -> Vec<T> {
+    stored.iter().flat_map(|s| s.get::<T>(name).expect("stored above").iter().copied()).collect()
+}
+
+/// The relation of every latent to the classes, where there are two or more.
+fn class_figures(out: &mut Table, record: &AnalysisRecord, columns: &AnalysisColumns) {
+    let all: Vec<&ClassColumns> = columns.saes.iter().filter_map(|sae| sae.classes.as_ref()).collect();
+    if all.is_empty() {
+        return;
+    }
+    let figures = |of: fn(&ClassColumns) -> &Array<f64>| -> Vec<f64> {
+        all.iter().flat_map(|classes| of(classes).iter().copied()).collect()
+    };
+    out.figures("information", figures(|c| &c.information));
+    out.figures("p", figures(|c| &c.p));
+    out.figures("q", figures(|c| &c.q));
+    let n = record.classes.len();
+    for (c, (class, _)) in record.classes.0.iter().enumerate() {
+        let of_class = |of| figures(of).chunks_exact(n).map(|v| v[c]).collect::<Vec<f64>>();
+        out.figures(&format!("mean_{class}"), of_class(|c| &c.mean));
+        out.figures(&format!("difference_{class}"), of_class(|c| &c.difference));
+        out.figures(&format!("frequency_{class}"), of_class(|c| &c.frequency));
+        out.figures(&format!("auc_{class}"), of_class(|c| &c.auc));
+        out.figures(&format!("q_{class}"), figures(|c| &c.q));
+    }
+}
+
+/// Every latent that is active in some row with every column of the metadata that was not left out.
+pub fn metadata(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let (mut saes, mut latents, mut names, mut kinds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut effects, mut ps, mut qs) = (Vec::new(), Vec::new(), Vec::new());
-    for s in 0..record.saes.len() {
-        for (j, known) in record.metadata.iter().enumerate().filter(|m| !m.1.kind.is_empty()) {
-            let figures = |name: &str| columns.get_figures(&format!("{s}.metadata.{j}.{name}"));
-            for (h, (effect, q)) in figures("effect").iter().zip(figures("q")).enumerate().filter(|v| v.1.1.is_finite())
-            {
+    for (s, sae) in columns.saes.iter().enumerate() {
+        for (column, relation) in record.metadata.iter().zip(&sae.metadata) {
+            let Some(relation) = relation else { continue };
+            for h in (0..relation.q.len()).filter(|&h| relation.q[h].is_finite()) {
                 saes.push(s as u32);
                 latents.push(h as u32);
-                names.push(known.column.clone());
-                kinds.push(known.kind.clone());
-                effects.push(*effect);
-                ps.push(figures("p")[h]);
-                qs.push(*q);
+                names.push(column.column.clone());
+                kinds.push(column.kind.clone());
+                effects.push(relation.effect[h]);
+                ps.push(relation.p[h]);
+                qs.push(relation.q[h]);
             }
         }
     }

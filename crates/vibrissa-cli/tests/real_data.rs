@@ -18,7 +18,7 @@ use vibrissa::data::rows::LoadOptions;
 use vibrissa::format;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::model::Workspace;
-use vibrissa::record::analysis::ANALYSIS_SCHEMA;
+use vibrissa::record::analysis::Analysis;
 
 /// "The seeds' recipe": what the figures of the first project were made with.
 const SEEDS: [&str; 13] = [
@@ -170,8 +170,7 @@ fn importance_equals_brute_force() -> Result<(), Failed> {
     let (run, out) = (seeds_mnist(), runs().join("importance"));
     let record =
         vibrissa(&["analyze", s(run), &data("mnist"), "--split", "test", "--out", s(&out), "--json"]).ok().json();
-    let columns =
-        vibrissa::record::columns::read_columns(&out.join("analysis.safetensors"), ANALYSIS_SCHEMA).expect("columns");
+    let columns = Analysis::read(&out).expect("an analysis").columns.saes.remove(0);
     let sae = format::read_model(run).expect("a model").saes.remove(0);
     let set = Dataset::open(&data("mnist"), &LoadOptions::default(), &|_, _| ()).expect("MNIST");
     let rows: Vec<usize> = (60_000..70_000).collect();
@@ -194,7 +193,7 @@ fn importance_equals_brute_force() -> Result<(), Failed> {
         (sum(&|x, y| (x - y).powi(2)), sum(&|x, y| (x - mx) * (y - my)) / (xx * yy).sqrt())
     };
     let active = |r: usize, h: u64| latents.row(r).0.binary_search(&(h as u32)).is_ok();
-    let order = columns.get_counts("0.pictured");
+    let order = &columns.examples.latent;
     let some: Vec<u64> = (0..12).map(|i| u64::from(order[i * (order.len() - 1) / 11])).collect();
     let mut worst = [0.0f64; 2];
     for &h in &some {
@@ -206,12 +205,15 @@ fn importance_equals_brute_force() -> Result<(), Failed> {
             times += 1;
         }
         let n = rows.len() as f64;
-        let error = |name: &str, want: f64, least: f64| {
-            (columns.get_figures(name)[h as usize] - want / n).abs() * n / want.abs().max(least)
-        };
+        let error =
+            |figures: &[f64], want: f64, least: f64| (figures[h as usize] - want / n).abs() * n / want.abs().max(least);
         // Dot products of f32 tell a correlation to some 1e-9: what a latent does to it in a row of its own may be 1e-6.
         let least = 1e-4 * f64::from(times);
-        worst[0] = worst[0].max(error("0.delta_sse", sse, 0.0)).max(error("0.delta_pearson", pearson, least));
+        worst[0] = worst[0].max(error(&columns.latents.delta_sse, sse, 0.0)).max(error(
+            &columns.latents.delta_pearson,
+            pearson,
+            least,
+        ));
     }
     let pairs: Vec<&Value> = ["overlap", "correct"]
         .iter()

@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
-use vibrissa_core::io::version_of;
+use vibrissa_core::Error;
+use vibrissa_core::io::{version_of, write_atomically};
 
 /// Schema of [`EvalRecord`].
 pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
@@ -60,9 +61,30 @@ pub fn parse<T: DeserializeOwned>(json: &str, known: &str) -> Result<T, String> 
     serde_json::from_str(json).map_err(|e| format!("not a valid {known} record: {e}"))
 }
 
-/// The record in a file; none where there is no such file or it is not this record.
-pub fn read<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T> {
+/// Reads the record in a file; `None` if there is no such file.
+///
+/// # Errors
+/// A file that cannot be read or holds anything else; `remedy` says what to do about it.
+pub fn read<T: DeserializeOwned>(path: &Path, known: &str, remedy: &str) -> vibrissa_core::Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read", "check its permissions"))?;
+    parse(&text, known).map(Some).map_err(|e| Error::file(path, e, remedy))
+}
+
+/// Reads the record in a file; `None` if there is no such file or it does not hold this record.
+pub fn read_if_valid<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T> {
     parse(&std::fs::read_to_string(path).ok()?, known).ok()
+}
+
+/// Writes a record as indented JSON.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is half-written.
+pub fn write(path: &Path, record: &impl Serialize) -> vibrissa_core::Result<()> {
+    let json = serde_json::to_string_pretty(record).expect("records are plain data");
+    write_atomically(path, |out| writeln!(out, "{json}"))
 }
 
 /// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).

@@ -13,8 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use figures::{Figure, figures};
 use serde_json::{Value, json};
+use vibrissa_record::analysis::columns::{AnalysisColumns, MetadataColumns};
 use vibrissa_record::analysis::{AnalysisRecord, PruneRecord};
-use vibrissa_record::columns::{Columns, Values};
+use vibrissa_record::columns::{Array, StoredColumn, StoredColumns};
 use vibrissa_record::{EvalRecord, MetricsLine};
 use words::Words;
 
@@ -43,7 +44,7 @@ pub struct Report<'a> {
     /// What `analyze` found.
     pub analysis: &'a AnalysisRecord,
     /// Its columns.
-    pub columns: &'a Columns,
+    pub columns: &'a AnalysisColumns,
     /// Held-out figures of the run, if it has them.
     pub eval: Option<&'a EvalRecord>,
     /// The log of its training; empty where there is none.
@@ -58,23 +59,23 @@ const PAGE: &str = include_str!("report/page.html");
 const STYLE: &str = include_str!("report/page.css");
 const SCRIPT: &str = include_str!("report/page.js");
 
-/// Columns that are pictures go on sheets; figures go as f32, counts as u32, all in base64.
-fn columns(columns: &Columns) -> Value {
+/// The columns by name: images go on sheets; figures go as f32, counts as u32, all in base64.
+fn embedded(columns: &StoredColumns) -> Value {
     let mut out = serde_json::Map::new();
     for (name, column) in &columns.0 {
-        let value = match &column.values {
-            Values::U8(bytes) => {
-                let s = sprite_sheet(bytes, &column.shape);
+        let value = match column {
+            StoredColumn::U8(images) => {
+                let s = sprite_sheet(images, &images.shape);
                 json!({"png": STANDARD.encode(&s.png), "n": s.n, "columns": s.columns, "width": s.width,
                     "height": s.height, "channels": s.channels})
             }
-            Values::F64(figures) => {
+            StoredColumn::F64(figures) => {
                 let bytes: Vec<u8> = figures.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
-                json!({"f32": STANDARD.encode(bytes), "shape": column.shape})
+                json!({"f32": STANDARD.encode(bytes), "shape": figures.shape})
             }
-            Values::U32(counts) => {
+            StoredColumn::U32(counts) => {
                 let bytes: Vec<u8> = counts.iter().flat_map(|v| v.to_le_bytes()).collect();
-                json!({"u32": STANDARD.encode(bytes), "shape": column.shape})
+                json!({"u32": STANDARD.encode(bytes), "shape": counts.shape})
             }
         };
         out.insert(name.clone(), value);
@@ -82,29 +83,24 @@ fn columns(columns: &Columns) -> Value {
     Value::Object(out)
 }
 
-/// Histograms and metadata of all latents would be most of the page: only those with a page of their own keep theirs. Of
-/// metadata the page shows effect and q.
-fn trimmed(report: &Report) -> Columns {
-    let mut out = report.columns.clone();
-    for s in 0..report.analysis.saes.len() {
-        let list = out.get_counts(&format!("{s}.pictured")).to_vec();
-        let name = format!("{s}.histogram");
-        if let Some(bins) = out.0.get(&name).map(|c| c.shape[1]) {
-            let all = out.get_counts(&name);
-            let kept: Vec<u32> = list.iter().flat_map(|&h| all[h as usize * bins..][..bins].to_vec()).collect();
-            out.counts(name, &[list.len(), bins], kept);
-        }
-        for j in 0..report.analysis.metadata.len() {
-            out.0.remove(&format!("{s}.metadata.{j}.p"));
-            for kind in ["effect", "q"] {
-                let name = format!("{s}.metadata.{j}.{kind}");
-                let all = out.get_figures(&name);
-                let kept: Vec<f64> = list.iter().filter_map(|&h| all.get(h as usize).copied()).collect();
-                out.figures(name, &[kept.len()], kept);
-            }
+/// The columns that the page needs. Histograms and metadata of all latents would be most of the page: only the latents with
+/// examples keep theirs, and of the metadata only effect and q.
+fn trimmed(columns: &AnalysisColumns) -> StoredColumns {
+    let mut out = columns.clone();
+    for sae in &mut out.saes {
+        let latents = &sae.examples.latent;
+        let histogram = &mut sae.histogram.histogram;
+        let bins = histogram.stride();
+        let kept = latents.iter().flat_map(|&h| histogram.row(h as usize).to_vec()).collect();
+        *histogram = Array::new(&[latents.len(), bins], kept);
+        for MetadataColumns { effect, p, q } in sae.metadata.iter_mut().flatten() {
+            let kept = |all: &Array<f64>| Array::vector(latents.iter().map(|&h| all[h as usize]).collect());
+            (*effect, *q, *p) = (kept(effect), kept(q), Array::default());
         }
     }
-    out
+    let mut stored = out.into_stored();
+    stored.0.retain(|name, _| !(name.contains(".metadata.") && name.ends_with(".p")));
+    stored
 }
 
 /// The page: one file, no network.
@@ -118,7 +114,7 @@ pub fn html(report: &Report) -> String {
         "analysis": report.analysis,
         "classes": report.analysis.classes.0,
         "measured": text::measured(report, &words),
-        "columns": columns(&trimmed(report)),
+        "columns": embedded(&trimmed(report.columns)),
         "figures": figures,
         "subtitle": text::subtitle(report, &words),
         "cards": text::cards(report, &words),

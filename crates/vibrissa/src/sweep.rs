@@ -468,7 +468,7 @@ impl<'a> Sweep<'a> {
 
 /// The record of a cell that has ended.
 fn read_cell(folder: &Folder) -> Option<CellRecord> {
-    record::read(&folder.0.join("cell.json"), CELL_SCHEMA)
+    record::read_if_valid(&folder.0.join("cell.json"), CELL_SCHEMA)
 }
 
 /// What the caller was told of the progress, and what cells share.

@@ -11,6 +11,7 @@ use crate::plot::svg::{Colour, LegendEntry, Target};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use vibrissa_record::analysis::PruneRecord;
+use vibrissa_record::analysis::columns::{Measure, Reconstructions};
 
 /// A figure of a section.
 #[derive(Clone, Debug)]
@@ -80,9 +81,9 @@ impl Drawer<'_> {
 
     /// Figures of SAE `s` for the latents that are used.
     fn used(&self, s: usize, name: &str) -> Vec<f64> {
-        let figures = self.report.columns.get_figures(&format!("{s}.{name}"));
-        let counts = self.report.columns.get_counts(&format!("{s}.count"));
-        figures.iter().zip(counts).filter(|v| *v.1 > 0).map(|v| *v.0).collect()
+        let latents = &self.report.columns.saes[s].latents;
+        let measure = Measure::named(name).expect("a measure of latents");
+        measure.values(latents).iter().zip(latents.count.iter()).filter(|v| *v.1 > 0).map(|v| *v.0).collect()
     }
 
     fn class_names(&self) -> Vec<String> {
@@ -124,10 +125,10 @@ impl Drawer<'_> {
     }
 
     fn distributions(&mut self) {
-        let columns = self.report.columns;
-        if let Some(shape) = columns.0.get("0.pearson_histogram").map(|c| c.shape.clone()) {
-            let (counts, buckets) = (columns.get_counts("0.pearson_histogram"), shape[1]);
-            let groups = shape[0].min(10);
+        {
+            let counts = &self.report.columns.saes[0].quality.pearson_histogram;
+            let buckets = counts.stride();
+            let groups = counts.shape[0].min(10);
             let used: Vec<usize> = (0..buckets).filter(|&b| (0..groups).any(|c| counts[c * buckets + b] > 0)).collect();
             if let (Some(&first), Some(&last)) = (used.first(), used.last()) {
                 let (from, to) = (first.saturating_sub(1), (last + 2).min(buckets));
@@ -180,16 +181,13 @@ impl Drawer<'_> {
 
     /// Values of active features by powers of two.
     fn values(&mut self) {
-        const BINS: usize = 256;
-        const NEGATIVE: usize = 32;
-        const A_POWER: usize = 8;
-        const LEAST: f64 = -16.0;
-        let counts = self.report.columns.get_counts("0.histogram");
-        let mut sums = vec![0.0; (BINS - NEGATIVE) / A_POWER];
+        let bins = self.report.analysis.histograms.activation;
+        let counts = &self.report.columns.saes[0].histogram.histogram;
+        let mut sums = vec![0.0; bins.positive / bins.per_octave];
         let mut negative = 0u64;
-        for own in counts.chunks_exact(BINS) {
-            negative += own[..NEGATIVE].iter().map(|&n| u64::from(n)).sum::<u64>();
-            own[NEGATIVE..].iter().enumerate().for_each(|(i, &n)| sums[i / A_POWER] += f64::from(n));
+        for own in counts.chunks_exact(bins.count()) {
+            negative += own[..bins.negative].iter().map(|&n| u64::from(n)).sum::<u64>();
+            own[bins.negative..].iter().enumerate().for_each(|(i, &n)| sums[i / bins.per_octave] += f64::from(n));
         }
         let (Some(first), Some(last)) = (sums.iter().position(|s| *s > 0.0), sums.iter().rposition(|s| *s > 0.0))
         else {
@@ -200,7 +198,7 @@ impl Drawer<'_> {
             x: format!("log2 {}", self.t("value")),
             y: self.t("activations"),
             marks: vec![Mark::Bars(
-                (first..=last + 1).map(|i| i as f64 + LEAST).collect(),
+                (first..=last + 1).map(|i| i as f64 + f64::from(bins.log2_lowest)).collect(),
                 sums[first..=last].to_vec(),
             )],
             ..Chart::default()
@@ -268,7 +266,8 @@ impl Drawer<'_> {
         }
         let names: Vec<String> = self.class_names();
         let n = names.len();
-        let mean = self.report.columns.get_figures("0.class_mean");
+        let Some(classes) = &self.report.columns.saes[0].classes else { return };
+        let mean = &classes.mean;
         let top = self.top(PROFILED);
         let most: Vec<f64> = top
             .iter()
@@ -302,17 +301,17 @@ impl Drawer<'_> {
     }
 
     fn heat(&mut self) {
-        let columns = self.report.columns;
-        let (rows, start) = (columns.get_counts("sample.row"), columns.get_counts("0.sample_start"));
-        let (latent, value) = (columns.get_counts("0.sample_latent"), columns.get_figures("0.sample_value"));
+        let columns = &self.report.columns.saes[0];
+        let (rows, start) = (&self.report.columns.sampled.row, &columns.sample.start);
+        let (latent, value) = (&columns.sample.latent, &columns.sample.value);
         if rows.is_empty() || start.len() != rows.len() + 1 {
             return;
         }
         let across = HEATED.min(self.report.analysis.saes[0].latents as usize);
-        let rank = columns.get_counts("0.rank");
+        let rank = &columns.latents.rank;
         let place = |h: u32| Some(rank[h as usize] as usize - 1).filter(|p| *p < across);
         let mut high = vec![0.0f64; across];
-        for (&h, v) in latent.iter().zip(value) {
+        for (&h, v) in latent.iter().zip(value.iter()) {
             if let Some(p) = place(h) {
                 high[p] = high[p].max(v.abs());
             }
@@ -398,7 +397,7 @@ impl Drawer<'_> {
             }
         }
         if saes.iter().any(|s| s.history.len() > 1) {
-            type OfMoment = fn(&vibrissa_record::analysis::MomentRecord) -> f64;
+            type OfMoment = fn(&vibrissa_record::analysis::CheckpointRecord) -> f64;
             let first = &saes[0].history;
             let born: u64 = first.iter().skip(1).map(|m| m.born).sum();
             let died: u64 = first.iter().map(|m| m.died).sum();
@@ -444,7 +443,7 @@ impl Drawer<'_> {
                 colour: Colour::Series(i),
                 dashed: false,
             });
-            let names: Vec<String> = curves.iter().map(|c| self.t(&c.by)).collect();
+            let names: Vec<String> = curves.iter().map(|c| self.t(c.by.name())).collect();
             let chart = Chart {
                 title: self.title(name),
                 x: format!("log2 {}", self.t("kept")),
@@ -454,7 +453,7 @@ impl Drawer<'_> {
                 ..Chart::default()
             };
             let on = |c: &PruneRecord| {
-                let values = [("by", self.t(&c.by)), ("rows", c.rows.clone()), ("data", c.data.clone())];
+                let values = [("by", self.t(c.by.name())), ("rows", c.rows.clone()), ("data", c.data.clone())];
                 self.words.with("pruned_on", &values)
             };
             let note = curves.iter().map(on).collect::<Vec<_>>().join("; ");
@@ -464,9 +463,10 @@ impl Drawer<'_> {
 
     /// The first tiles by score, with their numbers.
     fn wall(&mut self) {
-        let columns = self.report.columns;
-        let (&[n, channels, height, width], bytes) = columns.get_bytes("0.wall") else { return };
-        let (of, score) = (columns.get_counts("0.wall_of"), columns.get_figures("0.score"));
+        let columns = &self.report.columns.saes[0];
+        let Some(tiles) = &columns.tiles else { return };
+        let &[n, channels, height, width] = &tiles.tile.shape[..] else { return };
+        let score = &columns.latents.score;
         if n == 0 {
             return;
         }
@@ -475,10 +475,9 @@ impl Drawer<'_> {
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for i in 0..n.min(WALL) {
             let [x, y] = [(i % across) as f64 * (tile + gap[0]) + 2.0, (i / across) as f64 * (tall + gap[1]) + 2.0];
-            let len = channels * height * width;
-            let png = image_png(&bytes[i * len..][..len], channels, height, width, channels == 1);
+            let png = image_png(tiles.tile.row(i), channels, height, width, channels == 1);
             images.push((STANDARD.encode(png), [x, y, tile, tall]));
-            let h = of[i];
+            let h = tiles.latent[i];
             let middle = x + tile / 2.0;
             labels.push(Label { at: [middle, y + tall + 12.0], anchor: "middle", text: h.to_string() });
             labels.push(Label {
@@ -498,21 +497,20 @@ impl Drawer<'_> {
 
     /// Worst, median and best row of each class beside what was made of them.
     fn reconstructions(&mut self) {
-        let (columns, list) = (self.report.columns, &self.report.analysis.saes[0].reconstructions);
-        let (&[n, channels, height, width], _) = columns.get_bytes("0.recon") else { return };
+        let list = &self.report.analysis.saes[0].reconstructions;
+        let Reconstructions::Images(images_of) = &self.report.columns.saes[0].reconstructions else { return };
+        let &[n, channels, height, width] = &images_of.recon.shape[..] else { return };
         if n == 0 {
             return;
         }
-        let len = channels * height * width;
         let names = self.class_names();
         let (tile, gap) = (84.0, [26.0, 40.0]);
         let tall = tile * height as f64 / width as f64;
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for (i, r) in list.iter().enumerate() {
             let [x, y] = [(i % 3) as f64 * (2.0 * tile + 4.0 + gap[0]) + 2.0, (i / 3) as f64 * (tall + gap[1]) + 2.0];
-            for (k, name) in ["0.recon_original", "0.recon"].into_iter().enumerate() {
-                let bytes = &columns.get_bytes(name).1[i * len..][..len];
-                let png = image_png(bytes, channels, height, width, false);
+            for (k, all) in [&images_of.original, &images_of.recon].into_iter().enumerate() {
+                let png = image_png(all.row(i), channels, height, width, false);
                 images.push((STANDARD.encode(png), [x + k as f64 * (tile + 4.0), y, tile, tall]));
             }
             let class = self.report.analysis.cited[r.cited as usize].class;

@@ -44,7 +44,7 @@ pub fn facts(report: &Report, words: &Words) -> Vec<String> {
     if a.split != "test" {
         out.push(words.get("fact_split"));
     }
-    let frequency = report.columns.get_figures("0.frequency");
+    let frequency = &report.columns.saes[0].latents.frequency;
     let most = (0..frequency.len()).fold(0, |most, h| if frequency[h] > frequency[most] { h } else { most });
     out.push(words.with(
         "fact_top",
@@ -254,25 +254,32 @@ pub fn measured(report: &Report, words: &Words) -> Option<Cells> {
 
 /// Latents by rank.
 pub fn by_rank(report: &Report) -> Vec<usize> {
-    let rank = report.columns.get_counts("0.rank");
+    let rank = &report.columns.saes[0].latents.rank;
     let mut order: Vec<usize> = (0..rank.len()).collect();
     order.sort_by_key(|&h| rank[h]);
     order
 }
 
 fn top_features(report: &Report, words: &Words) -> String {
-    const FIGURES: [(&str, usize); 6] =
-        [("frequency", 2), ("strength", 4), ("score", 4), ("delta_sse", 5), ("delta_pearson", 6), ("share", 3)];
-    let rank = report.columns.get_counts("0.rank");
+    let latents = &report.columns.saes[0].latents;
+    let figures: [(&str, &[f64], usize); 6] = [
+        ("frequency", &latents.frequency, 2),
+        ("strength", &latents.strength, 4),
+        ("score", &latents.score, 4),
+        ("delta_sse", &latents.delta_sse, 5),
+        ("delta_pearson", &latents.delta_pearson, 6),
+        ("share", &latents.share, 3),
+    ];
+    let rank = &latents.rank;
     let order = by_rank(report);
     let head: Vec<String> =
-        [words.get("rank"), words.get("index")].into_iter().chain(FIGURES.iter().map(|f| words.get(f.0))).collect();
+        [words.get("rank"), words.get("index")].into_iter().chain(figures.iter().map(|f| words.get(f.0))).collect();
     let rows: Vec<Vec<String>> = order
         .iter()
         .take(20)
         .map(|&h| {
-            let cells = FIGURES.iter().map(|(name, digits)| {
-                let v = Number::from(report.columns.get_figures(&format!("0.{name}"))[h]);
+            let cells = figures.iter().map(|(name, values, digits)| {
+                let v = Number::from(values[h]);
                 if matches!(*name, "frequency" | "share") { percent(v, *digits) } else { fixed(v, *digits) }
             });
             [rank[h].to_string(), h.to_string()].into_iter().chain(cells).collect()
@@ -349,7 +356,7 @@ fn ensemble(report: &Report, words: &Words) -> String {
     let rows: Vec<Vec<String>> = (0..n)
         .map(|i| {
             let cells = (0..n).map(|j| if i == j { String::new() } else { mcc(i, j) });
-            [sae(i)].into_iter().chain(cells).chain([count(e.shared[i]), count(e.own[i])]).collect()
+            [sae(i)].into_iter().chain(cells).chain([count(e.shared[i]), count(e.unshared[i])]).collect()
         })
         .collect();
     table(&head, &rows)

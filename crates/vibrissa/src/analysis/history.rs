@@ -5,8 +5,9 @@ use super::usage::spearman;
 use crate::data::Dataset;
 use crate::model::Sae;
 use crate::record::Number;
-use crate::record::analysis::MomentRecord;
-use crate::record::columns::Columns;
+use crate::record::analysis::CheckpointRecord;
+use crate::record::analysis::columns::HistoryColumns;
+use crate::record::columns::Array;
 
 /// Rows looked at, at most: spread evenly over all.
 const ROWS: usize = 2000;
@@ -47,15 +48,16 @@ pub fn moment(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f6
     }
 }
 
-/// Record and columns (`S.history_step [T]`, `S.history_frequency [T, H]`) of one SAE, moments by ascending step.
-pub fn history(columns: &mut Columns, s: usize, moments: &[Moment]) -> Vec<MomentRecord> {
-    let Some(first) = moments.first() else { return Vec::new() };
-    let h = first.frequency.len();
-    columns.counts(format!("{s}.history_step"), &[moments.len()], moments.iter().map(|m| m.step as u32).collect());
-    let all = moments.iter().flat_map(|m| m.frequency.iter().copied()).collect();
-    columns.figures(format!("{s}.history_frequency"), &[moments.len(), h], all);
+/// The history of one SAE; `moments` by ascending step. `None` without any.
+pub fn history(moments: &[Moment]) -> Option<(Vec<CheckpointRecord>, HistoryColumns)> {
+    let h = moments.first()?.frequency.len();
+    let frequency = moments.iter().flat_map(|m| m.frequency.iter().copied()).collect();
+    let columns = HistoryColumns {
+        step: Array::vector(moments.iter().map(|m| m.step as u32).collect()),
+        frequency: Array::new(&[moments.len(), h], frequency),
+    };
     let mut seen = vec![false; h];
-    moments
+    let records = moments
         .iter()
         .enumerate()
         .map(|(t, m)| {
@@ -66,7 +68,7 @@ pub fn history(columns: &mut Columns, s: usize, moments: &[Moment]) -> Vec<Momen
             let died = (0..h).filter(|&i| alive[i] && !later.is_empty() && later.iter().all(|l| l.frequency[i] == 0.0));
             let died = died.count() as u64;
             seen.iter_mut().zip(&alive).for_each(|(s, &a)| *s |= a);
-            MomentRecord {
+            CheckpointRecord {
                 step: m.step,
                 alive: alive.iter().filter(|a| **a).count() as u64,
                 born: born as u64,
@@ -77,7 +79,8 @@ pub fn history(columns: &mut Columns, s: usize, moments: &[Moment]) -> Vec<Momen
                 },
             }
         })
-        .collect()
+        .collect();
+    Some((records, columns))
 }
 
 #[cfg(test)]
@@ -89,11 +92,10 @@ mod tests {
         let moment = |step, frequency: &[f64]| Moment { step, frequency: frequency.into(), score: frequency.into() };
         let moments =
             [moment(0, &[0.5, 0.0, 0.2, 0.0]), moment(10, &[0.4, 0.1, 0.0, 0.0]), moment(20, &[0.0, 0.2, 0.3, 0.0])];
-        let mut columns = Columns::default();
-        let got = history(&mut columns, 1, &moments);
+        let (got, columns) = history(&moments).expect("moments");
         let counts: Vec<_> = got.iter().map(|m| (m.alive, m.born, m.died)).collect();
         assert_eq!(counts, [(2, 2, 0), (2, 1, 1), (2, 0, 0)]);
-        assert_eq!(columns.get_counts("1.history_step"), [0, 10, 20]);
+        assert_eq!(columns.step.values, [0, 10, 20]);
         assert!(got[0].stability.get().is_none() && got[1].stability.get().is_some());
     }
 }

@@ -4,7 +4,7 @@ use super::exact::Exact;
 use super::pairs::{Pair, Partners};
 use super::stream::{Gathered, RowQuality, SaeSums};
 use super::sums::{BINS, EXAMPLES, LatentSums, Smallest};
-use crate::record::columns::Columns;
+use crate::record::columns::{Array, ColumnError, Element, StoredColumns};
 
 /// Version of a shard's columns.
 pub const SHARD_SCHEMA: &str = "vibrissa.shard/1";
@@ -13,11 +13,11 @@ pub const SHARD_SCHEMA: &str = "vibrissa.shard/1";
 const ENTRY: usize = 20;
 
 /// All that was gathered, and what it belongs to (models and rows), as 32 bytes.
-pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
-    let mut out = Columns::default();
+pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> StoredColumns {
+    let mut out = StoredColumns::default();
     let classes = gathered.class_rows.len();
-    out.bytes("belongs_to", &[32], belongs_to.to_vec());
-    out.figures("class_rows", &[classes], gathered.class_rows.iter().map(|&n| n as f64).collect());
+    out.insert("belongs_to", Array::new(&[32], belongs_to.to_vec()));
+    out.insert("class_rows", Array::new(&[classes], gathered.class_rows.iter().map(|&n| n as f64).collect()));
     for (s, sae) in gathered.saes.iter().enumerate() {
         sums_to_columns(&mut out, &format!("{s}"), &sae.latents, classes);
         if let Some(images) = &sae.images {
@@ -28,7 +28,7 @@ pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
             .iter()
             .flat_map(|r| [r.row as f64, f64::from(r.class), f64::from(r.l0), f64::from(r.pearson), r.sse])
             .collect();
-        out.figures(format!("{s}.rows"), &[sae.rows.len(), 5], rows);
+        out.insert(format!("{s}.rows"), Array::new(&[sae.rows.len(), 5], rows));
         if let Some(partners) = &sae.partners {
             let (mut who, mut count, mut sums) = (Vec::new(), Vec::new(), Vec::new());
             for (i, own) in partners.iter().enumerate() {
@@ -40,15 +40,15 @@ pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> Columns {
                 }
             }
             let n = count.len();
-            out.counts(format!("{s}.pair"), &[n, 2], who);
-            out.counts(format!("{s}.pair_count"), &[n], count);
-            out.bytes(format!("{s}.pair_sum"), &[n, 16], sums);
+            out.insert(format!("{s}.pair"), Array::new(&[n, 2], who));
+            out.insert(format!("{s}.pair_count"), Array::new(&[n], count));
+            out.insert(format!("{s}.pair_sum"), Array::new(&[n, 16], sums));
         }
     }
     out
 }
 
-fn sums_to_columns(out: &mut Columns, name: &str, latents: &[LatentSums], classes: usize) {
+fn sums_to_columns(out: &mut StoredColumns, name: &str, latents: &[LatentSums], classes: usize) {
     let h = latents.len();
     let (mut exact, mut bins, mut lengths, mut examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for l in latents {
@@ -67,25 +67,22 @@ fn sums_to_columns(out: &mut Columns, name: &str, latents: &[LatentSums], classe
             examples.extend(bytes);
         }
     }
-    out.bytes(format!("{name}.exact"), &[h, 3 + classes, 32], exact);
-    out.counts(format!("{name}.bins"), &[h, classes, BINS], bins);
-    out.counts(format!("{name}.examples_n"), &[h, 3], lengths);
-    out.bytes(format!("{name}.examples"), &[h, 3, EXAMPLES, ENTRY], examples);
-    out.figures(format!("{name}.largest"), &[h], latents.iter().map(|l| f64::from(l.largest)).collect());
+    out.insert(format!("{name}.exact"), Array::new(&[h, 3 + classes, 32], exact));
+    out.insert(format!("{name}.bins"), Array::new(&[h, classes, BINS], bins));
+    out.insert(format!("{name}.examples_n"), Array::new(&[h, 3], lengths));
+    out.insert(format!("{name}.examples"), Array::new(&[h, 3, EXAMPLES, ENTRY], examples));
+    out.insert(format!("{name}.largest"), Array::new(&[h], latents.iter().map(|l| f64::from(l.largest)).collect()));
 }
 
-/// Sums by latent, `None` where the columns do not fit each other.
-fn sums_from_columns(columns: &Columns, name: &str, classes: usize) -> Option<Vec<LatentSums>> {
-    let (shape, exact) = columns.get_bytes(&format!("{name}.exact"));
-    let &[h, sums, 32] = shape else { return None };
-    let bins = columns.get_counts(&format!("{name}.bins"));
-    let lengths = columns.get_counts(&format!("{name}.examples_n"));
-    let examples = columns.get_bytes(&format!("{name}.examples")).1;
-    let largest = columns.get_figures(&format!("{name}.largest"));
-    let fits = sums == 3 + classes && bins.len() == h * classes * BINS && lengths.len() == 3 * h;
-    if !fits || examples.len() != h * 3 * EXAMPLES * ENTRY || largest.len() != h {
-        return None;
-    }
+/// The sums by latent of [`sums_to_columns`].
+fn sums_from_columns(columns: &StoredColumns, name: &str, classes: usize) -> Result<Vec<LatentSums>, ColumnError> {
+    let h = columns.get::<f64>(&format!("{name}.largest"))?.len();
+    let sums = 3 + classes;
+    let exact = sized::<u8>(columns, format!("{name}.exact"), &[h, sums, 32])?;
+    let bins = sized::<u32>(columns, format!("{name}.bins"), &[h, classes, BINS])?;
+    let lengths = sized::<u32>(columns, format!("{name}.examples_n"), &[h, 3])?;
+    let examples = sized::<u8>(columns, format!("{name}.examples"), &[h, 3, EXAMPLES, ENTRY])?;
+    let largest = sized::<f64>(columns, format!("{name}.largest"), &[h])?;
     let latent = |i: usize| -> LatentSums {
         let sum = |k: usize| {
             let at = (i * sums + k) * 32;
@@ -116,47 +113,66 @@ fn sums_from_columns(columns: &Columns, name: &str, classes: usize) -> Option<Ve
             near: kind(2),
         }
     };
-    Some((0..h).map(latent).collect())
+    Ok((0..h).map(latent).collect())
 }
 
-/// The reverse of [`to_columns`]; `None` where the columns are not those of a shard.
-pub fn from_columns(columns: &Columns) -> Option<(Gathered, [u8; 32])> {
-    let belongs_to = columns.get_bytes("belongs_to").1.try_into().ok()?;
-    let class_rows: Vec<u64> = columns.get_figures("class_rows").iter().map(|&n| n as u64).collect();
+/// A column of this shape.
+fn sized<'a, T: Element>(columns: &'a StoredColumns, name: String, shape: &[usize]) -> Result<&'a [T], ColumnError> {
+    let array = columns.get::<T>(&name)?;
+    if array.shape == shape {
+        return Ok(array);
+    }
+    Err(ColumnError { column: name, expected: format!("{shape:?}"), found: format!("{:?}", array.shape) })
+}
+
+/// Reads what [`to_columns`] wrote.
+///
+/// # Errors
+/// A column that is missing, or of another type or shape.
+pub fn from_columns(columns: &StoredColumns) -> Result<(Gathered, [u8; 32]), ColumnError> {
+    let belongs_to = sized::<u8>(columns, "belongs_to".into(), &[32])?.try_into().expect("32 bytes");
+    let class_rows: Vec<u64> = columns.get::<f64>("class_rows")?.iter().map(|&n| n as u64).collect();
     let classes = class_rows.len();
     let mut saes = Vec::new();
     for s in 0.. {
         let name = format!("{s}");
-        if !columns.0.contains_key(&format!("{name}.exact")) {
+        // The first SAE must be there.
+        if s > 0 && !columns.contains(&format!("{name}.exact")) {
             break;
         }
         let latents = sums_from_columns(columns, &name, classes)?;
-        let (h, image) = (latents.len(), format!("{s}.image"));
-        let images = match columns.0.contains_key(&format!("{image}.exact")) {
+        let image = format!("{s}.image");
+        let images = match columns.contains(&format!("{image}.exact")) {
             true => Some(sums_from_columns(columns, &image, classes)?),
             false => None,
         };
-        let rows = columns.get_figures(&format!("{s}.rows")).chunks_exact(5).map(|r| RowQuality {
+        let rows = columns.get::<f64>(&format!("{s}.rows"))?.chunks_exact(5).map(|r| RowQuality {
             row: r[0] as u64,
             class: r[1] as u16,
             l0: r[2] as u32,
             pearson: r[3] as f32,
             sse: r[4],
         });
-        let count = columns.get_counts(&format!("{s}.pair_count"));
-        let who = columns.get_counts(&format!("{s}.pair"));
-        let pair_sums = columns.get_bytes(&format!("{s}.pair_sum")).1;
-        let partners = columns.0.contains_key(&format!("{s}.pair_count")).then(|| {
-            let mut partners = vec![Partners::default(); h];
-            for ((&n, who), sum) in count.iter().zip(who.chunks_exact(2)).zip(pair_sums.chunks_exact(16)) {
-                let sum = i128::from_le_bytes(sum.try_into().expect("16 bytes"));
-                if (who[0] as usize) < h {
-                    partners[who[0] as usize].merge(who[0] as usize, who[1], Pair::from_parts(n, sum));
-                }
-            }
-            partners
-        });
+        let partners = match columns.contains(&format!("{s}.pair_count")) {
+            true => Some(partners_from_columns(columns, s, latents.len())?),
+            false => None,
+        };
         saes.push(SaeSums { latents, partners, rows: rows.collect(), images });
     }
-    (!saes.is_empty()).then_some((Gathered { saes, class_rows }, belongs_to))
+    Ok((Gathered { saes, class_rows }, belongs_to))
+}
+
+/// The co-active pairs of SAE `s`, which has `h` latents.
+fn partners_from_columns(columns: &StoredColumns, s: usize, h: usize) -> Result<Vec<Partners>, ColumnError> {
+    let count = columns.get::<u32>(&format!("{s}.pair_count"))?;
+    let who = sized::<u32>(columns, format!("{s}.pair"), &[count.len(), 2])?;
+    let sums = sized::<u8>(columns, format!("{s}.pair_sum"), &[count.len(), 16])?;
+    let mut partners = vec![Partners::default(); h];
+    for ((&n, who), sum) in count.iter().zip(who.chunks_exact(2)).zip(sums.chunks_exact(16)) {
+        let sum = i128::from_le_bytes(sum.try_into().expect("16 bytes"));
+        if (who[0] as usize) < h {
+            partners[who[0] as usize].merge(who[0] as usize, who[1], Pair::from_parts(n, sum));
+        }
+    }
+    Ok(partners)
 }

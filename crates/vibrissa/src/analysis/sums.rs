@@ -3,38 +3,30 @@
 
 use super::exact::Exact;
 use crate::random::mix;
+use crate::record::analysis::{ActivationBins, HistogramsRecord};
 
-/// Bins of a histogram of activations: 32 for values below 0 (one an octave), 224 above (eight an octave, of equal width
-/// within it). Fixed, so that they need not know the data and shards can be added.
-pub const BINS: usize = 256;
-pub(super) const NEGATIVE: usize = 32;
-/// log2 of the lowest positive edge.
-const LOWEST: i32 = -16;
+const ACTIVATION: ActivationBins = HistogramsRecord::CURRENT.activation;
+/// Number of bins of a histogram of activations.
+pub const BINS: usize = ACTIVATION.count();
+/// Number of bins below 0.
+pub(super) const NEGATIVE: usize = ACTIVATION.negative;
 
 /// Rows of each kind that are remembered for a latent.
 pub const EXAMPLES: usize = 8;
 
-/// The bin of an activation ≠ 0.
+// `bin` takes the part of an octave from the first three bits of the mantissa.
+const _: () = assert!(ACTIVATION.per_octave == 8);
+
+/// The bin of an activation ≠ 0 ([`ActivationBins`]).
 #[inline]
 pub fn bin(value: f32) -> usize {
     let bits = value.to_bits();
-    let octave = (bits >> 23 & 0xff) as i32 - 127 - LOWEST;
+    let octave = (bits >> 23 & 0xff) as i32 - 127 - ACTIVATION.log2_lowest;
     if value < 0.0 {
         NEGATIVE - 1 - octave.clamp(0, NEGATIVE as i32 - 1) as usize
     } else {
         let eighth = (bits >> 20 & 7) as i32;
-        NEGATIVE + (octave * 8 + eighth).clamp(0, (BINS - NEGATIVE) as i32 - 1) as usize
-    }
-}
-
-/// Lower and upper edge of a bin.
-pub fn edges(bin: usize) -> (f64, f64) {
-    if bin < NEGATIVE {
-        let octave = (NEGATIVE - 1 - bin) as i32 + LOWEST;
-        (-f64::from(octave + 1).exp2(), -f64::from(octave).exp2())
-    } else {
-        let at = |i: usize| f64::from(LOWEST + i as i32 / 8).exp2() * (1.0 + (i % 8) as f64 / 8.0);
-        (at(bin - NEGATIVE), at(bin - NEGATIVE + 1))
+        NEGATIVE + (octave * 8 + eighth).clamp(0, ACTIVATION.positive as i32 - 1) as usize
     }
 }
 
@@ -177,14 +169,14 @@ mod tests {
         for v in [1e-9f32, 1e-4, 0.02, 0.5, 1.0, 1.09, 7.0, 900.0, 1e30] {
             for v in [v, -v] {
                 let b = bin(v);
-                let (low, high) = edges(b);
+                let [low, high] = ACTIVATION.edges(b);
                 let v = f64::from(v);
                 let inside = low <= v && v < high || (v < 0.0 && low < v && v <= high);
                 let clamped = [0, NEGATIVE - 1, NEGATIVE, BINS - 1].contains(&b);
                 assert!(inside || clamped, "{v} in bin {b}: {low}..{high}");
             }
         }
-        assert!((1..BINS).all(|b| edges(b - 1).1 <= edges(b).0 + 1e-12 || b == NEGATIVE));
+        assert!((1..BINS).all(|b| ACTIVATION.edges(b - 1)[1] <= ACTIVATION.edges(b)[0] + 1e-12 || b == NEGATIVE));
     }
 
     #[test]
