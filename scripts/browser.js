@@ -1,4 +1,4 @@
-// What the checks of reports share: a page in headless Chromium that notes every word on the console and every request.
+// Shared by the checks of reports: a page in headless Chromium that records console messages and requests.
 "use strict";
 const path = require("path");
 const { chromium } = require("playwright-core");
@@ -9,7 +9,7 @@ const check = (ok, what) => {
   console.log(`ok  ${what}`);
 };
 
-// Opens a file and hands over the page once it is ready, with the milliseconds that took; exits 1 where a check fails.
+// Opens a file and passes the page to `checks` when it is ready, with the milliseconds that took. Exits 1 if a check fails.
 const use = async (file, checks) => {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: flags });
   try {
@@ -17,12 +17,12 @@ const use = async (file, checks) => {
     const problems = [];
     page.on("console", (m) => ["error", "warning"].includes(m.type()) && problems.push(m.text()));
     page.on("pageerror", (e) => problems.push(String(e)));
-    page.on("request", (r) => /^https?:/.test(r.url()) && problems.push(`asks the network for ${r.url()}`));
+    page.on("request", (r) => /^https?:/.test(r.url()) && problems.push(`requests ${r.url()} from the network`));
     const from = Date.now();
     await page.goto(`file://${path.resolve(file)}`);
     await page.waitForSelector("body[data-ready]");
     await checks(page, Date.now() - from);
-    check(problems.length === 0, `no word on the console, no request${problems.length ? `: ${problems.join("; ")}` : ""}`);
+    check(problems.length === 0, `no console message, no network request${problems.length ? `: ${problems.join("; ")}` : ""}`);
   } catch (e) {
     console.error(`FAILED: ${e.message}`);
     process.exitCode = 1;

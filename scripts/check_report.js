@@ -1,4 +1,4 @@
-// Opens a report in headless Chromium and uses it as a person would; exits 1 if something does not work.
+// Opens a report in headless Chromium and uses its controls. Exits 1 if one does not work.
 //
 // usage: node check_report.js REPORT.html [SCREENSHOTS]     needs playwright-core (npm) and chromium (CHROMIUM names it)
 "use strict";

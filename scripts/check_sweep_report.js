@@ -1,4 +1,4 @@
-// Opens the report of a sweep in headless Chromium and uses it as a person would; exits 1 if something does not work.
+// Opens the report of a sweep in headless Chromium and uses its controls. Exits 1 if one does not work.
 //
 // usage: node check_sweep_report.js REPORT.html     needs playwright-core (npm) and chromium (CHROMIUM names it)
 "use strict";
@@ -9,7 +9,7 @@ use(process.argv[2], async (page) => {
   for (const id of ["summary", "front", "effects", "cost", "table", "side", "method"]) check(sections.includes(id), `has the section ${id}`);
   check(await page.$$eval("img", (all) => all.length > 0 && all.every((i) => i.naturalWidth > 0)), "shows its pictures");
 
-  // Every word of a figure lies within it and on no other.
+  // Every label of a figure lies within the figure and overlaps no other label.
   const covered = await page.$$eval("main svg", (all) => all.flatMap((svg) => {
     const frame = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
     const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 4 || b.bottom <= a.top + 4;

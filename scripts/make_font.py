@@ -1,4 +1,4 @@
-"""Makes crates/vibrissa-report/src/plot/font/NotoSansSC-subset.otf: Latin, Greek, signs and the characters of GB 2312.
+"""Writes crates/vibrissa-report/src/plot/font/NotoSansSC-subset.otf: Latin, Greek, symbols and the characters of GB 2312.
 
     python scripts/make_font.py NotoSansCJK-Regular.ttc      (Debian: fonts-noto-cjk; needs pip install fonttools)
 """

@@ -3,8 +3,8 @@ activation and every term of the loss.
 
 usage: make_golden.py [OUT_DIR] [--case NAME]
 
-Every formula is spelled out here on purpose: autograd differentiates, torch.optim steps, nothing is imported from
-any SAE library. Symbols: D input width, H latents, k active latents a row, B rows in a batch.
+Every formula is written out on purpose: autograd differentiates, torch.optim steps, and nothing is imported from any SAE
+library. Symbols: D input width, H latents, k active latents a row, B rows in a batch.
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 D, H, K, B = 24, 64, 6, 16
-SAFE_GAP = 1e-5  # a smaller gap between kept and dropped pre-activations could be decided by rounding
+SAFE_GAP = 1e-5  # with a smaller gap, rounding could decide which pre-activations are selected
 
 
 @dataclass
@@ -119,12 +119,12 @@ def draw(case, seed):
 
 
 def decoder(p):
-    """[H, D]; tied: the encoder's rows brought to unit norm, and the gradient goes through the normalisation."""
+    """The decoder [H, D]. Tied: the encoder with rows normalised to length 1; the gradient goes through the normalisation."""
     return p["W_dec"] if "W_dec" in p else F.normalize(p["W_enc"], dim=1)
 
 
 def gap(values, k):
-    """How far the k-th largest value of a row is from the next one, the smallest over the rows."""
+    """The smallest difference, over the rows, of the k-th and the (k+1)-th largest value."""
     if values.shape[1] <= k:
         return float("inf")
     top = torch.topk(values, k + 1, dim=1).values
@@ -136,7 +136,7 @@ def rect(u):
 
 
 class JumpReLU(torch.autograd.Function):
-    """p [p > θ]; to θ: -(θ/ε) rect((p - θ)/ε) (Rajamanoharan et al. 2024, eq. 11)."""
+    """p [p > θ]. Gradient to θ: -(θ/ε) rect((p - θ)/ε) (Rajamanoharan et al. 2024, eq. 11)."""
 
     @staticmethod
     def forward(ctx, p, theta, bandwidth):
@@ -152,7 +152,7 @@ class JumpReLU(torch.autograd.Function):
 
 
 class Count(torch.autograd.Function):
-    """[p > θ]; to θ: -(1/ε) rect((p - θ)/ε), to p nothing (eq. 12)."""
+    """[p > θ]. Gradient to θ: -(1/ε) rect((p - θ)/ε), to p none (eq. 12)."""
 
     @staticmethod
     def forward(ctx, p, theta, bandwidth):
@@ -173,7 +173,7 @@ def reconstruction(case, latents, W_dec, b_dec):
 
 
 def forward(case, p, x, target):
-    """What every term needs: x is encoded, target is to be reconstructed."""
+    """The values that the terms of the loss need. x is encoded, target is reconstructed."""
     b_dec = p["b_dec"] if case.b_dec else torch.zeros(D, dtype=x.dtype)
     sums = (x - b_dec) @ p["W_enc"].T                                       # [B, H]
     pre_acts = sums + p["b_gate" if case.activation == "gated" else "b_enc"]
@@ -251,7 +251,7 @@ def lr_at(case, step):
 
 
 def optimizers(case, p):
-    """[(optimizer, names of its parameters)]; decay is spelled out in train(), so weight_decay stays 0 here."""
+    """Returns [(optimizer, names of its parameters)]. Weight decay is written out in train(), so weight_decay is 0 here."""
     kw = dict(lr=case.lr, betas=(case.beta1, case.beta2), eps=case.eps)
     if case.optimizer == "adam":
         return [(torch.optim.Adam(p.values(), **kw), list(p))]
@@ -265,7 +265,7 @@ def without_parallel(grad, rows):
 
 
 def train(case, x, noisy, saes, dtype):
-    """All steps. Returns the tensors of the fixture and the smallest gaps met."""
+    """Runs all steps. Returns the tensors of the fixture and the smallest gaps of the selection."""
     x, noisy = x.to(dtype), noisy.to(dtype)
     saes = [{n: t.to(dtype).clone().requires_grad_() for n, t in p.items()} for p in saes]
     opts = [optimizers(case, p) for p in saes]
@@ -366,7 +366,7 @@ def name(group, i, saes, tensor):
 
 
 def deviations(case, init, f32, f64):
-    """Per final tensor: max |f32 - f64| / max |final - initial|: how exactly ten steps of f32 can be reproduced."""
+    """For each final tensor max |f32 - f64| / max |final - initial|, the accuracy with which ten f32 steps can be reproduced."""
     out = {}
     for i, p in enumerate(init):
         for n in p:

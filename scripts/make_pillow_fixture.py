@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes crates/vibrissa-data/tests/golden/pillow_resize.safetensors: what Pillow makes of a picture that the test computes
-for itself (see `source` in data/images/resample.rs). Needs pillow, numpy and safetensors; made with Pillow 13.0."""
+"""Writes crates/vibrissa-data/tests/golden/pillow_resize.safetensors: images resized by Pillow. The test generates
+the same source image (see `source` in images/resample.rs). Needs pillow, numpy and safetensors; made with Pillow 13.0."""
 
 import pathlib
 import sys
@@ -66,7 +66,7 @@ def main() -> None:
         tensors[f"{name}.gray"] = planar(resize(rgb.convert("L"), size))
         floats = Image.fromarray(pixels[:, :, 0].astype(np.float32) / 255)
         tensors[f"{name}.float"] = planar(crop(floats, size))
-    # Far reduced: many taps, where rounded weights would drift.
+    # A strong reduction has many taps, so rounded weights would show.
     tensors["far.stretch"] = planar(resize(Image.fromarray(source(1201, 907, 3)), (9, 7)))
     out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "crates/vibrissa-data/tests/golden/pillow_resize.safetensors")
     save_file(tensors, out)

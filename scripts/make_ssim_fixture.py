@@ -1,4 +1,4 @@
-"""Writes crates/vibrissa/tests/golden/ssim.safetensors: pictures, reconstructions, and what scikit-image says.
+"""Writes crates/vibrissa/tests/golden/ssim.safetensors: images, reconstructions, and their SSIM by scikit-image.
 
     python scripts/make_ssim_fixture.py        # needs numpy, scikit-image, safetensors
 """
