@@ -21,7 +21,7 @@ use vibrissa::record::analysis::columns::SaeColumns;
 use vibrissa::record::analysis::{ANALYSIS_SCHEMA, Analysis, AnalysisRecord};
 use vibrissa::record::columns::StoredColumns;
 use vibrissa::record::{self, Number};
-use vibrissa::train::run::Folder;
+use vibrissa::run::Folder;
 use vibrissa::{Error, Result};
 
 /// Rank the features of a run by importance, measure each one's contribution exactly, relate them to classes and to

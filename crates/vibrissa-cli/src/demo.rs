@@ -16,10 +16,10 @@ use vibrissa::matrix::Mat;
 use vibrissa::model::Sae;
 use vibrissa::record::{self, DemoRecord, Number, Ordered};
 use vibrissa::report::Language;
+use vibrissa::run::{CheckpointOptions, Folder, RunRows, Start, Training, TrainingEvent, TrainingOutcome};
 use vibrissa::train::DataFacts;
 use vibrissa::train::defaults::{Wishes, resolve};
 use vibrissa::train::evaluate::evaluate;
-use vibrissa::train::run::{Begin, Event, Folder, Keep, Outcome, RunRows, train};
 use vibrissa::{Error, Result};
 
 /// Train on synthetic two-class pictures whose features are known, and say how many were found.
@@ -92,7 +92,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     folder.create()?;
     write_record(&folder, &DemoRecord::default())?;
     let generator = Synthetic::images();
-    let mut data = Dataset::from_rows(generator.rows())?;
+    let data = Dataset::from_rows(generator.rows())?;
     let parts = split(&data, &SplitOptions::default())?;
     let rows = RunRows {
         train: data.with_variants(&parts.train),
@@ -105,7 +105,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         show::count(data.originals()),
         truth.rows()
     );
-    let facts = DataFacts::gather(&mut data, &rows.train, true);
+    let facts = DataFacts::gather(&data, &rows.train, true);
     // What the field calls the right size: a latent for each true feature with some to spare, and their mean number.
     let wishes = Wishes { latents: Some(2 * truth.rows()), k: Some(8), ..Wishes::default() };
     let options = resolve(&wishes, &facts);
@@ -113,19 +113,20 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     vibrissa::io::write_atomically(&folder.0.join("config.toml"), |out| out.write_all(text.as_bytes()))?;
     let (k, mean) = (options.k, facts.mean.clone());
     let bar = show::Bar::new("training");
-    let keep = Keep { checkpoint_every: None, history: 0 };
     let mut all = 0;
-    let outcome = train(&folder, &data, rows.clone(), facts, options, keep, Begin::Fresh, &mut |event| {
+    let checkpoints = CheckpointOptions::default();
+    let training =
+        Training { folder: &folder, data: &data, rows: &rows, facts: &facts, options: &options, checkpoints };
+    let outcome = training.run(Start::Initialise, &mut |event| {
         match event {
-            Event::Started { steps, .. } => all = steps as usize,
-            Event::Step(report) => bar.set(report.step as usize + 1, all),
+            TrainingEvent::Started { steps, .. } => all = steps as usize,
+            TrainingEvent::Step(report) => bar.set(report.step as usize + 1, all),
             _ => (),
         }
         ControlFlow::Continue(())
     });
     bar.finish();
-    let Outcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
-    data.set_scale(1.0);
+    let TrainingOutcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
     let evaluation = evaluate(&[&saes[0]], Some(&mean), &data, &rows.test, true, &mut |_, _| ()).record();
     pictures::write(&folder.0, &saes, &data, &rows, true)?;
     let text = serde_json::to_string_pretty(&evaluation).expect("plain data");

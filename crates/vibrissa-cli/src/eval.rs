@@ -15,9 +15,9 @@ use vibrissa::format::{self, Model};
 use vibrissa::model::{Output, Sae};
 use vibrissa::record::adaptive::{AdaptiveRecord, RuleRecord};
 use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Recovery, Scores};
+use vibrissa::run::Folder;
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
-use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
 /// Measure reconstructions: overall and by class, for each SAE, for the mean of all, and for the mean image.

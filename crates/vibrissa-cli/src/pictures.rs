@@ -15,8 +15,8 @@ use vibrissa::model::{Sae, Workspace};
 use vibrissa::plot::tiles::tiles;
 use vibrissa::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
 use vibrissa::report::words::capital;
+use vibrissa::run::RunRows;
 use vibrissa::shape::ImageShape;
-use vibrissa::train::run::RunRows;
 
 /// Features on the sheet.
 const FEATURES: usize = 100;

@@ -13,8 +13,8 @@ use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::columns::{Measure, SaeColumns};
 use vibrissa::record::analysis::{Analysis, PRUNE_SCHEMA, PrunePoint, PruneRecord};
+use vibrissa::run::Folder;
 use vibrissa::train::evaluate::evaluate;
-use vibrissa::train::run::Folder;
 use vibrissa::{Error, Result};
 
 /// Keep only the N most important features of each SAE, and say how fidelity falls with N.

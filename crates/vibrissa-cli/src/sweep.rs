@@ -19,12 +19,12 @@ use vibrissa::io::write_atomically;
 use vibrissa::loss::Loss;
 use vibrissa::record::sweep::{Apart, Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, Scores};
+use vibrissa::run::{Folder, RunRows};
 use vibrissa::sweep::judge::{best, configurations, effects, knee};
 use vibrissa::sweep::{Cell, Event, Sweep, SweepOptions};
 use vibrissa::train::defaults::resolve;
 use vibrissa::train::evaluate::evaluate;
-use vibrissa::train::run::{Folder, RunRows};
-use vibrissa::train::{DataFacts, TrainOptions, check};
+use vibrissa::train::{DataFacts, TrainOptions, TrainingSet, check};
 use vibrissa::{Error, Result};
 
 /// Train a grid of configurations and compare them on one frontier of sparsity and fidelity.
@@ -176,15 +176,15 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let cells = cells(&grid, &options.train)?;
     let wishes = options.train.wishes(None)?;
     let load = options.data.options(wishes.seed.unwrap_or(42))?;
-    let mut data = open(&args.data, &load)?;
+    let data = open(&args.data, &load)?;
     let split = options.split.divide(&data)?;
     let group = options.split.group.as_deref();
     let share = (JUDGES as f64 / split.train.len().max(1) as f64).min(0.1);
-    let rows = RunRows::of(&data, &split, Some(share), group)?;
+    let rows = RunRows::new(&data, &split, Some(share), group)?;
     let wishes: Vec<_> = cells.iter().map(|c| c.1.wishes(None)).collect::<Result<_>>()?;
     // A cell must be what it is alone: all cells see rows in one scale, or none is scaled.
     let may_scale = wishes.iter().any(|w| w.may_scale());
-    let facts = DataFacts::gather(&mut data, &rows.train, may_scale);
+    let facts = DataFacts::gather(&data, &rows.train, may_scale);
     if facts.scale != 1.0 && !wishes.iter().all(|w| w.may_scale()) {
         let remedy = "sweep sigmoid and cross-entropy by themselves, or bring the data near a spread of 1";
         let found = "some that may not beside others that are, since these rows are far from a spread of 1";
@@ -204,7 +204,8 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         let cell = Cell { values: values.clone(), options: own };
         let named =
             |e: Error| Error::option("--grid", "cells that can be", format!("{} ({e})", cell.name()), "change it");
-        check(&data, &rows.train, &facts, &cell.options).map_err(named)?;
+        let set = TrainingSet { data: &data, rows: rows.train.clone(), facts: facts.clone() };
+        check(&set, &cell.options).map_err(named)?;
         memory::check(&cell.options, facts.dim)?;
         resolved.push(cell);
     }
@@ -264,17 +265,16 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     };
     let path = folder.0.join("sweep.json");
     let whole = record::read_if_valid::<SweepRecord>(&path, SWEEP_SCHEMA).and_then(|r| r.seconds);
-    let (looked_at, mut ended) = (rows.to_compare(), ended);
-    let mut plain = data.clone();
-    plain.set_scale(1.0);
+    let (looked_at, mut ended) = (rows.for_comparison(), ended);
+    let plain = &data;
     let mut baseline = None;
-    let truth = truth_of(&args.data, &plain);
+    let truth = truth_of(&args.data, plain);
     for cell in ended.iter_mut().filter(|c| c.ended == Ended::Finished) {
         let own = folder.0.join("cells").join(&cell.name);
         let Some(mut eval) = read_eval(&own) else { continue };
         if let Some(truth) = truth.as_ref().filter(|_| eval.recovery.is_empty()) {
             let saes = format::read_model(&own)?.saes;
-            eval.recovery = saes.iter().map(|sae| recovery(sae, truth, &plain, looked_at)).collect();
+            eval.recovery = saes.iter().map(|sae| recovery(sae, truth, plain, looked_at)).collect();
             let json = serde_json::to_string_pretty(&eval).expect("plain data");
             write_atomically(&own.join("eval.json"), |out| writeln!(out, "{json}"))?;
         }
@@ -283,8 +283,8 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
     }
     let all = configurations(&ended);
     let baseline = baseline.unwrap_or_else(|| {
-        let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
-        evaluate(&[], Some(&mean), &plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores
+        let mean: Vec<f32> = facts.unscaled_baseline();
+        evaluate(&[], Some(&mean), plain, looked_at, true, &mut |_, _| ()).record().mean_image.scores
     });
     let keys: Vec<String> = grid.iter().map(|g| g.0.clone()).collect();
     let effects = effects(&ended, &keys);
@@ -318,9 +318,9 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         }
         let saes = format::read_model(&own)?.saes;
         if !large {
-            pictures::write(&own, &saes, &plain, &rows, true)?;
+            pictures::write(&own, &saes, plain, &rows, true)?;
         }
-        pictures::beside(&folder.0, &own, &saes, &plain, &rows)?;
+        pictures::beside(&folder.0, &own, &saes, plain, &rows)?;
     }
     write_atomically(&folder.0.join("sweep.csv"), |out| out.write_all(csv(&record).as_bytes()))?;
     let json = serde_json::to_string_pretty(&record).expect("plain data");

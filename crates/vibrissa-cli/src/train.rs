@@ -22,10 +22,10 @@ use vibrissa::kernels::Isa;
 use vibrissa::loss::Loss;
 use vibrissa::metrics;
 use vibrissa::record::EvalRecord;
+use vibrissa::run::{CheckpointOptions, Folder, RunRows, Start, Training, TrainingOutcome, monitored_rows};
 use vibrissa::train::defaults::{MOST_LATENTS, Wishes, resolve};
 use vibrissa::train::evaluate::{Pool, evaluate};
-use vibrissa::train::run::{Begin, Folder, Keep, Outcome, RunRows, probe, train};
-use vibrissa::train::{DataFacts, TrainOptions, check_width};
+use vibrissa::train::{DataFacts, TrainOptions, TrainingSet, check_width};
 use vibrissa::{Error, Result};
 
 /// Ctrl-C sets the flag; a second one ends the program at once.
@@ -82,18 +82,17 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     early_check(&wishes)?;
     let mut load = options.data.options(wishes.seed.unwrap_or(42))?;
     load.augment_each_epoch = options.train.augment_each_epoch.unwrap_or(false);
-    let mut data = open(&args.data, &load)?;
+    let data = open(&args.data, &load)?;
     let split = options.split.divide(&data)?;
     let group = options.split.group.as_deref();
     let early_stop = wishes.early_stop.is_some_and(|p| p > 0);
     let share = |early_stop| held(wishes.activation(), early_stop, split.train.len());
-    let mut rows = RunRows::of(&data, &split, share(early_stop), group)?;
-    let mut facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
+    let mut rows = RunRows::new(&data, &split, share(early_stop), group)?;
+    let mut facts = DataFacts::gather(&data, &rows.train, wishes.may_scale());
     let resolved = resolve(&wishes, &facts);
     if resolved.early_stop.is_some() && wishes.early_stop.is_none() {
-        data.set_scale(1.0);
-        rows = RunRows::of(&data, &split, share(true), group)?;
-        facts = DataFacts::gather(&mut data, &rows.train, wishes.may_scale());
+        rows = RunRows::new(&data, &split, share(true), group)?;
+        facts = DataFacts::gather(&data, &rows.train, wishes.may_scale());
     }
     if let (Some(model), Some(path)) = (&from, &options.train.from) {
         check_width(path, model, facts.dim)?;
@@ -105,7 +104,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let folds_of = |n| split::folds(&data, &split.train, n, group);
     let each_fold = options.split.folds.map(folds_of).transpose()?;
     memory::check(&resolved, facts.dim)?;
-    vibrissa::train::check(&data, &rows.train, &facts, &resolved)?;
+    let set = TrainingSet { data: &data, rows: rows.train.clone(), facts: facts.clone() };
+    vibrissa::train::check(&set, &resolved)?;
     if resolved.loss == Loss::CrossEntropy {
         check_unit(&data, &rows.train)?;
     }
@@ -133,7 +133,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         write_atomically(&path, |out| list.names.iter().try_for_each(|l| writeln!(out, "{l}")))?;
     }
 
-    let keep = Keep { checkpoint_every: options.train.checkpoint_every, history: options.train.keep.unwrap_or(0) };
+    let keep = CheckpointOptions { every: options.train.checkpoint_every, history: options.train.keep.unwrap_or(0) };
     let mut folds = None;
     if let Some(each) = each_fold {
         let Some(pool) = train_folds(&folder, &data, each, group, &resolved, from.as_ref(), keep, &stop)? else {
@@ -141,7 +141,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         };
         folds = Some(pool);
     }
-    let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
+    let mean: Vec<f32> = facts.unscaled_baseline();
     let mut began = None;
     let saes = if trained {
         eprintln!("resumed at step {}", folder.last_step());
@@ -150,23 +150,29 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         format::read_model(&folder.0)?.saes
     } else {
         let begin = match (args.resume, from) {
-            (true, _) if folder.last().exists() => Begin::Resume,
-            (_, Some(model)) => Begin::From(model.saes),
-            (true, None) => Begin::Resume,
-            _ => Begin::Fresh,
+            (true, _) if folder.last().exists() => Start::Resume,
+            (_, Some(model)) => Start::From(model.saes),
+            (true, None) => Start::Resume,
+            _ => Start::Initialise,
         };
         let mut screen = Screen::new("training".into(), args.resume, stop.clone());
-        let own = resolved.clone();
-        let outcome = train(&folder, &data, rows.clone(), facts, own, keep, begin, &mut |e| screen.hear(e));
+        let training = Training {
+            folder: &folder,
+            data: &data,
+            rows: &rows,
+            facts: &facts,
+            options: &resolved,
+            checkpoints: keep,
+        };
+        let outcome = training.run(begin, &mut |e| screen.hear(e));
         let outcome = screen.finish(outcome)?;
         began = screen.began;
         match outcome {
-            Outcome::Finished(saes) => saes,
-            Outcome::Interrupted(_) => return Ok(interrupted()),
+            TrainingOutcome::Finished(saes) => saes,
+            TrainingOutcome::Interrupted(_) => return Ok(interrupted()),
         }
     };
 
-    data.set_scale(1.0);
     let refs: Vec<&_> = saes.iter().collect();
     let bar = show::Bar::new("evaluating");
     let figures = |rows: &[usize]| evaluate(&refs, Some(&mean), &data, rows, true, &mut |d, t| bar.set(d, t)).record();
@@ -185,7 +191,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     record.split = Some(if held_out { "test" } else { "train" }.into());
     write_record(&folder, "eval.json", &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
-    let (probed, pictures) = (data.images(&probe(&data, &rows.test)).len(), data.images(&rows.test).len());
+    let (probed, pictures) = (data.images(&monitored_rows(&data, &rows.test)).len(), data.images(&rows.test).len());
     if let Some(began) = began.as_mut().filter(|_| probed == pictures) {
         began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
     }
@@ -322,36 +328,36 @@ fn train_folds(
     group: Option<&str>,
     options: &TrainOptions,
     from: Option<&Model>,
-    keep: Keep,
+    keep: CheckpointOptions,
     stop: &Arc<AtomicBool>,
 ) -> Result<Option<EvalRecord>> {
     let mut pool: Option<Pool> = None;
     for (f, split) in folds.iter().enumerate() {
-        let mut own = data.clone();
-        own.set_scale(1.0);
+        let own = data.clone();
         let share = held(options.activation, options.early_stop.is_some(), split.train.len());
-        let rows = RunRows::of(&own, split, share, group)?;
-        let facts = DataFacts::gather(&mut own, &rows.train, options.may_scale());
-        let mean: Vec<f32> = facts.baseline.iter().map(|m| m / facts.scale).collect();
+        let rows = RunRows::new(&own, split, share, group)?;
+        let facts = DataFacts::gather(&own, &rows.train, options.may_scale());
+        let mean: Vec<f32> = facts.unscaled_baseline();
         let sub = Folder(folder.0.join(format!("folds/{f}")));
         sub.create()?;
         let begin = match from {
-            _ if sub.last().exists() => Begin::Resume,
-            Some(model) => Begin::From(model.saes.clone()),
-            None => Begin::Fresh,
+            _ if sub.last().exists() => Start::Resume,
+            Some(model) => Start::From(model.saes.clone()),
+            None => Start::Initialise,
         };
         let saes = if sub.model().exists() {
             format::read_model(&sub.0)?.saes
         } else {
             let what = format!("fold {} of {}", f + 1, folds.len());
             let mut screen = Screen::new(what, false, stop.clone());
-            let outcome = train(&sub, &own, rows.clone(), facts, options.clone(), keep, begin, &mut |e| screen.hear(e));
+            let training =
+                Training { folder: &sub, data: &own, rows: &rows, facts: &facts, options, checkpoints: keep };
+            let outcome = training.run(begin, &mut |e| screen.hear(e));
             match screen.finish(outcome)? {
-                Outcome::Finished(saes) => saes,
-                Outcome::Interrupted(_) => return Ok(None),
+                TrainingOutcome::Finished(saes) => saes,
+                TrainingOutcome::Interrupted(_) => return Ok(None),
             }
         };
-        own.set_scale(1.0);
         let refs: Vec<&_> = saes.iter().collect();
         let part = evaluate(&refs, Some(&mean), &own, &rows.test, true, &mut |_, _| ());
         match &mut pool {
@@ -382,7 +388,7 @@ fn early_check(wishes: &Wishes) -> Result<()> {
         mean,
         places: 1,
         spread: 1.0,
-        picture_spread: 1.0,
+        image_spread: 1.0,
         scale: 1.0,
     };
     // As many latents as a rule could choose: whether k and prefixes fit is known once the data are.

@@ -39,7 +39,6 @@ pub struct Dataset {
     augment: usize,
     each_epoch: bool,
     seed: u64,
-    scale: f32,
 }
 
 /// Refuses tables of text and archives of arrays, with the way to turn them into a format that is read.
@@ -123,8 +122,7 @@ impl Dataset {
         if originals == 0 || dim == 0 {
             return Err(Error::option("data", "at least one row", "none", "give a data set that is not empty"));
         }
-        let (patches, seed, scale) = (None, 0, 1.0);
-        Ok(Dataset { rows, starts, originals, dim, patches, augment: 0, each_epoch: false, seed, scale })
+        Ok(Dataset { rows, starts, originals, dim, patches: None, augment: 0, each_epoch: false, seed: 0 })
     }
 
     /// Brings images that came as rows of another shape (idx files, synthetic rows) to the wanted one.
@@ -247,11 +245,6 @@ impl Dataset {
         }
     }
 
-    /// Multiplies every value read from now on. A power of two, so that folding it back is exact.
-    pub fn set_scale(&mut self, scale: f32) {
-        self.scale = scale;
-    }
-
     /// Returns the rows of these originals, each with its variants, in order.
     pub fn with_variants(&self, originals: &[usize]) -> Vec<usize> {
         let each = self.copies() * self.rows_per_image();
@@ -282,7 +275,6 @@ impl Dataset {
                 patches.cut(&whole, position, out);
             }
         }
-        self.rescale(out);
     }
 
     /// Reads one whole image; without patches that is a row.
@@ -291,7 +283,6 @@ impl Dataset {
             Some((block, at)) => block.read(at, out),
             None => self.make_variant_image(image, epoch, out),
         }
-        self.rescale(out);
     }
 
     /// Returns the block and the row in it that hold an image; `None` for a variant that is made at each visit.
@@ -307,12 +298,6 @@ impl Dataset {
     fn make_variant_image(&self, image: usize, epoch: u64, out: &mut [f32]) {
         let (original, variant) = (image / self.copies(), image % self.copies());
         self.make_variant(original, variant - 1, if self.each_epoch { epoch } else { 0 }, out);
-    }
-
-    fn rescale(&self, out: &mut [f32]) {
-        if self.scale != 1.0 {
-            out.iter_mut().for_each(|v| *v *= self.scale);
-        }
     }
 
     /// Reads a batch, in parallel.

@@ -6,15 +6,18 @@ pub mod judge;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::format;
 use crate::io::write_atomically;
 use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};
 use crate::record::{self, ByClass, EvalRecord, Ordered, Reconstruction};
+use crate::run::saving::{CHECKPOINT_INTERVAL, Saving};
+use crate::run::training::{run_hash, validation_fvu};
+use crate::run::{Folder, RunRows};
 use crate::train::evaluate::evaluate;
-use crate::train::run::{APART, Folder, RunRows, Saving, run_hash, validation_fvu};
-use crate::train::{DataFacts, TrainOptions, Trainer, begin, beginning};
+use crate::train::{
+    Checkpoint, DataFacts, TrainOptions, Trainer, TrainingSet, initialisation_key, initialise, rescale,
+};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -260,30 +263,31 @@ impl<'a> Sweep<'a> {
         if r.trainer.is_some() {
             return Ok(());
         }
-        let (options, facts) = (self.cells[r.cell].options.clone(), self.facts.clone());
+        let options = self.cells[r.cell].options.clone();
+        let set = TrainingSet { data: self.data, rows: self.rows.train.clone(), facts: self.facts.clone() };
         let path = r.folder.last();
         let trainer = if path.exists() {
-            let (model, states, progress) = format::read_checkpoint(&path)?;
-            if progress.run_hash != r.hash {
+            let checkpoint = Checkpoint::read(&path)?;
+            if checkpoint.progress.run_hash != r.hash {
                 let remedy = "choose another --out, or remove this cell's folder";
                 return Err(Error::file(&path, "was made with other options or other data", remedy));
             }
-            r.seconds = progress.wall_s;
-            Trainer::resume(self.data, self.rows.train.clone(), facts, options, model.saes, states, &progress)
+            r.seconds = checkpoint.progress.wall_s;
+            Trainer::resume(set, options, checkpoint)
         } else {
             r.folder.create()?;
-            let key = beginning(&options);
+            let key = initialisation_key(&options);
             if !beginnings.contains_key(&key) {
                 if !keep {
                     beginnings.clear();
                 }
-                beginnings.insert(key.clone(), begin(self.data, &self.rows.train, &facts, &options)?.0);
+                beginnings.insert(key.clone(), initialise(&set, &options)?.0);
             }
             // The same weights in a model of its own.
             let config = options.model(self.facts.dim);
             let own = beginnings[&key].iter().map(|s| Sae::new(config, s.clone().into_weights()));
             let own: Vec<Sae> = own.collect::<Result<_>>()?;
-            Trainer::begun(self.data, self.rows.train.clone(), facts, options, own)?
+            Trainer::with_models(set, options, own)?
         };
         // Steps of a session before.
         told.done += trainer.step() - r.step;
@@ -302,19 +306,20 @@ impl<'a> Sweep<'a> {
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
         let mut batch = Mat::default();
-        let mut saving = Saving::every(APART);
+        let mut saving = Saving::every(CHECKPOINT_INTERVAL);
         loop {
             let mut active: Vec<&mut &mut Running> =
                 members.iter_mut().filter(|r| r.trainer.is_some() && r.step < Self::goal(rung, r.steps)).collect();
             let Some(leader) = active.first_mut() else { break };
             let trainer = leader.trainer.as_mut().expect("active");
             let epoch = trainer.epoch();
-            let rows = trainer.rows_ahead(1).expect("steps are left");
+            let rows = trainer.next_rows(1).expect("steps are left");
             batch.reserve(rows.len(), self.facts.dim);
             let n = rows.len();
             self.data.fill(rows, epoch, batch.top_mut(n));
+            rescale(batch.top_mut(n), self.facts.scale);
             let step = |r: &mut &mut &mut Running| {
-                let reports = r.trainer.as_mut().expect("active").steps_on(batch.top(n))?;
+                let reports = r.trainer.as_mut().expect("active").step_on(batch.top(n))?;
                 r.step += reports.len() as u64;
                 r.seconds += reports.iter().map(|report| report.step_s).sum::<f64>();
                 Ok(())
@@ -342,15 +347,15 @@ impl<'a> Sweep<'a> {
         }
         for r in members.iter_mut() {
             let Some(mut trainer) = r.trainer.take() else { continue };
-            let fvu = validation_fvu(&trainer, self.data, &self.rows.validation);
+            let fvu = validation_fvu(&trainer, &self.rows.validation);
             let l0 = trainer.l0_in_training();
-            trainer.calibrate(self.rows.to_calibrate());
+            trainer.calibrate(self.rows.for_calibration());
             trainer.write_model(&r.folder.model())?;
-            let mean = trainer.mean();
+            let mean = trainer.facts().unscaled_baseline();
             let mut record = self.record(r, Ended::Finished, fvu);
             let saes = trainer.into_saes();
             let refs: Vec<&Sae> = saes.iter().collect();
-            let looked_at = self.rows.to_compare();
+            let looked_at = self.rows.for_comparison();
             // Rows are looked at as they were loaded.
             let mut eval = self.evaluate(&refs, None, looked_at);
             // The same for all cells.
@@ -368,9 +373,7 @@ impl<'a> Sweep<'a> {
     }
 
     fn evaluate(&self, saes: &[&Sae], mean: Option<&[f32]>, rows: &[usize]) -> EvalRecord {
-        let mut data = self.data.clone();
-        data.set_scale(1.0);
-        evaluate(saes, mean, &data, rows, true, &mut |_, _| ()).record()
+        evaluate(saes, mean, self.data, rows, true, &mut |_, _| ()).record()
     }
 
     fn checkpoint(&self, r: &Running) -> Result<()> {
@@ -436,7 +439,7 @@ impl<'a> Sweep<'a> {
             let cell = &self.cells[r.cell];
             self.load(r, &mut Beginnings::new(), told, keep)?;
             let trainer = r.trainer.as_ref().expect("loaded");
-            let fvu = validation_fvu(trainer, self.data, &self.rows.validation).unwrap_or(f64::INFINITY);
+            let fvu = validation_fvu(trainer, &self.rows.validation).unwrap_or(f64::INFINITY);
             self.put_aside(r, keep)?;
             arenas.entry(arena(cell)).or_default().entry(cell.configuration()).or_default().push((i, fvu));
         }
@@ -494,15 +497,16 @@ impl Told {
 mod tests {
     use super::*;
     use crate::data::synthetic::Synthetic;
+    use crate::format;
     use crate::train::defaults::{Wishes, resolve};
 
     /// One cell has done its last step and waits for its company when the sweep is broken off: it still has to end.
     #[test]
     fn a_cell_at_its_last_step_ends_after_a_break() {
         let rows = Synthetic::parse("synthetic:kind=images,rows=300").expect("a spec").rows();
-        let mut data = Dataset::from_rows(rows).expect("rows");
+        let data = Dataset::from_rows(rows).expect("rows");
         let rows = RunRows { train: (0..200).collect(), validation: (200..250).collect(), test: (250..300).collect() };
-        let facts = DataFacts::gather(&mut data, &rows.train, true);
+        let facts = DataFacts::gather(&data, &rows.train, true);
         let cell = |steps: u64| {
             let wishes =
                 Wishes { latents: Some(16), k: Some(4), batch: Some(8), steps: Some(steps), ..Wishes::default() };
@@ -547,7 +551,8 @@ mod tests {
             assert!(most.0 <= most.1 && most.1 == 30_020, "{most:?}");
             // What ended is what training alone makes.
             let options = sweep.cells[1].options.clone();
-            let mut alone = Trainer::new(&data, rows.train.clone(), facts.clone(), options, None).expect("a trainer");
+            let set = TrainingSet { data: &data, rows: rows.train.clone(), facts: facts.clone() };
+            let mut alone = Trainer::new(set, options, None).expect("a trainer");
             while !alone.advance(u64::MAX).expect("steps").is_empty() {}
             let model = format::read_model(&folder.join("cells/steps=20/model.safetensors")).expect("a model");
             assert_eq!(model.saes, alone.into_saes());

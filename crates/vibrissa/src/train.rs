@@ -1,13 +1,13 @@
-//! Training: an ensemble over one data pass, stepped from outside. Files and folders of a run are in `train/run.rs`, the
-//! defaults in `train/defaults.rs`, figures in `train/evaluate.rs`.
+//! Training of an ensemble of SAEs in one pass over the data, stepped from outside by [`Trainer`].
+//!
+//! Options and their defaults are in `options.rs`, the files of a run in `run`, figures in `evaluate.rs`.
 
-mod begin;
 pub mod defaults;
 pub mod evaluate;
-mod facts;
+mod initialise;
 pub mod matryoshka;
 mod options;
-pub mod run;
+mod set;
 
 use crate::activation::Activation;
 use crate::data::Dataset;
@@ -20,14 +20,15 @@ use crate::metrics::perceptual::{Bank, Scratch};
 use crate::model::Sae;
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
 use crate::random::Stream;
-pub use begin::{begin, beginning, check};
-pub use facts::DataFacts;
+pub use initialise::{check, initialisation_key, initialise};
 pub use options::TrainOptions;
 use rayon::prelude::*;
+pub(crate) use set::rescale;
+pub use set::{DataFacts, TrainingSet};
 use std::path::Path;
 use std::time::Instant;
 
-/// What one step did.
+/// The outcome of one step.
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// Number of the step, from 0.
@@ -36,107 +37,110 @@ pub struct StepReport {
     pub rows: usize,
     /// Losses by SAE, in the units of the data.
     pub losses: Vec<Losses>,
-    /// Latents that began again after it, by SAE; empty but every twentieth part of a run with `reinforce`.
-    pub reborn: Vec<usize>,
-    /// Seconds in the step alone, without reading the rows: of several in a row its share by rows.
+    /// Number of latents resampled after this step, by SAE; empty unless resampling was due.
+    pub resampled: Vec<usize>,
+    /// Seconds of the step alone, without reading rows; of steps taken together, the share by rows.
     pub step_s: f64,
+}
+
+/// A checkpoint as read: models in the scale of training, optimiser states, and the position in training.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// One model an SAE of the ensemble.
+    pub saes: Vec<Sae>,
+    /// The optimiser state of each.
+    pub states: Vec<State>,
+    /// Steps done, and whatever else is needed to continue.
+    pub progress: CheckpointProgress,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint file.
+    ///
+    /// # Errors
+    /// Those of [`format::read_checkpoint`].
+    pub fn read(path: &Path) -> Result<Checkpoint> {
+        let (model, states, progress) = format::read_checkpoint(path)?;
+        Ok(Checkpoint { saes: model.saes, states, progress })
+    }
 }
 
 /// An ensemble in training.
 #[derive(Debug)]
 pub struct Trainer<'a> {
-    data: &'a Dataset,
-    rows: Vec<usize>,
-    facts: DataFacts,
+    set: TrainingSet<'a>,
     options: TrainOptions,
     engines: Vec<Engine>,
+    /// The training rows in the order of `order_epoch`.
     order: Vec<usize>,
     order_epoch: Option<u64>,
     step: u64,
     steps: u64,
-    /// Seconds of the step before with reading its rows; infinite before the first.
+    /// Seconds of the previous step, reading included; infinite before the first.
     step_s: f64,
     batch: Mat,
+    /// The input rows where noise or dropout change them; else empty.
     corrupted: Mat,
-    /// The filters of the perceptual distance, with scratch of each thread.
-    bank: Option<(Bank, PerThread<Scratch>)>,
+    /// The filters of the perceptual distance, with scratch for each thread.
+    perceptual: Option<(Bank, PerThread<Scratch>)>,
+    /// Consistency: for each pair of SAEs the matched latents of this epoch.
     matches: Vec<Vec<u32>>,
-    gradients: Vec<Mat>,
-    began: Option<&'static str>,
+    consistency_gradients: Vec<Mat>,
+    initialised_with: Option<&'static str>,
 }
 
 impl<'a> Trainer<'a> {
-    /// An ensemble before its first step; `from` gives the weights to begin with, else they are initialised.
+    /// Returns an ensemble before its first step. `from` holds the initial weights, in units of the rows as loaded;
+    /// without it they are initialised by the options.
     ///
     /// # Errors
-    /// [`Error::Option`] for options that cannot be.
-    pub fn new(
-        data: &'a Dataset,
-        rows: Vec<usize>,
-        facts: DataFacts,
-        options: TrainOptions,
-        from: Option<Vec<Sae>>,
-    ) -> Result<Trainer<'a>> {
-        check(data, &rows, &facts, &options)?;
-        let (saes, began) = match from {
+    /// [`Error::Option`] for options that do not fit each other or the data.
+    pub fn new(set: TrainingSet<'a>, options: TrainOptions, from: Option<Vec<Sae>>) -> Result<Trainer<'a>> {
+        check(&set, &options)?;
+        let (saes, initialised_with) = match from {
             Some(mut saes) => {
-                saes.iter_mut().for_each(|s| s.unscale(1.0 / facts.scale));
+                saes.iter_mut().for_each(|s| s.unscale(1.0 / set.facts.scale));
                 (saes, None)
             }
-            None => begin(data, &rows, &facts, &options)?,
+            None => {
+                let (saes, with) = initialise(&set, &options)?;
+                (saes, Some(with))
+            }
         };
-        Ok(Trainer { began, ..Trainer::begun(data, rows, facts, options, saes)? })
+        Ok(Trainer { initialised_with, ..Trainer::with_models(set, options, saes)? })
     }
 
-    /// What [`Trainer::new`] makes, of models that [`begin`] gave.
+    /// Returns an ensemble before its first step, with models from [`initialise`].
     ///
     /// # Errors
-    /// [`Error::Option`] for options that cannot be.
-    pub fn begun(
-        data: &'a Dataset,
-        rows: Vec<usize>,
-        facts: DataFacts,
-        options: TrainOptions,
-        saes: Vec<Sae>,
-    ) -> Result<Trainer<'a>> {
-        check(data, &rows, &facts, &options)?;
+    /// [`Error::Option`] for options that do not fit each other or the data.
+    pub fn with_models(set: TrainingSet<'a>, options: TrainOptions, saes: Vec<Sae>) -> Result<Trainer<'a>> {
+        check(&set, &options)?;
         let states = saes.iter().map(|s| State::new(s.config())).collect();
-        Ok(Trainer::with(data, rows, facts, options, saes, states))
+        Ok(Trainer::with_states(set, options, saes, states))
     }
 
     /// Continues from a checkpoint.
-    pub fn resume(
-        data: &'a Dataset,
-        rows: Vec<usize>,
-        facts: DataFacts,
-        options: TrainOptions,
-        saes: Vec<Sae>,
-        states: Vec<State>,
-        progress: &CheckpointProgress,
-    ) -> Trainer<'a> {
-        let mut trainer = Trainer::with(data, rows, facts, options, saes, states);
+    pub fn resume(set: TrainingSet<'a>, options: TrainOptions, checkpoint: Checkpoint) -> Trainer<'a> {
+        let Checkpoint { saes, states, progress } = checkpoint;
+        let mut trainer = Trainer::with_states(set, options, saes, states);
         trainer.step = progress.step;
-        trainer.matches.clone_from(&progress.matches);
+        trainer.matches = progress.matches;
         trainer
     }
 
-    fn with(
-        data: &'a Dataset,
-        rows: Vec<usize>,
-        facts: DataFacts,
-        options: TrainOptions,
-        saes: Vec<Sae>,
-        states: Vec<State>,
-    ) -> Trainer<'a> {
+    fn with_states(set: TrainingSet<'a>, options: TrainOptions, saes: Vec<Sae>, states: Vec<State>) -> Trainer<'a> {
         let isa = Isa::current();
-        let steps = options.steps_over(rows.len());
+        let facts = &set.facts;
+        let steps = options.steps_over(set.rows.len());
         let step_options = options.step_options(facts.scale, facts.spread, steps.max(1));
         let engines = saes.into_iter().zip(states).map(|(s, t)| Engine::new(isa, s, t, step_options)).collect();
-        let bank = data
+        let perceptual = set
+            .data
             .shape()
             .filter(|_| options.perceptual > 0.0)
             .map(|shape| (Bank::new(shape, facts.scale), PerThread::new()));
-        let gradients = if options.consistency > 0.0 {
+        let consistency_gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
         } else {
             Vec::new()
@@ -144,11 +148,9 @@ impl<'a> Trainer<'a> {
         Trainer {
             batch: Mat::default(),
             corrupted: Mat::default(),
-            bank,
-            order: rows.clone(),
-            data,
-            rows,
-            facts,
+            perceptual,
+            order: set.rows.clone(),
+            set,
             options,
             engines,
             order_epoch: None,
@@ -156,14 +158,14 @@ impl<'a> Trainer<'a> {
             steps,
             step_s: f64::INFINITY,
             matches: Vec::new(),
-            gradients,
-            began: None,
+            consistency_gradients,
+            initialised_with: None,
         }
     }
 
-    /// What the weights began with, in words; `None` where they came from a file.
-    pub fn began(&self) -> Option<&'static str> {
-        self.began
+    /// The initial weights in words, such as "random orthogonal directions"; `None` if they came from a file.
+    pub fn initialised_with(&self) -> Option<&'static str> {
+        self.initialised_with
     }
 
     /// Steps done.
@@ -178,7 +180,7 @@ impl<'a> Trainer<'a> {
 
     /// Steps an epoch.
     pub fn per_epoch(&self) -> u64 {
-        self.rows.len().div_ceil(self.options.batch) as u64
+        self.set.rows.len().div_ceil(self.options.batch) as u64
     }
 
     /// Epochs completed.
@@ -186,24 +188,29 @@ impl<'a> Trainer<'a> {
         self.step / self.per_epoch()
     }
 
+    /// The data set, in its own units.
+    pub fn data(&self) -> &'a Dataset {
+        self.set.data
+    }
+
     /// The options.
     pub fn options(&self) -> &TrainOptions {
         &self.options
     }
 
-    /// What is known of the training rows.
+    /// Facts about the training rows.
     pub fn facts(&self) -> &DataFacts {
-        &self.facts
+        &self.set.facts
     }
 
-    /// The models as they stand, in the scale of training.
+    /// The current models, in the scale of training.
     pub fn saes(&self) -> Vec<&Sae> {
         self.engines.iter().map(Engine::sae).collect()
     }
 
-    /// The models as they stand, acting on rows as loaded; what only training needs is let go.
+    /// Returns the current models in units of the rows as loaded, and frees the optimiser.
     pub fn into_saes(self) -> Vec<Sae> {
-        let scale = self.facts.scale;
+        let scale = self.set.facts.scale;
         self.engines
             .into_iter()
             .map(|e| {
@@ -214,157 +221,184 @@ impl<'a> Trainer<'a> {
             .collect()
     }
 
-    /// What latents were like since this was last called, and dead latents now, by SAE.
+    /// Returns the activity of latents since the last call, and the number of dead latents now, by SAE.
     pub fn take_activity(&mut self) -> Vec<(Activity, usize)> {
         self.engines.iter_mut().map(|e| (e.take_activity(), e.dead())).collect()
     }
 
-    /// The rows of the next step, or of some more of this epoch, `at_most` so many steps, where an ensemble gains by that;
-    /// `None` when training has ended.
-    pub fn rows_ahead(&mut self, at_most: u64) -> Option<&[usize]> {
+    /// Returns the rows of the next step; where an ensemble gains by it, the rows of several steps of this epoch, of
+    /// `at_most` steps. `None` when training has ended.
+    pub fn next_rows(&mut self, at_most: u64) -> Option<&[usize]> {
         if self.step >= self.steps {
             return None;
         }
         let per_epoch = self.per_epoch();
         let (epoch, at) = (self.step / per_epoch, (self.step % per_epoch) as usize * self.options.batch);
         if self.order_epoch != Some(epoch) {
-            self.order.copy_from_slice(&self.rows);
+            self.order.copy_from_slice(&self.set.rows);
             if !self.options.no_shuffle {
                 Stream::new(self.options.seed, "shuffle", &[epoch]).shuffle(&mut self.order);
             }
             if self.options.consistency > 0.0 && (at == 0 || self.matches.is_empty()) {
-                self.find_matches();
+                self.match_members();
             }
             self.order_epoch = Some(epoch);
         }
-        let steps = self.in_a_row().min(at_most).min(self.steps - self.step).max(1) as usize;
+        let steps = self.steps_at_once().min(at_most).min(self.steps - self.step).max(1) as usize;
         Some(&self.order[at..(at + steps * self.options.batch).min(self.order.len())])
     }
 
-    /// Steps that one SAE may do before the next one comes. Several where the rows of these steps take no more memory than a
-    /// model with its moments: it then comes from memory once for all of them. In a second at most, since the caller may break off.
-    fn in_a_row(&self) -> u64 {
+    /// Number of steps that one member of an ensemble takes before the next member does.
+    ///
+    /// Several if the rows of these steps need no more memory than a model with its moments: the model is then read from
+    /// memory once for all of them. At most the steps of one second, since the caller may stop between calls.
+    fn steps_at_once(&self) -> u64 {
         let TrainOptions { saes, latents, batch, consistency, reinforce, .. } = self.options;
         if saes == 1 || consistency > 0.0 {
             return 1;
         }
-        let until_reborn = if reinforce { self.rebirths() - self.step % self.rebirths() } else { u64::MAX };
-        let most = if self.side_by_side() { IN_A_ROW } else { IN_A_ROW_LARGE };
+        let interval = self.resampling_interval();
+        let until_resampling = if reinforce { interval - self.step % interval } else { u64::MAX };
+        let most = if self.members_in_parallel() { STEPS_AT_ONCE } else { STEPS_AT_ONCE_LARGE };
         let in_a_second = (1.0 / self.step_s) as u64;
-        ((2 * latents / batch) as u64).min(most).min(in_a_second).max(1).min(until_reborn)
+        ((2 * latents / batch) as u64).min(most).min(in_a_second).max(1).min(until_resampling)
     }
 
-    /// Small SAEs step side by side: where one waits for its own last worker, others go on. Large ones, which wait for
-    /// memory, step one after the other: together they would share the caches.
-    fn side_by_side(&self) -> bool {
-        self.options.latents * self.facts.dim < LARGE
+    /// True if the members of the ensemble step in parallel: small ones, which fill each other's waiting times. Large
+    /// ones are limited by memory bandwidth and step one after the other, since together they would share the caches.
+    fn members_in_parallel(&self) -> bool {
+        self.options.latents * self.set.facts.dim < LARGE
     }
 
-    /// The next step of every SAE, or some more, `at_most` so many, each with its report; none when training has ended.
+    /// Takes the next step of every SAE, or several steps, `at_most` as many. Returns a report for each step; none when
+    /// training has ended.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the numbers leave the finite.
+    /// [`Error::Diverged`] if a loss or weight is no longer finite.
     pub fn advance(&mut self, at_most: u64) -> Result<Vec<StepReport>> {
         let started = Instant::now();
-        let (data, epoch, dim) = (self.data, self.epoch(), self.facts.dim);
+        let (epoch, dim) = (self.epoch(), self.set.facts.dim);
         let mut batch = std::mem::take(&mut self.batch);
-        let n = self.rows_ahead(at_most).map(|rows| {
+        let rows = self.next_rows(at_most).map(|rows| {
             batch.reserve(rows.len(), dim);
-            data.fill(rows, epoch, batch.top_mut(rows.len()));
             rows.len()
         });
-        let reports = n.map_or(Ok(Vec::new()), |n| self.steps_on(batch.top(n)));
+        let reports = rows.map_or(Ok(Vec::new()), |n| {
+            let at = (self.step % self.per_epoch()) as usize * self.options.batch;
+            self.set.fill(&self.order[at..at + n], epoch, batch.top_mut(n));
+            self.step_on(batch.top(n))
+        });
         self.batch = batch;
         let reports = reports?;
         self.step_s = started.elapsed().as_secs_f64() / reports.len() as f64;
         Ok(reports)
     }
 
-    /// The steps of every SAE on the rows of [`Trainer::rows_ahead`].
+    /// Takes the steps of every SAE on the rows of [`Trainer::next_rows`], in the scale of training.
+    ///
+    /// # Shapes
+    /// `target [B · steps, D]`; the last batch may be shorter.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when the numbers leave the finite; [`Error::Option`] for rows that the loss cannot have.
+    /// [`Error::Diverged`] if a loss or weight is no longer finite; [`Error::Option`] for cross-entropy with values outside
+    /// [0, 1].
     ///
     /// # Panics
-    /// On rows of more steps than [`Trainer::rows_ahead`] gives.
-    pub fn steps_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
+    /// If there are rows of more steps than [`Trainer::next_rows`] returns.
+    pub fn step_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
         let started = Instant::now();
-        let (rows, size) = (target.rows(), self.options.batch);
-        let steps = rows.div_ceil(size);
-        assert!(steps as u64 <= self.in_a_row(), "rows of so many steps");
-        if self.options.loss == Loss::CrossEntropy
-            && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
-        {
-            let remedy = "scale the data, or use the squared error";
-            return Err(Error::option("--loss cross-entropy", "rows between 0 and 1", value, remedy));
-        }
+        let rows = target.rows();
+        let steps = rows.div_ceil(self.options.batch);
+        assert!(steps as u64 <= self.steps_at_once(), "rows of {steps} steps");
+        self.check_range(target)?;
         self.corrupt(target);
-        let x = if self.corrupted.rows() > 0 { self.corrupted.top(rows) } else { target };
-        let mut shared = 0.0;
-        if self.options.consistency > 0.0 {
-            let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
-            // λ belongs to the squared error of rows as loaded.
-            let weight = self.options.consistency * self.units();
-            shared = consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.gradients);
-        }
-        let bank = self.bank.as_ref();
-        let see = bank.map(|(bank, scratch)| {
-            move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
-                bank.distance_and_gradient(x, recon, gradient, &mut scratch.lock())
-            }
-        });
-        let perceptual = see.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
-        let (options, gradients, first, all) = (&self.options, &self.gradients, self.step, self.steps);
-        let step = |s: usize, engine: &mut Engine, i: usize| {
-            let at = first + i as u64;
-            let batch = i * size..rows.min((i + 1) * size);
-            let drawn = Stream::new(options.seed, "prefixes", &[s as u64, at]);
-            let prefixes = options.matryoshka.lengths(options.latents, drawn);
-            engine.step_on(&Step {
-                x: x.part(batch.clone()),
-                target: target.part(batch),
-                lr: options.lr * options.schedule.factor(at, all, options.warmup),
-                k: Some(options.k_at(at)),
-                prefixes: &prefixes,
-                extra: gradients.get(s).map(|g| (g, shared)),
-                perceptual,
-            })
-        };
-        // Each SAE as far as it comes.
-        let stepped = |(s, engine): (usize, &mut Engine)| {
-            let mut done: Vec<Result<Losses>> = Vec::with_capacity(steps);
-            while done.len() < steps && done.last().is_none_or(Result::is_ok) {
-                done.push(step(s, engine, done.len()));
-            }
-            done
-        };
-        let stepped: Vec<Vec<Result<Losses>>> = if self.side_by_side() {
-            self.engines.par_iter_mut().enumerate().map(stepped).collect()
-        } else {
-            self.engines.iter_mut().enumerate().map(stepped).collect()
-        };
-        let mut of_saes: Vec<_> = stepped.into_iter().map(Vec::into_iter).collect();
+        let consistency_loss = self.add_consistency();
+        let losses = self.step_members(target, steps, consistency_loss);
+        let mut members: Vec<_> = losses.into_iter().map(Vec::into_iter).collect();
         let units = 1.0 / self.units();
         let mut reports = Vec::with_capacity(steps);
         for i in 0..steps {
-            // Of several that fail the first is told of, whoever was first.
-            let losses = of_saes.iter_mut().map(|s| s.next().expect("those before it succeeded"));
+            // If several members fail, the error of the first is returned, whichever failed first in time.
+            let losses = members.iter_mut().map(|s| s.next().expect("the steps before succeeded"));
             let mut losses = losses.collect::<Result<Vec<Losses>>>()?;
             for l in &mut losses {
                 let mut scaled = Losses::default();
                 scaled.add(l, units);
                 *l = scaled;
             }
-            let (step, rows) = (self.step, size.min(rows - i * size));
+            let (step, rows) = (self.step, self.options.batch.min(rows - i * self.options.batch));
             self.step += 1;
-            reports.push(StepReport { step, rows, losses, reborn: self.reinforce(), step_s: 0.0 });
+            reports.push(StepReport { step, rows, losses, resampled: self.resample(), step_s: 0.0 });
         }
-        let a_row = started.elapsed().as_secs_f64() / rows as f64;
-        reports.iter_mut().for_each(|report| report.step_s = a_row * report.rows as f64);
+        let seconds_per_row = started.elapsed().as_secs_f64() / rows as f64;
+        reports.iter_mut().for_each(|report| report.step_s = seconds_per_row * report.rows as f64);
         Ok(reports)
     }
 
-    /// Fills what is encoded in place of the rows themselves, where the input is corrupted: drawn by step and row.
+    /// Cross-entropy is defined for targets in [0, 1] only.
+    fn check_range(&self, target: MatRef) -> Result<()> {
+        if self.options.loss == Loss::CrossEntropy
+            && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
+        {
+            let remedy = "scale the data, or use the squared error";
+            return Err(Error::option("loss cross-entropy", "rows between 0 and 1", value, remedy));
+        }
+        Ok(())
+    }
+
+    /// Computes the gradients of the consistency loss into `consistency_gradients`. Returns the loss, 0 if it is off.
+    fn add_consistency(&mut self) -> f64 {
+        if self.options.consistency == 0.0 {
+            return 0.0;
+        }
+        // λ is relative to the squared error of rows as loaded.
+        let weight = self.options.consistency * self.units();
+        let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
+        consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.consistency_gradients)
+    }
+
+    /// Steps every member on its batches. Returns losses by member and step, up to the first error of each member.
+    fn step_members(&mut self, target: MatRef, steps: usize, consistency_loss: f64) -> Vec<Vec<Result<Losses>>> {
+        let (rows, size) = (target.rows(), self.options.batch);
+        let x = if self.corrupted.rows() > 0 { self.corrupted.top(rows) } else { target };
+        let distance = self.perceptual.as_ref().map(|(bank, scratch)| {
+            move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
+                bank.distance_and_gradient(x, recon, gradient, &mut scratch.lock())
+            }
+        });
+        let perceptual = distance.as_ref().map(|term| (self.options.perceptual, term as &RowTerm));
+        let parallel = self.members_in_parallel();
+        let (options, gradients, first, all) = (&self.options, &self.consistency_gradients, self.step, self.steps);
+        let step = |s: usize, engine: &mut Engine, i: usize| {
+            let at = first + i as u64;
+            let batch = i * size..rows.min((i + 1) * size);
+            let stream = Stream::new(options.seed, "prefixes", &[s as u64, at]);
+            let prefixes = options.matryoshka.lengths(options.latents, stream);
+            engine.step_on(&Step {
+                x: x.part(batch.clone()),
+                target: target.part(batch),
+                lr: options.lr * options.schedule.factor(at, all, options.warmup),
+                k: Some(options.k_at(at)),
+                prefixes: &prefixes,
+                extra: gradients.get(s).map(|g| (g, consistency_loss)),
+                perceptual,
+            })
+        };
+        let steps_of = |(s, engine): (usize, &mut Engine)| {
+            let mut done: Vec<Result<Losses>> = Vec::with_capacity(steps);
+            while done.len() < steps && done.last().is_none_or(Result::is_ok) {
+                done.push(step(s, engine, done.len()));
+            }
+            done
+        };
+        if parallel {
+            self.engines.par_iter_mut().enumerate().map(steps_of).collect()
+        } else {
+            self.engines.iter_mut().enumerate().map(steps_of).collect()
+        }
+    }
+
+    /// Denoising: fills `corrupted` with the input rows plus noise and with values dropped, sampled by step and row.
     fn corrupt(&mut self, target: MatRef) {
         let TrainOptions { noise, dropout, seed, .. } = self.options;
         if noise == 0.0 && dropout == 0.0 {
@@ -372,31 +406,31 @@ impl<'a> Trainer<'a> {
         }
         let (rows, dim) = (target.rows(), target.cols());
         self.corrupted.reserve(rows, dim);
-        let size = noise * (self.facts.spread / dim as f64).sqrt();
-        let (first, batch, grown) = (self.step, self.options.batch, (1.0 / (1.0 - dropout)) as f32);
+        let size = noise * (self.set.facts.spread / dim as f64).sqrt();
+        let (first, batch, rescaled) = (self.step, self.options.batch, (1.0 / (1.0 - dropout)) as f32);
         self.corrupted.data_mut()[..rows * dim].par_chunks_mut(dim).enumerate().for_each(|(b, out)| {
             let (step, b_of_step) = (first + (b / batch) as u64, (b % batch) as u64);
-            let mut drawn = Stream::new(seed, "corrupt", &[step, b_of_step]);
+            let mut stream = Stream::new(seed, "corrupt", &[step, b_of_step]);
             for (o, &x) in out.iter_mut().zip(target.row(b)) {
-                *o = if noise > 0.0 { x + (size * drawn.normal()) as f32 } else { x };
+                *o = if noise > 0.0 { x + (size * stream.normal()) as f32 } else { x };
                 if dropout > 0.0 {
-                    *o = if drawn.uniform() < dropout { 0.0 } else { *o * grown };
+                    *o = if stream.uniform() < dropout { 0.0 } else { *o * rescaled };
                 }
             }
         });
     }
 
-    /// Mean active latents of some training rows, taken in batches, by the rule of training, by SAE; to be asked before
-    /// [`Trainer::calibrate`].
+    /// Returns the mean number of active latents over some training rows, in batches and by the selection rule of
+    /// training, by SAE. To be called before [`Trainer::calibrate`].
     pub fn l0_in_training(&mut self) -> Vec<Option<f64>> {
-        let batch = self.options.batch.min(self.rows.len());
-        let rows = crate::data::split::evenly_spaced(&self.rows, COUNTED.next_multiple_of(batch));
-        let mut x = Mat::zeros(batch, self.facts.dim);
+        let batch = self.options.batch.min(self.set.rows.len());
+        let rows = crate::data::split::evenly_spaced(&self.set.rows, L0_ROWS.next_multiple_of(batch));
+        let mut x = Mat::zeros(batch, self.set.facts.dim);
         let mut sums = vec![Some(0.0); self.engines.len()];
         let batches = rows.chunks_exact(batch);
         let n = batches.len() as f64;
         for rows in batches {
-            self.data.fill(rows, 0, x.view_mut());
+            self.set.fill(rows, 0, x.view_mut());
             for (sum, engine) in sums.iter_mut().zip(&mut self.engines) {
                 *sum = sum.zip(engine.l0_in_training(x.view()).ok()).map(|(sum, l0)| sum + l0 / n);
             }
@@ -404,47 +438,49 @@ impl<'a> Trainer<'a> {
         sums
     }
 
-    /// Active latents a row that are asked for at this step.
+    /// Target for the number of active latents a row at this step.
     pub fn k_now(&self) -> usize {
         self.options.k_at(self.step)
     }
 
-    /// λ of L1 as it stands, by SAE, in the units of the data; empty where there is none.
+    /// Current weight of the L1 penalty by SAE, in the units of the data; empty if there is no L1 penalty.
     pub fn l1_lambdas(&self) -> Vec<f64> {
         let l1 = self.options.steered() || self.options.l1.is_some();
-        self.engines.iter().filter(|_| l1).map(|e| e.state().l1 / f64::from(self.facts.scale)).collect()
+        self.engines.iter().filter(|_| l1).map(|e| e.state().l1 / f64::from(self.set.facts.scale)).collect()
     }
 
-    /// Sets the thresholds of batchtopk models so that k latents are active in the mean of these rows.
+    /// Sets the threshold of each batchtopk model so that the mean number of active latents on these rows is k.
     pub fn calibrate(&mut self, rows: &[usize]) {
         if self.options.activation != Activation::BatchTopK || self.step == 0 {
             return;
         }
-        let rows = crate::data::split::evenly_spaced(rows, CALIBRATED);
-        let size = self.data.batch_rows(rows.len());
+        let rows = crate::data::split::evenly_spaced(rows, CALIBRATION_ROWS);
+        let size = self.set.data.batch_rows(rows.len());
         for engine in &mut self.engines {
-            let data = self.data;
-            engine.calibrate(rows.len(), size, |of, out| data.fill(&rows[of], 0, out));
+            let set = &self.set;
+            engine.calibrate(rows.len(), size, |of, out| set.fill(&rows[of], 0, out));
         }
     }
 
-    /// Replaces the models by those of a file, which act on rows as loaded. No step follows: moments are dropped first,
-    /// so that this takes no more memory than training did.
+    /// Replaces the models by those of a file in units of the rows as loaded, at the end of training. The moments are
+    /// freed first, so that this needs no more memory than training.
     ///
     /// # Errors
     /// Those of [`format::read_model`].
-    pub fn take_back(&mut self, path: &Path) -> Result<()> {
+    pub fn restore(&mut self, path: &Path) -> Result<()> {
         self.engines.iter_mut().for_each(Engine::drop_moments);
         for (engine, mut sae) in self.engines.iter_mut().zip(format::read_model(path)?.saes) {
-            sae.unscale(1.0 / self.facts.scale);
+            sae.unscale(1.0 / self.set.facts.scale);
             engine.replace(sae);
         }
         Ok(())
     }
 
-    /// After every twentieth part of training, up to three quarters of it: what begins again needs steps to learn.
-    fn reinforce(&mut self) -> Vec<usize> {
-        if !self.options.reinforce || !self.step.is_multiple_of(self.rebirths()) || 4 * self.step > 3 * self.steps {
+    /// Resamples dead latents after every twentieth part of training, up to three quarters of it, since resampled
+    /// latents need steps to learn. Returns how many, by SAE.
+    fn resample(&mut self) -> Vec<usize> {
+        let interval = self.resampling_interval();
+        if !self.options.reinforce || !self.step.is_multiple_of(interval) || 4 * self.step > 3 * self.steps {
             return Vec::new();
         }
         let (seed, step) = (self.options.seed, self.step);
@@ -452,17 +488,18 @@ impl<'a> Trainer<'a> {
         engines.map(|(s, e)| e.resample(&mut Stream::new(seed, "reinforce", &[s as u64, step]))).collect()
     }
 
-    /// Steps from one to the next.
-    fn rebirths(&self) -> u64 {
+    /// Steps from one resampling to the next.
+    fn resampling_interval(&self) -> u64 {
         (self.steps / 20).max(1)
     }
 
-    /// Squared errors are so much larger while training than those of rows as loaded.
+    /// Ratio of squared errors in the scale of training to those of rows as loaded.
     fn units(&self) -> f64 {
-        f64::from(self.facts.scale) * f64::from(self.facts.scale)
+        f64::from(self.set.facts.scale) * f64::from(self.set.facts.scale)
     }
 
-    fn find_matches(&mut self) {
+    /// Matches the latents of each pair of members one to one, for the consistency loss.
+    fn match_members(&mut self) {
         let isa = Isa::current();
         self.matches.clear();
         for i in 0..self.engines.len() {
@@ -473,18 +510,13 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What the model file says of these models.
+    /// The description that the model file holds.
     pub fn model_config(&self) -> ModelConfig {
-        let (image, patches) = (self.data.image_shape(), self.data.patches().map(|p| p.grid()));
-        ModelConfig { sae: self.options.model(self.facts.dim), saes: self.engines.len(), image, patches }
+        let (image, patches) = (self.set.data.image_shape(), self.set.data.patches().map(|p| p.grid()));
+        ModelConfig { sae: self.options.model(self.set.facts.dim), saes: self.engines.len(), image, patches }
     }
 
-    /// Mean of the training rows, or of their whole pictures, in the units of the data.
-    pub fn mean(&self) -> Vec<f32> {
-        self.facts.baseline.iter().map(|m| m / self.facts.scale).collect()
-    }
-
-    /// Writes all that is needed to go on from here.
+    /// Writes a checkpoint: models, optimiser states and progress.
     ///
     /// # Errors
     /// [`Error::Io`]; the previous file stays.
@@ -497,32 +529,34 @@ impl<'a> Trainer<'a> {
             matches: self.matches.clone(),
         };
         let engines: Vec<_> = self.engines.iter().map(|e| (e.sae(), e.state())).collect();
-        format::write_checkpoint(path, &self.model_config(), &engines, &self.mean(), &progress)
+        let mean = self.set.facts.unscaled_baseline();
+        format::write_checkpoint(path, &self.model_config(), &engines, &mean, &progress)
     }
 
-    /// Writes the weights alone, acting on rows as loaded.
+    /// Writes the models in units of the rows as loaded.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing is half-written.
     pub fn write_model(&self, path: &Path) -> Result<()> {
-        format::write_model(path, &self.model_config(), &self.saes(), &self.mean(), self.facts.scale)
+        let facts = &self.set.facts;
+        format::write_model(path, &self.model_config(), &self.saes(), &facts.unscaled_baseline(), facts.scale)
     }
 }
 
-/// Weights of an encoder that, with their moments, hardly fit a cache.
+/// Encoder weights above which a model and its moments no longer fit the caches.
 const LARGE: usize = 1 << 22;
 
-/// Steps of one SAE before the next one comes, at most; a large one, which no cache holds, gains less by more.
-const IN_A_ROW: u64 = 16;
-const IN_A_ROW_LARGE: u64 = 4;
+/// Most steps that one member takes before the next; fewer for large models, which no cache holds.
+const STEPS_AT_ONCE: u64 = 16;
+const STEPS_AT_ONCE_LARGE: u64 = 4;
 
-/// Rows that active latents are counted over.
-const COUNTED: usize = 2048;
+/// Training rows over which L0 is measured.
+const L0_ROWS: usize = 2048;
 
-/// Rows that thresholds are calibrated on, at most.
-const CALIBRATED: usize = 4096;
+/// Most rows for the calibration of thresholds.
+const CALIBRATION_ROWS: usize = 4096;
 
-/// Checks that a model fits rows of `dim` values and says what to do if not.
+/// Checks that a model takes rows of `dim` values.
 ///
 /// # Errors
 /// [`Error::Tensor`].

@@ -12,9 +12,9 @@ use vibrissa::data::Dataset;
 use vibrissa::data::split::Split;
 use vibrissa::metrics::mean;
 use vibrissa::record::{EvalRecord, MetricsLine};
+use vibrissa::run::{RunRows, TrainingEvent, TrainingOutcome, on_target};
 use vibrissa::train::TrainOptions;
 use vibrissa::train::defaults::Wishes;
-use vibrissa::train::run::{Event, Outcome, RunRows, on_target};
 
 pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wishes: &Wishes) {
     let what = match data.image_shape() {
@@ -176,14 +176,14 @@ impl Screen {
     }
 
     /// Shows what happened.
-    pub fn hear(&mut self, event: Event) -> ControlFlow<()> {
+    pub fn hear(&mut self, event: TrainingEvent) -> ControlFlow<()> {
         match event {
-            Event::Preparing => {
+            TrainingEvent::Preparing => {
                 if !self.resume {
                     self.spinner = Some(show::spinner("finding the weights to begin with"));
                 }
             }
-            Event::Started { step, steps, began, before } => {
+            TrainingEvent::Started { step, steps, initialised_with: began, pearson_before: before } => {
                 if let Some(spinner) = self.spinner.take() {
                     spinner.finish_and_clear();
                 }
@@ -197,7 +197,7 @@ impl Screen {
                 bar.reset_eta();
                 self.bar = Some(bar);
             }
-            Event::Step(report) => {
+            TrainingEvent::Step(report) => {
                 self.step = report.step + 1;
                 self.loss = report.losses.iter().map(|l| l.recon).sum::<f64>() / report.losses.len() as f64;
                 self.rows_per_s = report.rows as f64 / report.step_s;
@@ -210,13 +210,13 @@ impl Screen {
                     }
                 }
             }
-            Event::Line(line) => {
+            TrainingEvent::Logged(line) => {
                 self.pearson = mean(line.saes.iter().filter_map(|s| s.pearson));
                 if let (Some(began), true) = (&mut self.began, line.step == self.steps) {
                     began.2 = self.pearson;
                 }
             }
-            Event::Stopped { best_epoch, fvu } => {
+            TrainingEvent::StoppedEarly { best_epoch, fvu } => {
                 let text = format!("stopped early: the best validation fvu, {fvu:.4}, was that of epoch {best_epoch}");
                 // The figures of the last step are not those of the weights that are kept.
                 self.began = self.began.map(|(with, before, _)| (with, before, None));
@@ -243,16 +243,16 @@ impl Screen {
     }
 
     /// Takes the bar away and says how it ended.
-    pub fn finish(&mut self, outcome: Result<Outcome>) -> Result<Outcome> {
+    pub fn finish(&mut self, outcome: Result<TrainingOutcome>) -> Result<TrainingOutcome> {
         for bar in [self.spinner.take(), self.bar.take()].into_iter().flatten() {
             bar.finish_and_clear();
         }
         match &outcome {
-            Ok(Outcome::Finished(_)) => {
+            Ok(TrainingOutcome::Finished(_)) => {
                 let took = show::seconds(self.started.elapsed().as_secs_f64());
                 eprintln!("{} took {took}", self.what);
             }
-            Ok(Outcome::Interrupted(step)) => {
+            Ok(TrainingOutcome::Interrupted(step)) => {
                 eprintln!("stopped at step {step}; continue with the same command and --resume");
             }
             Err(_) => (),

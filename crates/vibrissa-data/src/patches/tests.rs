@@ -123,9 +123,7 @@ fn whole_and_cut(options: LoadOptions) -> (Dataset, Dataset) {
 fn rows_are_the_patches_of_images_and_of_their_variants() {
     for (augment, each_epoch) in [(0, false), (5, false), (5, true)] {
         let options = LoadOptions { augment, augment_each_epoch: each_epoch, seed: 9, ..LoadOptions::default() };
-        let (mut whole, mut patched) = whole_and_cut(options);
-        whole.set_scale(0.5);
-        patched.set_scale(0.5);
+        let (whole, patched) = whole_and_cut(options);
         let patches = patched.patches().expect("cut").clone();
         let rows: Vec<usize> = patched.with_variants(&[0, 7, 59]);
         assert_eq!(rows.len(), 3 * (1 + augment) * patches.patches_per_image());

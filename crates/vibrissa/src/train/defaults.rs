@@ -196,7 +196,7 @@ mod tests {
             baseline: Vec::new(),
             places,
             spread: 1.0,
-            picture_spread: 1.0,
+            image_spread: 1.0,
             scale: 1.0,
         }
     }

@@ -9,6 +9,7 @@ use crate::matrix::{Latents, Mat};
 use crate::metrics::{Evaluation, Summary};
 use crate::model::{Output, Sae, Workspace};
 use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
+use crate::train::{Trainer, set::rescale};
 
 /// Accumulators of one evaluation; several can be pooled (folds).
 #[derive(Debug)]
@@ -120,65 +121,94 @@ fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
     }
 }
 
-/// Evaluates on `rows`. `full` adds what costs more than the rest (SSIM and the perceptual distance). `tick(done, total)` after each batch.
+/// Evaluates models on rows in units of the data. `full` adds the measures that cost more than all others (SSIM and the
+/// perceptual distance). `on_progress(done, total)` is called after each batch.
 ///
 /// # Shapes
-/// `mean [D]`, where rows are patches that of a whole picture, none where nobody asks how good it is; all SAEs take rows of D values. Of patches `rows` has all
-/// of a picture, one after another.
+/// `mean [D]`, of a whole image where rows are patches; `None` leaves out the figures of the mean. All SAEs take rows of D
+/// values. Where rows are patches, `rows` holds all patches of an image, one after another.
 pub fn evaluate(
     saes: &[&Sae],
     mean: Option<&[f32]>,
     data: &Dataset,
     rows: &[usize],
     full: bool,
-    tick: &mut dyn FnMut(usize, usize),
+    on_progress: &mut dyn FnMut(usize, usize),
 ) -> Pool {
-    let (isa, dim) = (Isa::current(), data.image_dim());
-    let shape = data.image_shape().filter(|_| full);
-    let classes = data.classes().len();
-    let entropy = saes.iter().any(|s| s.config().output == Output::Sigmoid);
-    let new = |latents| Evaluation::new(dim, classes, shape, latents).with_cross_entropy(entropy);
-    let mut pool = Pool {
-        saes: saes.iter().map(|s| new(s.config().latents)).collect(),
-        ensemble: new(0),
-        mean: new(0),
-        pictures: data.shape().is_some(),
-        classes: data.classes().to_vec(),
-        targets: saes.iter().map(|s| s.config().k).collect(),
-        places: data.patches().map(|p| p.patches_per_image()),
-    };
-    let rows = &data.images(rows)[..];
-    let size = data.batch_images(rows.len());
-    let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
-    let (mut work, mut latents) = (Workspace::default(), Latents::default());
-    for (done, batch) in rows.chunks(size).enumerate() {
-        let n = batch.len();
-        data.fill_images(batch, 0, x.top_mut(n));
-        let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_image(r)).collect();
-        sum.data_mut().fill(0.0);
-        for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
-            map_images(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
-                sae.encode_lossy(x, &mut work, &mut latents);
-                sae.decode(&latents, &work, recon);
-                for (b, &picture) in from.iter().enumerate() {
-                    let (index, value) = latents.row(b);
-                    evaluation.count_latents(labels.get(picture).copied(), index, value);
-                }
-            });
-            evaluation.add(x.top(n), recon.top(n), &labels);
-            if saes.len() > 1 {
-                isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
-            }
+    Evaluator { saes, mean, data, scale: 1.0, full }.run(rows, on_progress)
+}
+
+/// Evaluates the current weights of an ensemble in training, on rows in the scale of training.
+pub fn evaluate_in_training(trainer: &Trainer, rows: &[usize]) -> Pool {
+    let (data, scale) = (trainer.data(), trainer.facts().scale);
+    Evaluator { saes: &trainer.saes(), mean: None, data, scale, full: false }.run(rows, &mut |_, _| ())
+}
+
+/// Models and data of one evaluation.
+struct Evaluator<'a> {
+    saes: &'a [&'a Sae],
+    mean: Option<&'a [f32]>,
+    data: &'a Dataset,
+    /// Factor of all rows.
+    scale: f32,
+    full: bool,
+}
+
+impl Evaluator<'_> {
+    fn new_pool(&self) -> Pool {
+        let (dim, data) = (self.data.image_dim(), self.data);
+        let shape = data.image_shape().filter(|_| self.full);
+        let classes = data.classes().len();
+        let entropy = self.saes.iter().any(|s| s.config().output == Output::Sigmoid);
+        let new = |latents| Evaluation::new(dim, classes, shape, latents).with_cross_entropy(entropy);
+        Pool {
+            saes: self.saes.iter().map(|s| new(s.config().latents)).collect(),
+            ensemble: new(0),
+            mean: new(0),
+            pictures: data.shape().is_some(),
+            classes: data.classes().to_vec(),
+            targets: self.saes.iter().map(|s| s.config().k).collect(),
+            places: data.patches().map(|p| p.patches_per_image()),
         }
-        if saes.len() > 1 {
-            pool.ensemble.add(x.top(n), sum.top(n), &labels);
-        }
-        if let Some(mean) = mean {
-            pool.mean.add_against(x.top(n), mean, &labels);
-        }
-        tick(done * size + n, rows.len());
     }
-    pool
+
+    fn run(&self, rows: &[usize], on_progress: &mut dyn FnMut(usize, usize)) -> Pool {
+        let (isa, data, saes) = (Isa::current(), self.data, self.saes);
+        let mut pool = self.new_pool();
+        let rows = &data.images(rows)[..];
+        let (size, dim) = (data.batch_images(rows.len()), data.image_dim());
+        let (mut x, mut recon, mut sum) = (Mat::zeros(size, dim), Mat::zeros(size, dim), Mat::zeros(size, dim));
+        let (mut work, mut latents) = (Workspace::default(), Latents::default());
+        for (done, batch) in rows.chunks(size).enumerate() {
+            let n = batch.len();
+            data.fill_images(batch, 0, x.top_mut(n));
+            rescale(x.top_mut(n), self.scale);
+            let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_image(r)).collect();
+            sum.data_mut().fill(0.0);
+            for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
+                map_images(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
+                    sae.encode_lossy(x, &mut work, &mut latents);
+                    sae.decode(&latents, &work, recon);
+                    for (b, &picture) in from.iter().enumerate() {
+                        let (index, value) = latents.row(b);
+                        evaluation.count_latents(labels.get(picture).copied(), index, value);
+                    }
+                });
+                evaluation.add(x.top(n), recon.top(n), &labels);
+                if saes.len() > 1 {
+                    isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
+                }
+            }
+            if saes.len() > 1 {
+                pool.ensemble.add(x.top(n), sum.top(n), &labels);
+            }
+            if let Some(mean) = self.mean {
+                pool.mean.add_against(x.top(n), mean, &labels);
+            }
+            on_progress(done * size + n, rows.len());
+        }
+        pool
+    }
 }
 
 /// A histogram as records have it.
