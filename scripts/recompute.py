@@ -24,7 +24,7 @@ A Matryoshka model is evaluated with all its latents. For a model of patches, re
 patches that cover the pixel; l0 is per patch, all other figures are of whole images.
 
 Figures per row, then averaged, in f64: pearson (0 where x or recon is constant), cosine (0 where either is 0), mse per element,
-l0 (latents != 0), cross_entropy (only if an output is sigmoid). fvu = sum |x - recon|^2 / sum |x - mean(x)|^2 with the column means of
+l0 (latents != 0), cross_entropy (only of images and of models with a sigmoid output). fvu = sum |x - recon|^2 / sum |x - mean(x)|^2 with the column means of
 these rows. `ensemble` evaluates the mean of the SAEs' reconstructions; its l0 is the mean of their l0.
 """
 import argparse
@@ -190,7 +190,7 @@ def main():
         column = int(bad[0, 0])
         row = int(np.argwhere(~np.isfinite(rows[:, column]))[0, 0])
         refuse(a.data, f"row {row}, column {column} is not finite")
-    entropy = config.get("output") == "sigmoid"
+    entropy = config.get("output") == "sigmoid" or config.get("pictures") is not None
     each, together = [Tally(column_mean, entropy) for _ in saes], Tally(column_mean, entropy)
     for s in blocks:
         x = rows[s : s + BLOCK].astype(np.float64)
