@@ -1,4 +1,4 @@
-//! The terms of the loss and what they send back. Row loss = sum over D, batch loss = mean over rows.
+//! The terms of the loss and their gradients. A row's loss is a sum over D, a batch's loss the mean over its rows.
 
 use crate::kernels::Isa;
 use crate::matrix::{Mat, MatRef};
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 pub struct AuxK {
     /// Coefficient; 0 = off.
     pub coef: f64,
-    /// Dead latents a row that try to explain its residual.
+    /// Dead latents that reconstruct the residual of each row.
     pub k_aux: usize,
-    /// A latent is dead when it was silent for this many rows.
+    /// Rows of silence after which a latent is dead.
     pub dead_after: u64,
 }
 
-/// What makes latents sparse besides the selection, and how close to it a step may look. Coefficients of 0 are off.
+/// Sparsity penalties beside the selection. A coefficient of 0 turns its term off.
 ///
 /// ```text
 /// L1:  λ Σ_h latent_h ‖W_dec[h]‖                     (gated: of max(π, 0), beside ‖x - x̂(max(π, 0))‖²)
@@ -32,25 +32,25 @@ pub struct AuxK {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Penalties {
-    /// λ of L1; where it is steered, what to begin with.
+    /// λ of L1; its initial value if it is steered.
     pub l1: f64,
-    /// λ of L1 rises and falls until k latents are active; 0 = fixed. With e_t = ln(L0 / k) of a batch, within ±2, it takes
-    /// the factor exp(steer · e_t + e_t - e_(t-1)) after each step: a proportional-integral control of ln λ.
+    /// Gain by which λ of L1 is steered until k latents are active; 0 = λ is fixed. With e_t = ln(L0 / k) of a batch, clipped to ±2, λ is
+    /// multiplied by exp(steer · e_t + e_t - e_(t-1)) after each step: a proportional-integral control of ln λ.
     pub steer: f64,
     /// λ of L0.
     pub l0: f64,
-    /// ε, the bandwidth of jumprelu's straight-through estimates.
+    /// ε, the bandwidth of jumprelu's straight-through estimates, in units of the rows.
     pub bandwidth: f64,
     /// β of KL.
     pub kl: f64,
-    /// jumprelu: every step takes this share of the threshold of each dead latent, which no gradient reaches any more.
+    /// jumprelu: share that the threshold of each dead latent loses at every step, since no gradient reaches it any more.
     pub sink: f64,
 }
 
-/// ρ̂ is clipped to this distance from 0 and 1.
+/// Distance from 0 and 1 to which ρ̂ is clipped.
 pub const KL_CLIP: f64 = 1e-6;
 
-/// KL divergence of a mean activation from its target, and its derivative to the mean.
+/// Returns the KL divergence of a mean activation from its target, and its derivative to the mean.
 pub fn kl(target: f64, mean: f64) -> (f64, f64) {
     let (r, m) = (target.clamp(KL_CLIP, 1.0 - KL_CLIP), mean.clamp(KL_CLIP, 1.0 - KL_CLIP));
     let value = r * (r / m).ln() + (1.0 - r) * ((1.0 - r) / (1.0 - m)).ln();
@@ -58,7 +58,7 @@ pub fn kl(target: f64, mean: f64) -> (f64, f64) {
     (value, if inside { (1.0 - r) / (1.0 - m) - r / m } else { 0.0 })
 }
 
-/// What the reconstruction is compared by.
+/// The reconstruction loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
@@ -82,7 +82,7 @@ pub struct Losses {
     pub kl: f64,
     /// Gated: `‖x - x̂(max(π, 0))‖²`.
     pub gate: f64,
-    /// λ V times the perceptual distance.
+    /// The perceptual distance times λ V.
     pub perceptual: f64,
     /// [`AuxK`].
     pub auxk: f64,
@@ -94,38 +94,38 @@ impl Losses {
     /// Names of the terms, in the order of [`Losses::terms`].
     pub const NAMES: [&str; 8] = ["recon", "l1", "l0", "kl", "gate", "perceptual", "auxk", "consistency"];
 
-    /// All terms.
+    /// Returns all terms.
     pub fn terms(&self) -> [f64; 8] {
         let Losses { recon, l1, l0, kl, gate, perceptual, auxk, consistency } = *self;
         [recon, l1, l0, kl, gate, perceptual, auxk, consistency]
     }
 
-    /// Terms times a factor, added to these.
+    /// Adds the terms of another loss times a factor.
     pub fn add(&mut self, other: &Losses, factor: f64) {
         let Losses { recon, l1, l0, kl, gate, perceptual, auxk, consistency } = self;
-        let own = [recon, l1, l0, kl, gate, perceptual, auxk, consistency];
-        own.into_iter().zip(other.terms()).for_each(|(a, b)| *a += factor * b);
+        let terms = [recon, l1, l0, kl, gate, perceptual, auxk, consistency];
+        terms.into_iter().zip(other.terms()).for_each(|(a, b)| *a += factor * b);
     }
 
-    /// Their sum: what is trained.
+    /// Returns their sum, which training minimises.
     pub fn total(&self) -> f64 {
         self.terms().iter().sum()
     }
 }
 
-/// Binary cross-entropy of one value: `ln(1 + eʸ) - x y` for the logit y.
+/// Returns the binary cross-entropy of one value: `ln(1 + eʸ) - x y` for the logit y.
 #[inline]
 pub fn cross_entropy(x: f32, y: f32) -> f64 {
     let (x, y) = (f64::from(x), f64::from(y));
     y.max(0.0) - x * y + (-y.abs()).exp().ln_1p()
 }
 
-/// Columns handled by one worker in [`spread`].
+/// Columns that one worker sums in [`spread`].
 const COLUMNS: usize = 64;
 
-/// `Σ_b ‖row_b - mean‖²` of every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b / B`.
+/// Returns `Σ_b ‖row_b - mean‖²` over every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b / B`.
 ///
-/// `sums` is scratch of `cols` values. Fixed chunks of columns, added in order: the thread count changes nothing.
+/// `sums` is scratch of `cols` values. Chunks of columns are fixed and added in order, so the thread count changes nothing.
 pub fn spread(rows: MatRef, first: usize, stride: usize, sums: &mut [f64]) -> f64 {
     let (n, cols) = (rows.rows() / stride, rows.cols());
     sums[..cols].par_chunks_mut(COLUMNS).enumerate().for_each(|(c, out)| {
@@ -148,7 +148,7 @@ pub fn spread(rows: MatRef, first: usize, stride: usize, sums: &mut [f64]) -> f6
 }
 
 /// Consistency of an ensemble: `λ (1 - MMCS)`, MMCS = mean over pairs of SAEs (i < j) and over the latents h of i of
-/// `|cos(W_i[h], W_j[match(h)])|`, with its real gradient to both. Who matches whom is given (found once an epoch).
+/// `|cos(W_i[h], W_j[match(h)])|`, with its gradient to both. Matches are given; they are found once an epoch.
 ///
 /// # Shapes
 /// `decoders`: S × `[H, D]`, rows of any length; `matches[p][h]` for the pairs p = (0,1), (0,2), …, (1,2), …;
@@ -172,10 +172,10 @@ pub fn consistency(isa: Isa, lambda: f64, decoders: &[MatRef], matches: &[Vec<u3
                 }
                 let cos = f64::from(isa.dot(a, b)) / (f64::from(na) * f64::from(nb));
                 total += cos.abs();
-                // Gradient to the unit direction â: -sign·b̂; its part along â is removed by whoever owns â.
-                let push = (-each * cos.signum()) as f32;
-                isa.add_scaled(gradients[i].row_mut(h), push / nb, b);
-                isa.add_scaled(gradients[j].row_mut(m), push / na, a);
+                // Gradient to the unit direction â: -sign·b̂. The update of each latent removes the part along â.
+                let coef = (-each * cos.signum()) as f32;
+                isa.add_scaled(gradients[i].row_mut(h), coef / nb, b);
+                isa.add_scaled(gradients[j].row_mut(m), coef / na, a);
             }
             p += 1;
         }
@@ -183,7 +183,7 @@ pub fn consistency(isa: Isa, lambda: f64, decoders: &[MatRef], matches: &[Vec<u3
     lambda * (1.0 - total / (pairs * latents) as f64)
 }
 
-/// For every latent of `a` the latent of `b` with the largest |cos| (the lower index on a tie).
+/// Returns for every latent of `a` the latent of `b` with the largest |cos| (the lower index on a tie).
 pub fn match_latents(isa: Isa, a: MatRef, b: MatRef) -> Vec<u32> {
     let inverse = |m: MatRef| -> Vec<f32> {
         (0..m.rows()).map(|h| isa.dot(m.row(h), m.row(h)).sqrt()).map(|n| if n > 0.0 { 1.0 / n } else { 0.0 }).collect()

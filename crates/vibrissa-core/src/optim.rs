@@ -1,4 +1,4 @@
-//! Optimisers, learning-rate schedules and the unit norm of decoder rows. Knows rows of numbers, not models.
+//! Optimisers, learning-rate schedules and the unit norm of decoder rows, for rows of numbers. No models here.
 //!
 //! Adam (Kingma & Ba 2014, arXiv 1412.6980), as PyTorch computes it, at step t = 1, 2, …:
 //!
@@ -14,22 +14,22 @@
 use crate::kernels::{AdamStep, Isa, Left};
 use serde::{Deserialize, Serialize};
 
-/// Which optimiser moves the weights.
+/// The optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimizer {
-    /// Every weight at every step, as PyTorch's dense Adam.
+    /// Moves every weight at every step, as PyTorch's dense Adam.
     #[default]
     Adam,
-    /// Only rows of latents that the batch activated, as PyTorch's SparseAdam. Biases of the decoder move as in Adam.
+    /// Moves only the latents that are active in the batch, as PyTorch's SparseAdam. The decoder bias moves as in Adam.
     SparseAdam,
 }
 
-/// How the learning rate changes over the run.
+/// The course of the learning rate over a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Stays.
+    /// Stays the same.
     #[default]
     Constant,
     /// Falls to 0 in a straight line from the end of the warm-up to the last step.
@@ -39,7 +39,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor on the learning rate at `step` (from 0) of `steps`: `min(1, (step+1)/warmup)` while warming up.
+    /// Returns the factor of the learning rate at `step` (from 0) of `steps`: `(step+1)/warmup` in the warm-up, then that of the schedule.
     pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / warmup as f64;
@@ -53,7 +53,7 @@ impl Schedule {
     }
 }
 
-/// Numbers that Adam needs.
+/// Coefficients of Adam.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamOptions {
     /// β1, default 0.9.
@@ -73,7 +73,7 @@ impl Default for AdamOptions {
 }
 
 impl AdamOptions {
-    /// The coefficients at step `t` (from 1): for weights (with decay) and for biases (without).
+    /// Returns the coefficients at step `t` (from 1): for weights (with decay) and for biases (without).
     pub fn at(&self, optimizer: Optimizer, t: u64, lr: f64) -> (AdamStep, AdamStep) {
         let bias1 = 1.0 - self.beta1.powf(t as f64);
         let root2 = (1.0 - self.beta2.powf(t as f64)).sqrt();
@@ -95,42 +95,43 @@ impl AdamOptions {
         (weight, bias)
     }
 
-    /// What is left of moments after `idle` steps without gradient, nothing below [`REST`].
-    pub fn left(&self, idle: u32) -> Left {
+    /// Returns the decay of moments over `idle` steps without gradient: `β^idle`, or 0 below [`SMALLEST_DECAY`].
+    pub fn moment_decay(&self, idle: u32) -> Left {
         if idle == 0 {
             return Left::ALL;
         }
-        let of = |beta: f64| Some(beta.powf(f64::from(idle))).filter(|&left| left >= REST).unwrap_or(0.0) as f32;
+        let of =
+            |beta: f64| Some(beta.powf(f64::from(idle))).filter(|&decay| decay >= SMALLEST_DECAY).unwrap_or(0.0) as f32;
         Left { m: of(self.beta1), v: of(self.beta2) }
     }
 
-    /// Steps without gradient after which nothing is left of the first moment: the row then rests, no step moves it.
+    /// Returns the number of steps without gradient after which the first moment has decayed to 0: the row then rests, no step moves it.
     pub fn rests_after(&self) -> u32 {
-        // The power falls: halve the range in which it passes the bound.
-        let (mut some, mut none) = (0, u32::MAX);
-        while none - some > 1 {
-            let middle = some + (none - some) / 2;
-            if self.left(middle).m == 0.0 {
-                none = middle;
+        // The power falls: bisect the range in which it passes the bound.
+        let (mut above, mut below) = (0, u32::MAX);
+        while below - above > 1 {
+            let middle = above + (below - above) / 2;
+            if self.moment_decay(middle).m == 0.0 {
+                below = middle;
             } else {
-                some = middle;
+                above = middle;
             }
         }
-        none
+        below
     }
 }
 
-/// Moments that have fallen to this share by steps without gradient are forgotten: beside what they moved the row by before, f32
-/// would not show what they still could. That is a few millionths of one step of `lr`, in all.
-pub const REST: f64 = 1.0 / (1 << 24) as f64;
+/// Moments that steps without gradient have decayed to less than this share count as 0: f32 would hardly show what they still add to
+/// the row, a few millionths of one step of `lr` in all.
+pub const SMALLEST_DECAY: f64 = 1.0 / (1 << 24) as f64;
 
-/// Brings a row to unit length; a zero row stays.
+/// Scales a row to unit length; a zero row stays the same.
 pub fn normalise(isa: Isa, row: &mut [f32]) {
     let square = isa.dot(row, row);
     to_unit(isa, row, square);
 }
 
-/// [`normalise`] where the row's squared length is known.
+/// [`normalise`] if the row's squared length is known.
 pub fn to_unit(isa: Isa, row: &mut [f32], square: f32) {
     let norm = square.sqrt();
     if norm > 0.0 {
@@ -164,9 +165,9 @@ mod tests {
         }
     }
 
-    /// Moments written once and made good later move as those that every step writes.
+    /// Moments that are written once and decayed later move the row as those that every step writes.
     #[test]
-    fn idle_steps_are_made_good() {
+    fn idle_steps_decay_moments_later() {
         let options = AdamOptions::default();
         let isa = Isa::current();
         let (mut w, mut m, mut v) = ([1.0f32, -1.0, 0.5], [1e-3f32, -2.0, 0.0], [1e-4f32, 9.0, 0.0]);
@@ -177,16 +178,16 @@ mod tests {
             isa.adam([&mut w, &mut m, &mut v], &[0.0; 3], Left::ALL, &s, [&[]; 3]);
             rests = idle >= options.rests_after();
             if !rests {
-                isa.adam([&mut lazy, &mut lazy_m, &mut lazy_v], &[], options.left(idle), &s, [&[]; 3]);
+                isa.adam([&mut lazy, &mut lazy_m, &mut lazy_v], &[], options.moment_decay(idle), &s, [&[]; 3]);
             }
             assert!(w.iter().zip(&lazy).all(|(a, b)| (a - b).abs() <= 3e-7), "{idle} {w:?} {lazy:?}");
         }
         assert!(rests && (lazy_m, lazy_v) == ([1e-3, -2.0, 0.0], [1e-4, 9.0, 0.0]), "nothing was written");
-        assert_eq!(options.left(0), Left::ALL);
-        assert_eq!(options.left(u32::MAX), Left { m: 0.0, v: 0.0 });
+        assert_eq!(options.moment_decay(0), Left::ALL);
+        assert_eq!(options.moment_decay(u32::MAX), Left { m: 0.0, v: 0.0 });
         let (s, _) = options.at(Optimizer::Adam, 1400, 1e-3);
         for (row, left) in
-            [([&mut w, &mut m, &mut v], Left::ALL), ([&mut lazy, &mut lazy_m, &mut lazy_v], options.left(400))]
+            [([&mut w, &mut m, &mut v], Left::ALL), ([&mut lazy, &mut lazy_m, &mut lazy_v], options.moment_decay(400))]
         {
             isa.adam(row.map(|r| &mut r[..]), &[0.1, 0.0, 3.0], left, &s, [&[]; 3]);
         }

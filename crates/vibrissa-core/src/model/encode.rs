@@ -8,7 +8,7 @@ use super::{Config, Sae, Workspace, reserve};
 use crate::activation::batchtopk::keep_largest;
 use crate::activation::gated::{MagnitudeParameters, magnitudes};
 use crate::activation::select::PrefilteredRow;
-use crate::activation::select::rank::{select, top_k, top_k_of_prefiltered};
+use crate::activation::select::rank::{TopK, select};
 use crate::activation::select::threshold::{Thresholds, above, above_of_prefiltered, select_any};
 use crate::activation::sigmoid::sigmoid;
 use crate::activation::{Selection, SelectionOptions};
@@ -123,7 +123,7 @@ impl Sae {
             }
             None => x.data(),
         };
-        work.prefiltered = selection != Selection::All && work.prefilter.is_on(work.isa, rows, self);
+        work.prefiltered = selection != Selection::All && work.prefilter.is_on(rows, self);
         let done = match selection {
             Selection::TopK { k, relu_after } => self.select_top_k(k, relu_after, input, work, latents),
             Selection::BatchTopK { k } => {
@@ -151,7 +151,7 @@ impl Sae {
         work: &mut Workspace,
         latents: &mut Latents,
     ) -> std::result::Result<(), Overflow> {
-        let (isa, rows) = (work.isa, input.len() / self.config.d_in);
+        let (top_k, rows) = (TopK { isa: work.isa, k }, input.len() / self.config.d_in);
         if work.prefiltered && !work.prefilter.has_guess() {
             self.probe(k, input, work, latents);
         }
@@ -159,8 +159,8 @@ impl Sae {
         let exact = ExactPreActs::of(work);
         let overflow =
             select(k, relu_after, rows, &work.candidates, latents, |b, scratch, index, value| match exact.row(b) {
-                RowPreActs::Prefiltered(row) => top_k_of_prefiltered(isa, k, row, scratch, index, value),
-                RowPreActs::All(row) => top_k(isa, k, || row.clone(), scratch, index, value),
+                RowPreActs::Prefiltered(row) => top_k.of_prefiltered(row, scratch, index, value),
+                RowPreActs::All(row) => top_k.of_row(|| row.clone(), scratch, index, value),
             });
         if looked {
             work.prefilter.learn_from_batch(|b| kth_value(latents, b, k));
@@ -220,7 +220,7 @@ impl Sae {
     /// off for this batch, else by the dense product, after which `work.prefiltered` is not set. Returns true if the prefilter looked at
     /// the batch.
     fn compute_pre_acts(&self, wanted: Wanted, input: &[f32], work: &mut Workspace) -> bool {
-        let (isa, dim) = (work.isa, self.config.d_in);
+        let dim = self.config.d_in;
         let rows = input.len() / dim;
         let mut looked = work.prefiltered;
         if looked {
@@ -229,7 +229,7 @@ impl Sae {
             let most = most_unresolved(rows);
             pre_acts.resize(most, self.config.latents);
             unresolved_input.resize(most * dim);
-            looked = prefilter.find((self, isa), input, wanted, candidates);
+            looked = prefilter.find(self, input, wanted, candidates);
             work.product_time += prefilter.product_time();
             work.prefiltered = looked && prefilter.pays_off(rows, self);
         }
@@ -237,7 +237,7 @@ impl Sae {
             self.multiply(input, work);
             return looked;
         }
-        work.prefilter.compute_exact(self, isa, input);
+        work.prefilter.compute_exact(self, input);
         let unresolved = work.prefilter.unresolved();
         if !unresolved.is_empty() {
             let mut some = std::mem::take(&mut work.unresolved_input);
@@ -278,7 +278,7 @@ impl Sae {
         let Workspace { pre_acts, candidates, prefilter, .. } = work;
         let pre_acts = &*pre_acts;
         select(k, false, rows, candidates, latents, |b, scratch, index, value| {
-            top_k(isa, k, || pre_acts.row(b), scratch, index, value)
+            TopK { isa, k }.of_row(|| pre_acts.row(b), scratch, index, value)
         });
         let rows = input.chunks_exact(dim).enumerate();
         prefilter.learn(rows.map(|(b, x)| (kth_value(latents, b, k), isa.dot(x, x).sqrt())));

@@ -39,8 +39,9 @@ pub enum Wanted<'a> {
 }
 
 /// The prefilter, and its findings on the last batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Prefilter {
+    isa: Isa,
     /// The rounded rows of a large batch.
     tiles: BatchTiles,
     /// `[‖x[b]‖², ‖x[b] - x̂[b]‖²]`
@@ -122,9 +123,28 @@ fn is_possible(isa: Isa, rows: usize, config: &Config, is_rounded: bool) -> bool
 }
 
 impl Prefilter {
+    pub fn new(isa: Isa) -> Prefilter {
+        Prefilter {
+            isa,
+            tiles: BatchTiles::default(),
+            squares: Vec::new(),
+            scratch: PerThread::default(),
+            rows: Vec::new(),
+            latent_limits: Vec::new(),
+            hits: Vec::new(),
+            exact: Vec::new(),
+            capacity: 0,
+            guess: Guess::default(),
+            lower_bounds: Vec::new(),
+            unresolved: Vec::new(),
+            pause: Pause::default(),
+            product_time: Duration::ZERO,
+        }
+    }
+
     /// True if the next batch, of this many rows, is to be prefiltered.
-    pub fn is_on(&mut self, isa: Isa, rows: usize, sae: &Sae) -> bool {
-        let possible = is_possible(isa, rows, &sae.config, sae.rounded.get().is_some());
+    pub fn is_on(&mut self, rows: usize, sae: &Sae) -> bool {
+        let possible = is_possible(self.isa, rows, &sae.config, sae.rounded.get().is_some());
         if possible && self.pause.batches > 0 {
             self.pause.batches -= 1;
             return false;
@@ -173,28 +193,22 @@ impl Prefilter {
 
     /// Finds the latents of `input [B, D]` that may be selected, and requests their exact values. Returns false if no bound can be given,
     /// since weights or rows are near the end of f32.
-    pub fn find(
-        &mut self,
-        (sae, isa): (&Sae, Isa),
-        input: &[f32],
-        wanted: Wanted,
-        candidates: &PerThread<Candidates>,
-    ) -> bool {
+    pub fn find(&mut self, sae: &Sae, input: &[f32], wanted: Wanted, candidates: &PerThread<Candidates>) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
         let (rows, started) = (input.len() / d_in, Instant::now());
-        self.round(isa, input, d_in);
+        self.round(input, d_in);
         self.set_limits(wanted, d_in, latents);
-        let bounded = self.multiply(sae, isa, input, candidates.len(), k);
+        let bounded = self.multiply(sae, input, candidates.len(), k);
         self.product_time = started.elapsed();
         if !bounded {
             return false;
         }
-        let Prefilter { hits, exact, rows: bounds, lower_bounds, unresolved, capacity, .. } = self;
+        let Prefilter { isa, hits, exact, rows: bounds, lower_bounds, unresolved, capacity, .. } = self;
         lower_bounds.resize(rows, 0.0);
         lower_bounds.par_iter_mut().zip(&*bounds).enumerate().with_min_len(8).for_each(|(b, (lower_bound, bound))| {
             let row = PrefilteredRow { found: hits, row: b };
             let found = match wanted {
-                Wanted::Top(k) => row.kth_lower_bound(isa, k, bound.limit, &mut candidates.lock()),
+                Wanted::Top(k) => row.kth_lower_bound(*isa, k, bound.limit, &mut candidates.lock()),
                 Wanted::Above(_) => row.is_complete().then_some(f32::NEG_INFINITY),
             };
             *lower_bound = found.unwrap_or(f32::NAN);
@@ -212,14 +226,15 @@ impl Prefilter {
     }
 
     /// Computes the exact values that were requested.
-    pub fn compute_exact(&mut self, sae: &Sae, isa: Isa, input: &[f32]) {
+    pub fn compute_exact(&mut self, sae: &Sae, input: &[f32]) {
+        let isa = self.isa;
         self.exact.par_iter_mut().zip(&mut self.hits).for_each(|(exact, hits)| exact.compute(hits, sae, isa, input));
     }
 
     /// Rounds the batch; of a small one each block in the worker that comes to it, which rounds the others when it needs them.
-    fn round(&mut self, isa: Isa, input: &[f32], dim: usize) {
-        let Prefilter { tiles, squares, scratch, .. } = self;
-        let rows = input.len() / dim;
+    fn round(&mut self, input: &[f32], dim: usize) {
+        let Prefilter { isa, tiles, squares, scratch, .. } = self;
+        let (isa, rows) = (*isa, input.len() / dim);
         scratch.grow();
         squares.resize(rows, [0.0; 2]);
         if input.len() > SMALL_BATCH {
@@ -256,8 +271,8 @@ impl Prefilter {
     }
 
     /// Computes the approximate products and keeps those that may reach their limits; false if no bound can be given.
-    fn multiply(&mut self, sae: &Sae, isa: Isa, input: &[f32], threads: usize, k: usize) -> bool {
-        let Prefilter { tiles, scratch, rows, latent_limits, hits, capacity, .. } = self;
+    fn multiply(&mut self, sae: &Sae, input: &[f32], threads: usize, k: usize) -> bool {
+        let Prefilter { isa, tiles, scratch, rows, latent_limits, hits, capacity, .. } = self;
         let Config { d_in: dim, latents, .. } = sae.config;
         scratch.iter_mut().for_each(|scratch| reserve(&mut scratch.lines, scratch_lines(rows.len(), dim)));
         let len = (latents.div_ceil(PANEL_ROWS).div_ceil(RANGES * threads.max(1)) * PANEL_ROWS).min(MAX_RANGE);
@@ -277,7 +292,7 @@ impl Prefilter {
             let mut scratch = scratch.lock();
             let Scratch { lines, tiles } = &mut *scratch;
             let batch = shared.unwrap_or_else(|| {
-                tiles.round_rest(isa, input, dim);
+                tiles.round_rest(*isa, input, dim);
                 tiles
             });
             isa.prefilter(&PrefilterQuery { batch, dim, rows, bias, latent_limits }, w, hits, lines);

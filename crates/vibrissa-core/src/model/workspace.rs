@@ -54,7 +54,7 @@ impl Workspace {
             pre_acts: Panels::default(),
             prefiltered: false,
             unresolved_input: Aligned::default(),
-            prefilter: Prefilter::default(),
+            prefilter: Prefilter::new(isa),
             candidates: PerThread::default(),
             spill: PerThread::default(),
             gathered: PerThread::default(),

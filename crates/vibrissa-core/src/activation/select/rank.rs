@@ -6,107 +6,108 @@ use crate::kernels::{Isa, PerThread};
 use crate::matrix::{Latents, Panels};
 use rayon::prelude::*;
 
-/// Selects the `k` largest values of a row that comes in pieces `(first index, values)`: indices ascending into `index`,
-/// values into `value`. Returns their number, fewer than `k` only if the row has NaN or -∞.
-///
-/// Values stream past a threshold that rejects most with one comparison: first a guess, then the k-th largest seen so far.
-/// Survivors, always by ascending index, are cut back to k when their buffer is full. If the guess left fewer than k, the row
-/// is looked at again without it.
-pub fn top_k<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
-    isa: Isa,
-    k: usize,
-    pieces: impl Fn() -> P,
-    scratch: &mut Candidates,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    scratch.prepare(buffer_len(k));
-    let guess = scratch.guess;
-    let mut len = candidates(isa, k, pieces(), guess, scratch);
-    if len < k && guess > f32::NEG_INFINITY {
-        len = candidates(isa, k, pieces(), f32::NEG_INFINITY, scratch);
-    }
-    let len = copy_largest(isa, k, scratch, len, index, value);
-    let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
-    scratch.guess = if len == k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
-    len
+/// The selection of the `k` largest values of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct TopK {
+    /// The instruction set.
+    pub isa: Isa,
+    /// The number of values.
+    pub k: usize,
 }
 
-/// [`top_k`] of the entries that a prefilter found, once their values are exact.
-pub fn top_k_of_prefiltered(
-    isa: Isa,
-    k: usize,
-    row: PrefilteredRow,
-    scratch: &mut Candidates,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    let len = row.copy(scratch);
-    copy_largest(isa, k, scratch, len, index, value)
-}
-
-/// Copies the `k` largest of the first `len` candidates; returns their number.
-fn copy_largest(
-    isa: Isa,
-    k: usize,
-    scratch: &mut Candidates,
-    mut len: usize,
-    index: &mut [u32],
-    value: &mut [f32],
-) -> usize {
-    if len > k {
-        cut(isa, k, scratch, len);
-        len = k;
+impl TopK {
+    /// Selects from a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into `value`. Returns
+    /// their number, fewer than `k` only if the row has NaN or -∞.
+    ///
+    /// Values stream past a threshold that rejects most with one comparison: first a guess, then the k-th largest seen so far.
+    /// Survivors, always by ascending index, are cut back to k when their buffer is full. If the guess left fewer than k, the row is
+    /// looked at again without it.
+    pub fn of_row<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
+        self,
+        pieces: impl Fn() -> P,
+        scratch: &mut Candidates,
+        index: &mut [u32],
+        value: &mut [f32],
+    ) -> usize {
+        scratch.prepare(buffer_len(self.k));
+        let guess = scratch.guess;
+        let mut len = self.collect(pieces(), guess, scratch);
+        if len < self.k && guess > f32::NEG_INFINITY {
+            len = self.collect(pieces(), f32::NEG_INFINITY, scratch);
+        }
+        let len = self.copy_largest(scratch, len, index, value);
+        let least = value[..len].iter().fold(f32::INFINITY, |m, &v| m.min(v));
+        scratch.guess = if len == self.k && least > 0.0 { 0.8 * least } else { f32::NEG_INFINITY };
+        len
     }
-    index[..len].copy_from_slice(&scratch.index[..len]);
-    value[..len].copy_from_slice(&scratch.value[..len]);
-    len
+
+    /// [`TopK::of_row`] of the entries that a prefilter found, once their values are exact.
+    pub fn of_prefiltered(
+        self,
+        row: PrefilteredRow,
+        scratch: &mut Candidates,
+        index: &mut [u32],
+        value: &mut [f32],
+    ) -> usize {
+        let len = row.copy(scratch);
+        self.copy_largest(scratch, len, index, value)
+    }
+
+    /// Leaves the values above the threshold, or at least the k largest of them, in the scratch; returns their number.
+    fn collect<'a>(
+        self,
+        pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
+        mut threshold: f32,
+        scratch: &mut Candidates,
+    ) -> usize {
+        let most = buffer_len(self.k);
+        let mut len = 0;
+        for (first, values) in with_prefetch(pieces) {
+            for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
+                let base = (first + i * Panels::WIDTH) as u32;
+                len = self.isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
+                if len > most {
+                    // Among equals the lower index stays, and it came first.
+                    threshold = threshold.max(self.cut(scratch, len));
+                    len = self.k;
+                }
+            }
+        }
+        len
+    }
+
+    /// Copies the `k` largest of the first `len` candidates; returns their number.
+    fn copy_largest(self, scratch: &mut Candidates, mut len: usize, index: &mut [u32], value: &mut [f32]) -> usize {
+        if len > self.k {
+            self.cut(scratch, len);
+            len = self.k;
+        }
+        index[..len].copy_from_slice(&scratch.index[..len]);
+        value[..len].copy_from_slice(&scratch.value[..len]);
+        len
+    }
+
+    /// Keeps the `k` largest of the first `len` candidates, in their order; returns the smallest value kept.
+    fn cut(self, scratch: &mut Candidates, len: usize) -> f32 {
+        let (index, value) = (&mut scratch.index[..len], &mut scratch.value[..len]);
+        let least = self.isa.kth_largest(value, self.k);
+        // Among those that equal it the first ones stay.
+        let mut ties = self.k - value.iter().filter(|&&v| v > least).count();
+        let mut kept = 0;
+        for j in 0..len {
+            let (i, v) = (index[j], value[j]);
+            let tie = v == least && ties > 0;
+            (index[kept], value[kept]) = (i, v);
+            ties -= usize::from(tie);
+            kept += usize::from(v > least || tie);
+        }
+        least
+    }
 }
 
 /// Number of candidates that are collected before they are cut back to k.
 pub(crate) fn buffer_len(k: usize) -> usize {
     4 * k + 256
-}
-
-/// Leaves the values above the threshold, or at least the k largest of them, in the scratch; returns their number.
-fn candidates<'a>(
-    isa: Isa,
-    k: usize,
-    pieces: impl Iterator<Item = (usize, &'a [f32])> + Clone,
-    mut threshold: f32,
-    scratch: &mut Candidates,
-) -> usize {
-    let most = buffer_len(k);
-    let mut len = 0;
-    for (first, values) in with_prefetch(pieces) {
-        for (i, part) in values.chunks(Panels::WIDTH).enumerate() {
-            let base = (first + i * Panels::WIDTH) as u32;
-            len = isa.append_above(part, base, threshold, &mut scratch.index, &mut scratch.value, len);
-            if len > most {
-                // Among equals the lower index stays, and it came first.
-                threshold = threshold.max(cut(isa, k, scratch, len));
-                len = k;
-            }
-        }
-    }
-    len
-}
-
-/// Keeps the `k` largest of the first `len` candidates, in their order; returns the smallest value kept.
-fn cut(isa: Isa, k: usize, scratch: &mut Candidates, len: usize) -> f32 {
-    let (index, value) = (&mut scratch.index[..len], &mut scratch.value[..len]);
-    let least = isa.kth_largest(value, k);
-    // Among those that equal it the first ones stay.
-    let mut ties = k - value.iter().filter(|&&v| v > least).count();
-    let mut kept = 0;
-    for j in 0..len {
-        let (i, v) = (index[j], value[j]);
-        let tie = v == least && ties > 0;
-        (index[kept], value[kept]) = (i, v);
-        ties -= usize::from(tie);
-        kept += usize::from(v > least || tie);
-    }
-    least
 }
 
 /// Selects the latents of every row by `top_k(row, scratch, index, value)`, which returns how many of the k largest there are.
@@ -164,7 +165,7 @@ mod tests {
 
     fn run(isa: Isa, k: usize, row: &[f32]) -> Vec<(u32, f32)> {
         let (mut i, mut v) = (vec![0; k], vec![0.0; k]);
-        let n = top_k(isa, k, || [(0, row)].into_iter(), &mut Candidates::default(), &mut i, &mut v);
+        let n = TopK { isa, k }.of_row(|| [(0, row)].into_iter(), &mut Candidates::default(), &mut i, &mut v);
         i.into_iter().zip(v).take(n).collect()
     }
 
@@ -186,7 +187,7 @@ mod tests {
         }
     }
 
-    /// The guess of one row must not show in the next, whatever follows what.
+    /// The guess from one row does not affect the next, in any order.
     #[test]
     fn rows_do_not_depend_on_those_before() {
         let mut s = Stream::new(9, "test", &[]);
@@ -196,7 +197,7 @@ mod tests {
             for r in 0..200 {
                 let (size, shift) = ([1.0, 1e3, 1e-3, 0.0][r % 4], [0.0, -5.0, 5.0][r % 3]);
                 let row: Vec<f32> = (0..300).map(|_| (s.normal() * size + shift).round() as f32).collect();
-                let n = top_k(isa, k, || [(0, &row[..])].into_iter(), &mut scratch, &mut i, &mut v);
+                let n = TopK { isa, k }.of_row(|| [(0, &row[..])].into_iter(), &mut scratch, &mut i, &mut v);
                 let got: Vec<(u32, f32)> = i[..n].iter().copied().zip(v[..n].iter().copied()).collect();
                 assert_eq!(got, naive(k, &row), "row {r}");
             }

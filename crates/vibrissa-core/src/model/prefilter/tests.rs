@@ -1,6 +1,6 @@
 use super::rounded::BATCHES;
 use super::*;
-use crate::activation::select::rank::{select, top_k_of_prefiltered};
+use crate::activation::select::rank::{TopK, select};
 use crate::kernels::prefilter::{from_bf16, to_bf16};
 use crate::matrix::{Latents, Mat};
 use crate::model::step::{Engine, State, StepOptions};
@@ -36,16 +36,16 @@ fn prefiltered(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
     let k = sae.config.k;
     let candidates = PerThread::<Candidates>::new();
     let mut latents = Latents::default();
-    let mut prefilter = Prefilter { guess: Guess::new(-1e30), capacity: sae.config.latents, ..Prefilter::default() };
+    let mut prefilter = Prefilter { guess: Guess::new(-1e30), capacity: sae.config.latents, ..Prefilter::new(isa) };
     let mut bounded = true;
     let all = [(); 2].map(|()| {
-        bounded &= prefilter.find((sae, isa), x.data(), Wanted::Top(k), &candidates);
+        bounded &= prefilter.find(sae, x.data(), Wanted::Top(k), &candidates);
         if !bounded {
             return Vec::new();
         }
-        prefilter.compute_exact(sae, isa, x.data());
+        prefilter.compute_exact(sae, x.data());
         let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            top_k_of_prefiltered(isa, k, prefilter.row(b), own, index, value)
+            TopK { isa, k }.of_prefiltered(prefilter.row(b), own, index, value)
         };
         select(k, false, x.rows(), &candidates, &mut latents, find);
         prefilter.learn_from_batch(|b| latents.row(b).1.iter().fold(0.0, |m, &v| m.min(v)));
@@ -197,10 +197,10 @@ fn latents_that_may_exceed_their_threshold_are_requested() {
     let candidates = PerThread::<Candidates>::new();
     for isa in Isa::available() {
         for each in [&each[..], &each[..1]] {
-            let mut prefilter = Prefilter { capacity: h, ..Prefilter::default() };
+            let mut prefilter = Prefilter { capacity: h, ..Prefilter::new(isa) };
             let wanted = Wanted::Above(Thresholds { each, margin: 0.0 });
-            assert!(prefilter.find((&sae, isa), x.data(), wanted, &candidates) && prefilter.unresolved.is_empty());
-            prefilter.compute_exact(&sae, isa, x.data());
+            assert!(prefilter.find(&sae, x.data(), wanted, &candidates) && prefilter.unresolved.is_empty());
+            prefilter.compute_exact(&sae, x.data());
             assert!(prefilter.count_requests().0 < b * h * 4 / 5);
             for (b, row) in all.iter().enumerate() {
                 let exceeds = |h: u32, v: u32| f32::from_bits(v) > each[h as usize % each.len()];
@@ -243,11 +243,11 @@ fn a_guess_that_is_too_high_leaves_rows_unresolved_and_changes_none() {
         let (mut left, mut latents, candidates) = ([0; 2], Latents::default(), PerThread::<Candidates>::new());
         for share in 0..60 {
             let guess = 1.0 + 0.05 * share as f32;
-            let mut prefilter = Prefilter { guess: Guess::new(guess), capacity: h, ..Prefilter::default() };
-            assert!(prefilter.find((&sae, isa), x.data(), Wanted::Top(k), &candidates));
-            prefilter.compute_exact(&sae, isa, x.data());
+            let mut prefilter = Prefilter { guess: Guess::new(guess), capacity: h, ..Prefilter::new(isa) };
+            assert!(prefilter.find(&sae, x.data(), Wanted::Top(k), &candidates));
+            prefilter.compute_exact(&sae, x.data());
             select(k, false, b, &candidates, &mut latents, |b, own, index, value| {
-                top_k_of_prefiltered(isa, k, prefilter.row(b), own, index, value)
+                TopK { isa, k }.of_prefiltered(prefilter.row(b), own, index, value)
             });
             for (b, (got, want)) in rows(&latents).iter().zip(&want).enumerate() {
                 let is_left = prefilter.unresolved.contains(&(b as u32));

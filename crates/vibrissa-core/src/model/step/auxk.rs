@@ -7,7 +7,7 @@ use super::Step;
 use super::forward::ForwardPass;
 use super::update::{AuxContext, LatentRange, UpdateContext};
 use crate::activation::select::Candidates;
-use crate::activation::select::rank::{select, top_k};
+use crate::activation::select::rank::{TopK, select};
 use crate::activation::{Activation, LatentGradients};
 use crate::kernels::PerThread;
 use crate::kernels::{Isa, spill_len};
@@ -144,7 +144,7 @@ impl DeadLatents {
     fn take(&mut self, isa: Isa, k: usize, rows: usize, sae: &Sae, candidates: &PerThread<Candidates>) {
         let DeadLatents { list, acts, taken, by_latent, dense, coefs, .. } = self;
         let find = |b: usize, scratch: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            top_k(isa, k, || acts.row(b), scratch, index, value)
+            TopK { isa, k }.of_row(|| acts.row(b), scratch, index, value)
         };
         select(k, false, rows, candidates, taken, find);
         by_latent.group(list.len(), &[(0, 1, taken)], &[]);
@@ -369,6 +369,7 @@ impl GradientGroup {
         isa.add_combinations(enc, d_pre, &dead.rows, context.batch.input, dim);
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,9 +380,9 @@ mod tests {
     use crate::optim::Optimizer;
     use crate::random::Stream;
 
-    /// Many dead latents, in groups, over several blocks of rows: the dense products learn what the others do.
+    /// With many dead latents, in groups, over several blocks of rows, dense products give the gradients that sparse ones give.
     #[test]
-    fn dense_products_are_sums_of_what_is_taken() {
+    fn dense_and_sparse_products_give_the_same_gradients() {
         for (dim, batch, latents) in [(1500, 100, 640), (40, 7, 3200)] {
             for (tied, activation) in [(true, Activation::TopK), (false, Activation::TopK), (false, Activation::Gated)]
             {
@@ -392,7 +393,7 @@ mod tests {
                 let mean = vec![0.0; dim];
                 let sae = init::kaiming(config, &mean, 1, 0).expect("a model");
                 let auxk = AuxK { coef: 1.0, k_aux: 30, dead_after: 1 };
-                let [one_by_one, dense] = [0, usize::MAX / 64].map(|one_in| {
+                let [sparse, dense] = [0, usize::MAX / 64].map(|one_in| {
                     let mut silent = vec![0; latents];
                     silent.iter_mut().step_by(7).for_each(|s| *s = 1);
                     silent[latents / 2..].iter_mut().take(60).for_each(|s| *s = 1);
@@ -407,10 +408,10 @@ mod tests {
                     assert_eq!(engine.dead.dense, one_in > 0);
                     (losses.auxk, engine.into_parts().1)
                 });
-                assert!((one_by_one.0 / dense.0 - 1.0).abs() < 1e-5, "{} {}", one_by_one.0, dense.0);
+                assert!((sparse.0 / dense.0 - 1.0).abs() < 1e-5, "{} {}", sparse.0, dense.0);
                 let moments =
                     |s: &State| [s.W_enc.m.to_vec(), s.W_dec.m.to_vec(), s.b_enc.m.to_vec(), s.b_gate.m.to_vec()];
-                for (a, b) in moments(&one_by_one.1).iter().zip(&moments(&dense.1)) {
+                for (a, b) in moments(&sparse.1).iter().zip(&moments(&dense.1)) {
                     let most = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
                     let off = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
                     assert!(off <= 1e-5 * most, "{tied} {activation:?} D {dim}: {off} of {most}");
@@ -419,9 +420,9 @@ mod tests {
         }
     }
 
-    /// A dead latent that no row takes has no gradient: sparse Adam leaves it where it is, and dense Adam counts.
+    /// A dead latent that no row takes has no gradient: SparseAdam leaves it where it is, dense Adam counts an idle step.
     #[test]
-    fn what_no_row_takes_stays() {
+    fn latents_that_no_row_takes_do_not_move() {
         let (dim, batch, latents) = (12, 3, 40);
         let mut s = Stream::new(5, "test", &[]);
         let x = Mat::from_vec(batch, dim, (0..batch * dim).map(|_| s.normal() as f32).collect());

@@ -96,9 +96,9 @@ mod tests {
     use crate::model::init;
     use crate::random::Stream;
 
-    /// Plain loops over each half: the same bits, whatever the kernels and the number of workers, also in a narrow last panel.
+    /// Plain loops over each half give the same bits on every instruction set and number of workers, also in a narrow last panel.
     #[test]
-    fn sums_by_panels_are_those_of_the_halves() {
+    fn panel_sums_equal_plain_sums_of_each_half() {
         let (n, dim, rows, k) = (1000, 290, 64, 64);
         let mut s = Stream::new(4, "sums", &[]);
         let x = Mat::from_vec(rows, dim, (0..rows * dim).map(|_| s.normal() as f32).collect());
@@ -112,9 +112,9 @@ mod tests {
             let middle = middle(n, chunk_len(n));
             let want = |b: usize| -> Vec<f32> {
                 let (index, value) = latents.row(b);
-                let sum = |own: fn(usize, usize) -> bool, begin: Option<&[f32]>| {
-                    let mut out = begin.map_or(vec![0.0; dim], <[f32]>::to_vec);
-                    for (&h, &v) in index.iter().zip(value).filter(|(h, _)| own(**h as usize, middle)) {
+                let sum = |in_half: fn(usize, usize) -> bool, bias: Option<&[f32]>| {
+                    let mut out = bias.map_or(vec![0.0; dim], <[f32]>::to_vec);
+                    for (&h, &v) in index.iter().zip(value).filter(|(h, _)| in_half(**h as usize, middle)) {
                         let coef = if tied { v * sae.inv_norm[h as usize] } else { v };
                         let row = sae.decoder_rows().row(h as usize);
                         out.iter_mut().zip(row).for_each(|(out, &w)| *out = coef.mul_add(w, *out));
@@ -129,14 +129,14 @@ mod tests {
             for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
                 let (mut sums, mut got) = (PanelSums::default(), vec![f32::NAN; dim]);
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-                assert!(pool.install(|| sums.fill(isa, &sae, &latents)), "as it was meant");
+                assert!(pool.install(|| sums.fill(isa, &sae, &latents)), "panels pay for this shape");
                 for (b, want) in want.iter().enumerate() {
                     sums.row(b, &mut got);
                     let same = got.iter().zip(want).all(|(got, want)| got.to_bits() == want.to_bits());
                     assert!(same, "{} {threads} tied {tied} bias {decoder_bias} row {b}", isa.name());
                 }
             }
-            // And all of it is the reconstruction, up to the rounding of sums.
+            // The panel sums are the reconstruction, up to rounding.
             let mut whole = Mat::zeros(rows, dim);
             sae.decode(&latents, &work, whole.view_mut());
             let off = whole.data().iter().zip(want.iter().flatten()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));

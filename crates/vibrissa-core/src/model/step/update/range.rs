@@ -128,7 +128,7 @@ impl<'a> LatentRange<'a> {
             } else {
                 unzip(self.decoder.each_mut().map(|a| row_and_next(a, i, coming, dim)))
             };
-            let decay = context.optimizer.adam.left(self.idle[i]);
+            let decay = context.optimizer.adam.moment_decay(self.idle[i]);
             let value = |all: &WithMoments| all[0].get(i).copied().unwrap_or(0.0);
             let through_input = if context.config.decoder_bias { &mut self.through_input[..dim] } else { &mut [] };
             let latent = LatentUpdate {

@@ -5,9 +5,9 @@ use crate::model::init;
 use crate::model::step::{Engine, State, StepOptions};
 use crate::random::Stream;
 
-/// Among latents that all have a gradient, the biases of one that had none for some steps lose what these steps take.
+/// If all latents have a gradient and one had none for some steps, the moments of its biases decay by these steps.
 #[test]
-fn biases_of_a_latent_that_was_idle_fade() {
+fn moments_of_a_latent_that_was_idle_decay() {
     let (dim, batch, latents) = (12, 5, 64);
     let mut s = Stream::new(7, "test", &[]);
     let mut noise = |n: usize| (0..n).map(|_| s.normal() as f32).collect::<Vec<f32>>();
@@ -26,13 +26,13 @@ fn biases_of_a_latent_that_was_idle_fade() {
             all.v.iter_mut().zip(v).for_each(|(all, v)| *all = v * v);
         }
         let (which, idle) = (5, 3);
-        let left = AdamOptions::default().left(idle);
+        let decay = AdamOptions::default().moment_decay(idle);
         let [counted, written] = [false, true].map(|written| {
             let mut state = state.clone();
             if written {
                 for all in [&mut state.b_enc, &mut state.b_gate, &mut state.r_mag] {
-                    all.m.get_mut(which).into_iter().for_each(|m| *m *= left.m);
-                    all.v.get_mut(which).into_iter().for_each(|v| *v *= left.v);
+                    all.m.get_mut(which).into_iter().for_each(|m| *m *= decay.m);
+                    all.v.get_mut(which).into_iter().for_each(|v| *v *= decay.v);
                 }
             } else {
                 state.idle[which] = idle;
