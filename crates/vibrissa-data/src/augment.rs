@@ -1,14 +1,13 @@
 //! Augmented variants of an image, as torchvision's transforms make them: bilinear, with reflected borders. No files.
 //!
-//! A variant depends on (seed, epoch, row, variant) alone. Its random numbers come from ChaCha8 under a key that BLAKE3
-//! makes of these, and its arithmetic uses only + − × ÷ √ of IEEE 754 (not the platform's sin and exp), so that it is the
-//! same on every machine and with any number of threads.
+//! A variant depends on (seed, epoch, row, variant) alone: its random numbers come from the stream of this key, and its arithmetic uses
+//! only + − × ÷ √ of IEEE 754 (not the platform's sin and exp), so that it is the same on every machine and with any number of
+//! threads.
 
 use super::block::Dtype;
 use super::images::{Window, luma_plane, resample, to_level};
 use super::rows::Image;
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use vibrissa_core::random::Stream;
 use vibrissa_core::shape::ImageShape;
 
 /// Number of kinds of variants; each group of five consecutive variants has one of each.
@@ -29,17 +28,18 @@ const KINDS: u64 = 5;
 /// whole pixels, and the image is continued by its mirror image instead of black.
 pub fn variant(image: &Image, seed: u64, epoch: u64, row: u64, variant: u64) -> Image {
     let mut order = [0, 1, 2, 3, 4];
-    let mut draws = Draws::new("vibrissa augment: order of the kinds", [seed, epoch, row, variant / KINDS]);
+    let mut stream =
+        Stream::in_domain("vibrissa augment: order of the kinds", &[seed, epoch, row, variant / KINDS], "");
     for i in (1..order.len()).rev() {
-        order.swap(i, draws.below(i as u64 + 1) as usize);
+        order.swap(i, integer(&mut stream, i as u64 + 1) as usize);
     }
-    let mut draws = Draws::new("vibrissa augment: one variant", [seed, epoch, row, variant]);
+    let mut stream = Stream::in_domain("vibrissa augment: one variant", &[seed, epoch, row, variant], "");
     match order[(variant % KINDS) as usize] {
-        0 => rotate_crop_jitter(image, &mut draws),
+        0 => rotate_crop_jitter(image, &mut stream),
         1 => rearranged(image, |x| image.shape.width - 1 - x, |y| y),
         2 => rearranged(image, |x| x, |y| image.shape.height - 1 - y),
-        3 => shift(image, &mut draws),
-        _ => perspective(image, &mut draws),
+        3 => shift(image, &mut stream),
+        _ => perspective(image, &mut stream),
     }
 }
 
@@ -75,32 +75,11 @@ pub fn variant_row(
     out.chunks_exact_mut(values.len()).for_each(|plane| plane.copy_from_slice(&values));
 }
 
-/// A stream of random numbers under a key.
-struct Draws(ChaCha8Rng);
-
-impl Draws {
-    fn new(purpose: &str, of: [u64; 4]) -> Draws {
-        let mut hasher = blake3::Hasher::new_derive_key(purpose);
-        of.iter().for_each(|number| {
-            hasher.update(&number.to_le_bytes());
-        });
-        Draws(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
-    }
-
-    /// Returns a number uniform in [0, 1), of 53 bits.
-    fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
-    }
-
-    /// Returns a number uniform in [low, high).
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-
-    /// Returns an integer uniform among 0 … `count` − 1, with a bias of at most 2⁻⁶⁴ × `count`.
-    fn below(&mut self, count: u64) -> u64 {
-        ((u128::from(self.0.next_u64()) * u128::from(count)) >> 64) as u64
-    }
+/// Returns an integer uniform in `0..count`, from one number of the stream.
+///
+/// [`Stream::below`] would give other variants than earlier versions did for the same seed.
+fn integer(stream: &mut Stream, count: u64) -> u64 {
+    (stream.uniform() * count as f64) as u64
 }
 
 /// A projective map from points of the output to points of the source, in pixels from the upper left corner.
@@ -126,15 +105,15 @@ fn exp(x: f64) -> f64 {
     (1..=11).rev().fold(1.0, |sum, n| 1.0 + x / f64::from(n) * sum)
 }
 
-fn rotate_crop_jitter(image: &Image, draws: &mut Draws) -> Image {
+fn rotate_crop_jitter(image: &Image, stream: &mut Stream) -> Image {
     const MAX_ANGLE: f64 = 15.0 * (std::f64::consts::PI / 180.0);
     let (w, h) = (image.shape.width as f64, image.shape.height as f64);
-    let angle = draws.between(-MAX_ANGLE, MAX_ANGLE);
-    let crop = resized_crop(w, h, draws);
+    let angle = stream.between(-MAX_ANGLE, MAX_ANGLE);
+    let crop = resized_crop(w, h, stream);
     let mut varied = warp(image, compose(rotation(angle, w, h), crop));
-    let brightness = draws.between(0.8, 1.2) as f32;
-    let contrast = draws.between(0.8, 1.2) as f32;
-    if draws.below(2) == 0 {
+    let brightness = stream.between(0.8, 1.2) as f32;
+    let contrast = stream.between(0.8, 1.2) as f32;
+    if integer(stream, 2) == 0 {
         brighten(&mut varied, brightness);
         stretch_contrast(&mut varied, contrast);
     } else {
@@ -152,17 +131,17 @@ fn rotation(angle: f64, w: f64, h: f64) -> Map {
 }
 
 /// Returns the crop of torchvision's RandomResizedCrop: the first of ten samples that fits, else the whole image.
-fn resized_crop(w: f64, h: f64, draws: &mut Draws) -> Map {
+fn resized_crop(w: f64, h: f64, stream: &mut Stream) -> Map {
     const LN_0_9: f64 = -0.105_360_515_657_826_28;
     const LN_1_1: f64 = 0.095_310_179_804_324_87;
     let (mut left, mut top, mut cw, mut ch) = (0.0, 0.0, w, h);
     for _ in 0..10 {
-        let area = w * h * draws.between(0.8, 1.0);
-        let ratio = exp(draws.between(LN_0_9, LN_1_1));
+        let area = w * h * stream.between(0.8, 1.0);
+        let ratio = exp(stream.between(LN_0_9, LN_1_1));
         let (tw, th) = ((area * ratio).sqrt(), (area / ratio).sqrt());
         if tw <= w && th <= h {
             (cw, ch) = (tw, th);
-            (left, top) = (draws.between(0.0, w - tw), draws.between(0.0, h - th));
+            (left, top) = (stream.between(0.0, w - tw), stream.between(0.0, h - th));
             break;
         }
     }
@@ -185,21 +164,21 @@ fn stretch_contrast(image: &mut Image, factor: f32) {
     image.data.iter_mut().for_each(|value| *value = (mean + (*value - mean) * factor).clamp(0.0, 1.0));
 }
 
-fn shift(image: &Image, draws: &mut Draws) -> Image {
+fn shift(image: &Image, stream: &mut Stream) -> Image {
     let ImageShape { width, height, .. } = image.shape;
-    let mut by = |side: usize| draws.between(side as f64 * -0.1, side as f64 * 0.1).round() as i64;
+    let mut by = |side: usize| stream.between(side as f64 * -0.1, side as f64 * 0.1).round() as i64;
     let (dx, dy) = (by(width), by(height));
     rearranged(image, |x| reflect(x as i64 - dx, width), |y| reflect(y as i64 - dy, height))
 }
 
 /// Applies torchvision's RandomPerspective: the corner pixels move inwards by whole pixels.
-fn perspective(image: &Image, draws: &mut Draws) -> Image {
+fn perspective(image: &Image, stream: &mut Stream) -> Image {
     let (width, height) = (image.shape.width, image.shape.height);
     if width < 2 || height < 2 {
         return image.clone();
     }
     let most = |side: usize| ((side / 2) as f64 * 0.2) as u64 + 1;
-    let mut inwards = || (draws.below(most(width)) as f64, draws.below(most(height)) as f64);
+    let mut inwards = || (integer(stream, most(width)) as f64, integer(stream, most(height)) as f64);
     let (right, bottom) = ((width - 1) as f64, (height - 1) as f64);
     let ((x0, y0), (x1, y1), (x2, y2), (x3, y3)) = (inwards(), inwards(), inwards(), inwards());
     // Clockwise from the upper left corner, at the centres of the pixels.
@@ -340,8 +319,8 @@ mod tests {
 
     #[test]
     fn a_key_gives_the_same_numbers_everywhere() {
-        let mut draws = Draws::new("vibrissa augment: one variant", [1, 2, 3, 4]);
-        let sampled = [draws.unit(), draws.between(-15.0, 15.0), draws.below(5) as f64];
+        let mut stream = Stream::in_domain("vibrissa augment: one variant", &[1, 2, 3, 4], "");
+        let sampled = [stream.uniform(), stream.between(-15.0, 15.0), integer(&mut stream, 5) as f64];
         // A change of these numbers changes training data.
         assert_eq!(sampled, [0.183_831_129_790_625_88, -5.871_548_861_952_471, 3.0]);
     }

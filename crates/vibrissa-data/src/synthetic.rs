@@ -6,18 +6,17 @@
 //! every machine rounds alike, so that the same seed gives the same bits everywhere.
 
 mod firing;
-mod random;
 mod strokes;
 
 use super::block::{Block, Bytes, Dtype};
 use super::rows::{LoadedRows, RowNames};
 pub use firing::Firing;
-use random::RandomNumbers;
 use rayon::prelude::*;
 use std::sync::Arc;
 use strokes::strokes;
 use vibrissa_core::error::{Error, Result};
 use vibrissa_core::matrix::Mat;
+use vibrissa_core::random::Stream;
 use vibrissa_core::shape::ImageShape;
 
 /// Brightness of an image without features: six standard deviations of the default noise, so that nothing is clipped.
@@ -227,13 +226,13 @@ impl Synthetic {
             || (vec![0.0f64; dim], Vec::new()),
             |(row, fires), (r, out)| {
                 row.fill(background);
-                let mut random = firing.sample(r, fires);
+                let mut stream = firing.sample(r, fires);
                 for &(i, amplitude) in fires.iter() {
                     let amplitude = contrast * amplitude;
                     row.iter_mut().zip(features.row(i as usize)).for_each(|(v, &f)| *v += amplitude * f64::from(f));
                 }
                 if self.noise > 0.0 {
-                    row.iter_mut().for_each(|v| *v += self.noise * random.normal());
+                    row.iter_mut().for_each(|v| *v += self.noise * stream.paired_normal());
                 }
                 if images {
                     row.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
@@ -257,6 +256,11 @@ impl Synthetic {
     }
 }
 
+/// The random numbers of one row or feature, in a domain of their own: training may use the same seed.
+fn row_stream(seed: u64, purpose: &str, index: u64) -> Stream {
+    Stream::in_domain("vibrissa synthetic 1", &[seed, index], purpose)
+}
+
 /// Returns directions that are uniform on the sphere.
 ///
 /// # Shapes
@@ -264,8 +268,8 @@ impl Synthetic {
 pub fn gaussian_directions(purpose: &str, n: usize, dim: usize, seed: u64) -> Mat {
     let mut mat = Mat::zeros(n, dim);
     mat.data_mut().par_chunks_mut(dim.max(1)).enumerate().for_each(|(i, out)| {
-        let mut random = RandomNumbers::new(seed, purpose, i as u64);
-        let row: Vec<f64> = (0..dim).map(|_| random.normal()).collect();
+        let mut stream = row_stream(seed, purpose, i as u64);
+        let row: Vec<f64> = (0..dim).map(|_| stream.paired_normal()).collect();
         normalise(&row, out);
     });
     mat

@@ -2,8 +2,8 @@
 
 use super::*;
 use image::{DynamicImage, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
-use rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
+use vibrissa_core::random::Stream;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -426,7 +426,7 @@ fn progress_counts_to_the_end() {
 
 #[test]
 fn broken_bytes_never_panic() {
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let mut stream = Stream::new(3, "broken bytes", &[]);
     for name in ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"] {
         let dir = folder();
         save(dir.path(), name, colourful(19, 17));
@@ -434,11 +434,11 @@ fn broken_bytes_never_panic() {
         let bytes = std::fs::read(&file).expect("read");
         for _ in 0..100 {
             let mut broken = bytes.clone();
-            for _ in 0..1 + rng.next_u64() % 4 {
+            for _ in 0..1 + stream.below(4) {
                 // Half of the changes are in the headers.
-                let most = if rng.next_u64().is_multiple_of(2) { broken.len() } else { broken.len().min(64) };
-                let at = rng.next_u64() as usize % most;
-                broken[at] = rng.next_u64() as u8;
+                let most = if stream.below(2) == 0 { broken.len() } else { broken.len().min(64) };
+                let at = stream.below(most as u64) as usize;
+                broken[at] = stream.below(256) as u8;
             }
             std::fs::write(&file, broken).expect("written");
             let _ = load(dir.path(), &LoadOptions::default(), &|_, _| ());

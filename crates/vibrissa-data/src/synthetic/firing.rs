@@ -10,9 +10,8 @@
 //!
 //! An amplitude is |N(1, 0.25)|.
 
-use super::random::RandomNumbers;
-use super::{Synthetic, SyntheticKind};
-use vibrissa_core::random::ln;
+use super::{Synthetic, SyntheticKind, row_stream};
+use vibrissa_core::random::{Stream, ln};
 
 /// Factor of the probability of a feature of one class in rows of the other class.
 const OTHER_CLASS: f64 = 0.05;
@@ -86,46 +85,46 @@ impl Firing {
     }
 
     /// Does the same as [`Firing::row`], and returns the source of further random numbers of this row.
-    pub(super) fn sample(&self, row: usize, out: &mut Vec<(u32, f64)>) -> RandomNumbers {
-        let mut random = RandomNumbers::new(self.seed, "row", row as u64);
+    pub(super) fn sample(&self, row: usize, out: &mut Vec<(u32, f64)>) -> Stream {
+        let mut stream = row_stream(self.seed, "row", row as u64);
         let p = &self.probabilities[row % self.probabilities.len()];
         out.clear();
         match &self.law {
             FiringLaw::Independent => {
                 for (i, &p) in p.iter().enumerate() {
-                    if random.uniform() < p {
-                        out.push((i as u32, amplitude(&mut random)));
+                    if stream.uniform() < p {
+                        out.push((i as u32, amplitude(&mut stream)));
                     }
                 }
             }
             FiringLaw::Skipping { blocks, parents, copula } => {
                 match copula {
-                    None => sample_blocks(blocks, |i| p[i], &mut random, out),
+                    None => sample_blocks(blocks, |i| p[i], &mut stream, out),
                     Some(copula) => {
-                        let g: Vec<f64> = (0..copula.factors).map(|_| random.normal()).collect();
-                        sample_blocks(blocks, |i| copula.given(g[i % copula.factors], i), &mut random, out);
+                        let g: Vec<f64> = (0..copula.factors).map(|_| stream.paired_normal()).collect();
+                        sample_blocks(blocks, |i| copula.given(g[i % copula.factors], i), &mut stream, out);
                     }
                 }
                 if *parents > 0 {
                     for at in 0..out.len() {
                         let parent = out[at].0 as usize;
                         for child in (parent + parents..p.len()).step_by(*parents) {
-                            if random.uniform() * p[parent] < p[child] {
+                            if stream.uniform() * p[parent] < p[child] {
                                 out.push((child as u32, 0.0));
                             }
                         }
                     }
                 }
                 out.sort_unstable_by_key(|fires| fires.0);
-                out.iter_mut().for_each(|fires| fires.1 = amplitude(&mut random));
+                out.iter_mut().for_each(|fires| fires.1 = amplitude(&mut stream));
             }
         }
-        random
+        stream
     }
 }
 
-fn amplitude(random: &mut RandomNumbers) -> f64 {
-    (1.0 + 0.25 * random.normal()).abs()
+fn amplitude(stream: &mut Stream) -> f64 {
+    (1.0 + 0.25 * stream.paired_normal()).abs()
 }
 
 /// Divides the features of each factor (i mod `factors`) into blocks, where the probability falls below half of the block's
@@ -152,7 +151,7 @@ fn blocks(p: &[f64], factors: usize) -> Vec<FeatureBlock> {
 fn sample_blocks(
     blocks: &[FeatureBlock],
     probability: impl Fn(usize) -> f64,
-    random: &mut RandomNumbers,
+    stream: &mut Stream,
     out: &mut Vec<(u32, f64)>,
 ) {
     for block in blocks {
@@ -163,13 +162,13 @@ fn sample_blocks(
         }
         let mut at = 0;
         loop {
-            let over = (ln(1.0 - random.uniform()) / log_miss).floor();
+            let over = (ln(1.0 - stream.uniform()) / log_miss).floor();
             if over >= (block.count - at) as f64 {
                 break;
             }
             at += over as usize;
             let i = block.first + at * block.step;
-            if random.uniform() * most < probability(i) {
+            if stream.uniform() * most < probability(i) {
                 out.push((i as u32, 0.0));
             }
             at += 1;
@@ -317,10 +316,10 @@ mod tests {
         let (mut fired, n) = ([0usize; 10], 200_000);
         let (blocks, mut out) = (blocks(&p, 2), Vec::new());
         assert_eq!(blocks.iter().map(|b| b.count).sum::<usize>(), 10);
-        let mut random = RandomNumbers::new(5, "test", 0);
+        let mut stream = row_stream(5, "test", 0);
         for _ in 0..n {
             out.clear();
-            sample_blocks(&blocks, |i| p[i], &mut random, &mut out);
+            sample_blocks(&blocks, |i| p[i], &mut stream, &mut out);
             out.iter().for_each(|&(i, _)| fired[i as usize] += 1);
         }
         for (i, (&fired, p)) in fired.iter().zip(p).enumerate() {

@@ -1,9 +1,9 @@
 //! Strokes, arcs and blobs as features of synthetic images.
 
-use super::random::RandomNumbers;
-use super::{dot, normalise};
+use super::{dot, normalise, row_stream};
 use rayon::prelude::*;
 use vibrissa_core::matrix::Mat;
+use vibrissa_core::random::Stream;
 
 /// A feature as geometry in the unit square, independent of the size of the image.
 #[derive(Clone, Copy)]
@@ -15,9 +15,9 @@ enum Figure {
 
 impl Figure {
     /// Samples a figure; `which` in [0, 1) decides its kind.
-    fn sample(which: f64, random: &mut RandomNumbers) -> Figure {
-        let along = random.direction();
-        let mut within = |low: f64, high: f64| low + (high - low) * random.uniform();
+    fn sample(which: f64, stream: &mut Stream) -> Figure {
+        let along = stream.direction();
+        let mut within = |low: f64, high: f64| stream.between(low, high);
         let centre = [within(0.15, 0.85), within(0.15, 0.85)];
         if which < 0.5 {
             Figure::Stroke { centre, along, half_length: within(0.12, 0.24), half_width: within(0.075, 0.1) }
@@ -82,10 +82,10 @@ pub fn strokes(n: usize, size: usize, seed: u64) -> Mat {
     let mut chosen: Vec<(Figure, Vec<f32>)> = Vec::with_capacity(n);
     for i in 0..n as u64 {
         // Fixed for all samples: otherwise the least similar one would hardly ever be a blob.
-        let which = RandomNumbers::new(seed, "which figure", i).uniform();
+        let which = row_stream(seed, "which figure", i).uniform();
         let mut best: Option<(f32, Figure, Vec<f32>)> = None;
         for sample in 0..SAMPLES {
-            let figure = Figure::sample(which, &mut RandomNumbers::new(seed, "figure", i * SAMPLES + sample));
+            let figure = Figure::sample(which, &mut row_stream(seed, "figure", i * SAMPLES + sample));
             let image = figure.render(16);
             let similarity = chosen.iter().map(|(_, other)| dot(&image, other)).fold(0.0, f32::max);
             if best.as_ref().is_none_or(|(least, ..)| similarity < *least) {

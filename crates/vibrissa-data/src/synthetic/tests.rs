@@ -36,9 +36,9 @@ fn the_same_rows_on_every_machine() {
 
 #[test]
 fn normal_numbers_have_the_moments_of_the_normal_distribution() {
-    let mut random = RandomNumbers::new(3, "test", 0);
+    let mut stream = row_stream(3, "test", 0);
     let n = 400_000;
-    let sample: Vec<f64> = (0..n).map(|_| random.normal()).collect();
+    let sample: Vec<f64> = (0..n).map(|_| stream.paired_normal()).collect();
     let moment = |k: i32| sample.iter().map(|v| v.powi(k)).sum::<f64>() / f64::from(n);
     assert!(moment(1).abs() < 0.006 && (moment(2) - 1.0).abs() < 0.01);
     assert!(moment(3).abs() < 0.02 && (moment(4) - 3.0).abs() < 0.06);
