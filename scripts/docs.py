@@ -186,9 +186,9 @@ def speed():
         steps.append([what, *own, beside, *faster])
         cells = [text(s.get(key), 2) for key in ("encode_ms", "torch_encode_ms", "times_faster_encode")]
         encoding.append([what, *cells])
-    head = ["shape", "whole run, ms per step", "step alone, ms", "peer, ms per step", "peer ÷ whole run"]
-    out = table([*head, "peer ÷ step alone"], steps)
-    out += "\n" + table(["shape", "encoding one batch, ms", "PyTorch (linear, topk), ms", "PyTorch ÷ vibrissa"], encoding)
+    head = ["shape", "whole run, ms per step", "step alone, ms", "other program, ms per step", "its ratio to the whole run"]
+    out = table([*head, "its ratio to the step alone"], steps)
+    out += "\n" + table(["shape", "encoding one batch, ms", "PyTorch (linear, topk), ms", "ratio"], encoding)
     note = f"\nPyTorch {f['torch_version']}.\n" if "torch_version" in f else ""
     return out + note + made("speed")
 
