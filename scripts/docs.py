@@ -458,7 +458,23 @@ def adaptive():
     return "\n".join(out) + made("adaptive")
 
 
-ALL = [summary, activations_tuned, speed, ensemble, folder, growth, bench, memory, determinism, analysis, rules, defaults, patches, mice]
+def commands(name):
+    """A section with the commands of a measurement: one of each kind, programs alone, without the preparation of rows."""
+
+    def make():
+        seen = {}
+        for command in load(name)["commands"]:
+            if "python -c" not in command:
+                # Repetitions differ in their last option (steps, seed).
+                seen.setdefault(command[:70], command.replace(" --checkpoint-every 1000000000", ""))
+        return "".join(f"    {command}\n" for command in seen.values())
+
+    make.__name__ = f"{name}_commands"
+    return make
+
+
+ALL = [*map(commands, ("speed", "folder", "ensemble", "analysis"))]
+ALL += [summary, activations_tuned, speed, ensemble, folder, growth, bench, memory, determinism, analysis, rules, defaults, patches, mice]
 ALL += [features_of_mice, page, reinforce, truth, frontier, sweep_time, activation_speed, adaptive]
 SECTIONS = {f.__name__: f for f in ALL}
 
