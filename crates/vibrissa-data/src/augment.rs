@@ -4,9 +4,9 @@
 //! only + − × ÷ √ of IEEE 754 (not the platform's sin and exp), so that it is the same on every machine and with any number of
 //! threads.
 
-use super::block::Dtype;
-use super::images::{Window, luma_plane, resample, to_level};
-use super::rows::Image;
+use crate::block::Dtype;
+use crate::images::{Window, luma_plane, resample, to_level};
+use crate::rows::Image;
 use vibrissa_core::random::Stream;
 use vibrissa_core::shape::ImageShape;
 

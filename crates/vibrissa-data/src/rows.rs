@@ -1,6 +1,6 @@
 //! What every loader returns, rows with names and classes, and the options that it takes. No model, no split.
 
-use super::block::Block;
+use crate::block::Block;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use vibrissa_core::shape::{ImageShape, PatchGrid};

@@ -1,7 +1,7 @@
 //! Training and test rows. Test rows are the files' own, or are listed, or are chosen by a hash of each row's name, so that
 //! adding a file moves no other row. Variants follow their original.
 
-use super::Dataset;
+use crate::Dataset;
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -189,9 +189,9 @@ pub fn validation(
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::{Block, Bytes, Dtype};
-    use super::super::rows::{LoadedRows, RowNames};
     use super::*;
+    use crate::block::{Block, Bytes, Dtype};
+    use crate::rows::{LoadedRows, RowNames};
     use std::sync::Arc;
 
     fn data(names: &[&str]) -> Dataset {

@@ -8,8 +8,8 @@
 mod firing;
 mod strokes;
 
-use super::block::{Block, Bytes, Dtype};
-use super::rows::{LoadedRows, RowNames};
+use crate::block::{Block, Bytes, Dtype};
+use crate::rows::{LoadedRows, RowNames};
 pub use firing::Firing;
 use rayon::prelude::*;
 use std::sync::Arc;

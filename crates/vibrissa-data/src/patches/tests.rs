@@ -1,7 +1,8 @@
-use super::super::rows::LoadOptions;
-use super::super::split::{SplitOptions, folds, split, validation};
 use super::*;
+use crate::Dataset;
 use crate::augment;
+use crate::rows::LoadOptions;
+use crate::split::{SplitOptions, folds, split, validation};
 use std::collections::HashSet;
 
 const NO: &(dyn Fn(usize, usize) + Sync) = &|_, _| ();
@@ -147,7 +148,7 @@ fn rows_are_the_patches_of_images_and_of_their_variants() {
     let shape = whole.shape().expect("images");
     let mut original = vec![0.0; whole.dim()];
     whole.read(0, 0, &mut original);
-    let image = super::super::rows::Image { shape, data: original };
+    let image = crate::rows::Image { shape, data: original };
     let made = augment::variant(&image, 9, 0, 0, 2);
     let mut variant = vec![0.0; patched.image_dim()];
     patched.read_image(3, 0, &mut variant);

@@ -15,9 +15,9 @@ pub use idx::load_idx;
 pub use npy::load_npy;
 pub use safetensors::load_safetensors;
 
-use super::block::Block;
-use super::images;
-use super::rows::{LoadOptions, LoadedRows, RowNames, SkippedFile};
+use crate::block::Block;
+use crate::images;
+use crate::rows::{LoadOptions, LoadedRows, RowNames, SkippedFile};
 use std::path::{Path, PathBuf};
 use vibrissa_core::error::{Error, Result};
 

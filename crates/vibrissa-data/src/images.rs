@@ -12,9 +12,9 @@ use resample::append_values;
 pub use resample::fit_to;
 pub(crate) use resample::{Window, luma_plane, resample, to_level};
 
-use super::augment;
-use super::block::{Block, Bytes, Dtype};
-use super::rows::{Channels, Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile, ValueRange};
+use crate::augment;
+use crate::block::{Block, Bytes, Dtype};
+use crate::rows::{Channels, Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile, ValueRange};
 use decode::{DecodeOptions, Decoded, Planes, Probe, SampleType};
 use list::Candidate;
 use rayon::prelude::*;
