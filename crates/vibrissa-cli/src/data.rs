@@ -183,7 +183,7 @@ pub fn open(spec: &str, options: &LoadOptions) -> Result<Dataset> {
     bar.finish();
     let data = data?;
     for skipped in data.skipped() {
-        eprintln!("skipped: {}", skipped.reason.trim_end_matches("; remove it or pass --skip-bad"));
+        eprintln!("skipped: {}", skipped.reason.trim_end_matches("; remove it or set `skip_bad`"));
     }
     if !data.skipped().is_empty() {
         eprintln!("{} skipped", show::plural(data.skipped().len(), "file"));

@@ -21,7 +21,7 @@ fn bad_picture(name: &str, bytes: &[u8], found: &str) {
     let dir = tempdir();
     let data = pictures(&dir.path().join("data"), 24, 12, &[]);
     write(&dir.path().join("data").join(name), bytes);
-    bad_data(&dir, &data, &[name, found, "remove it or pass --skip-bad"]);
+    bad_data(&dir, &data, &[name, found, "remove it or set --skip-bad"]);
 
     let out = dir.path().join("run");
     let ran = train(&data, &out, &["--skip-bad", "--steps", "1"]).ok();

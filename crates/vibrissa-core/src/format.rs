@@ -197,7 +197,7 @@ fn read_config(file: &TensorFile, known: &str) -> Result<ModelConfig> {
         let remedy = match version_of(schema) {
             Some((k, v)) if k == kind && v > newest => "update vibrissa to read it",
             Some((k, _)) if k == kind => "begin again, or go on with the version of vibrissa that wrote it",
-            _ if schema == CHECKPOINT_SCHEMA => "finish its run with --resume, and give the run",
+            _ if schema == CHECKPOINT_SCHEMA => "finish its run with `resume`, and give the run",
             _ => "give a model that vibrissa wrote",
         };
         return Err(Error::file(file.path(), found, remedy));
@@ -266,7 +266,7 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
     } else {
         "no model.safetensors here"
     };
-    Err(Error::file(path, found, "finish it with train … --resume, or give another run"))
+    Err(Error::file(path, found, "finish it by training with `resume`, or give another run"))
 }
 
 /// Reads a model from a run folder or a model file.

@@ -15,7 +15,7 @@ pub const TEMPORARY_PREFIX: &str = ".vibrissa-";
 /// # Errors
 /// [`Error::Io`] when the folder cannot be written or the disk is full; an existing file stays as it was.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let failed = || Error::io(path, "write", "free some space or choose another --out; nothing was half-written");
+    let failed = || Error::io(path, "write", "free some space or choose another `out`; nothing was half-written");
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(folder).map_err(failed())?;
     {

@@ -60,7 +60,7 @@ impl Dataset {
         if let Some(range) =
             [options.size.map(|s| s.0), options.size.map(|s| s.1)].into_iter().flatten().find(|&n| n == 0)
         {
-            return Err(Error::option("--size", "at least 1 pixel a side", range, "e.g. --size 28 or --size 96x64"));
+            return Err(Error::option("size", "at least 1 pixel a side", range, "such as `size 28` or `size 96x64`"));
         }
         let rows = if Synthetic::is_synthetic(spec) {
             Synthetic::parse(spec)?.rows()
@@ -88,7 +88,7 @@ impl Dataset {
         if let Some(shape) = shape {
             data.reshape(shape, options.fit);
         } else if options.augment > 0 {
-            return Err(Error::option("--augment", "images", "rows of numbers", "leave it out for arrays"));
+            return Err(Error::option("augment", "images", "rows of numbers", "leave it out for arrays"));
         }
         (data.augment, data.each_epoch, data.seed) = (options.augment, options.augment_each_epoch, options.seed);
         if let Some(size) = options.patches {

@@ -128,7 +128,7 @@ impl Plan {
             && !((1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height))
         {
             let expected = format!("a width and a height from 1 to {MAX_SIDE} pixels");
-            return Err(Error::option("--size", expected, format!("{width}x{height}"), "choose another size"));
+            return Err(Error::option("size", expected, format!("{width}x{height}"), "choose another size"));
         }
         // A file whose header cannot be read is reported when it is decoded.
         let probe = |file: &Candidate, want_size: bool| decode::probe(&file.path, want_size).ok();

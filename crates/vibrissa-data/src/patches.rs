@@ -57,13 +57,13 @@ impl PatchLayout {
         let PatchGrid { height, width, stride: [down, across] } = grid;
         if !grid.fits(image) {
             let expected = format!("1x1 to {}x{} pixels, the size of the images", image.width, image.height);
-            let remedy = "choose a smaller patch, or larger images with --size";
-            return Err(Error::option("--patch", expected, format!("{width}x{height}"), remedy));
+            let remedy = "choose a smaller patch, or larger images with a larger `size`";
+            return Err(Error::option("patch", expected, format!("{width}x{height}"), remedy));
         }
         if !grid.covers() {
             let expected = format!("1x1 to {width}x{height} pixels, the size of the patch");
             let remedy = "pixels between patches would be left out; half a patch is usual";
-            return Err(Error::option("--stride", expected, format!("{across}x{down}"), remedy));
+            return Err(Error::option("stride", expected, format!("{across}x{down}"), remedy));
         }
         let (tops, lefts) = (starts(image.height, height, down), starts(image.width, width, across));
         let coverage = [coverage(&tops, height, image.height), coverage(&lefts, width, image.width)];

@@ -76,7 +76,7 @@ fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
     let Some(pattern) = pattern else { return Ok(names.collect()) };
     let regex = Regex::new(pattern).map_err(|e| {
         let why = e.to_string().lines().last().unwrap_or_default().to_owned();
-        Error::option("--group", "a regular expression", pattern, why)
+        Error::option("group", "a regular expression", pattern, why)
     })?;
     let mut hits = 0;
     let found = names
@@ -90,7 +90,7 @@ fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
         .collect();
     if hits == 0 {
         let remedy = format!("it matches no row name, such as {}", data.name(0));
-        return Err(Error::option("--group", "an expression that matches row names", pattern, remedy));
+        return Err(Error::option("group", "an expression that matches row names", pattern, remedy));
     }
     Ok(found)
 }
@@ -102,7 +102,7 @@ fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
 pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     let fraction = options.test_fraction;
     if !(0.0..1.0).contains(&fraction) {
-        return Err(Error::option("--test-fraction", "0 to below 1", fraction, "0.1 holds out one row in ten"));
+        return Err(Error::option("test_fraction", "0 to below 1", fraction, "0.1 holds out one row in ten"));
     }
     let mut split = Split::default();
     if let Some(list) = &options.test_list {
@@ -142,7 +142,7 @@ pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     }
     if split.train.is_empty() {
         let remedy = "hold out fewer rows or add data";
-        return Err(Error::option("--test-fraction", "at least one training row", "none", remedy));
+        return Err(Error::option("test_fraction", "at least one training row", "none", remedy));
     }
     Ok(split)
 }
@@ -156,7 +156,7 @@ pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>)
     let distinct: HashSet<&String> = originals.iter().map(|&i| &groups[i]).collect();
     if n < 2 || n > distinct.len() {
         let expected = format!("2 to {} (rows or groups)", distinct.len());
-        return Err(Error::option("--folds", expected, n, "5 is usual for small sets"));
+        return Err(Error::option("folds", expected, n, "5 is usual for small sets"));
     }
     // Groups are assigned in turn, in the order of their hashes: folds are of equal size even for few rows.
     let mut order: Vec<&String> = distinct.into_iter().collect();
@@ -302,7 +302,7 @@ mod tests {
         let d = data(&["a"]);
         for bad in ["(", "zzz"] {
             let options = SplitOptions { group: Some(bad.into()), ..Default::default() };
-            assert!(split(&d, &options).expect_err("refused").to_string().starts_with("--group"));
+            assert!(split(&d, &options).expect_err("refused").to_string().starts_with("group: "));
         }
     }
 }

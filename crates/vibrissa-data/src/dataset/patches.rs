@@ -17,7 +17,7 @@ impl Dataset {
     pub fn set_patches(&mut self, grid: PatchGrid) -> Result<()> {
         let Some(shape) = self.rows.shape else {
             let remedy = "leave it out: only images have patches";
-            return Err(Error::option("--patch", "images", "rows of numbers", remedy));
+            return Err(Error::option("patch", "images", "rows of numbers", remedy));
         };
         self.patches = Some(PatchLayout::new(shape, grid)?);
         Ok(())

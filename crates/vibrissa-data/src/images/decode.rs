@@ -73,12 +73,12 @@ pub(crate) struct DecodeOptions {
 
 /// Makes an error about an image file.
 pub(crate) fn bad(path: &Path, found: impl Into<String>) -> Error {
-    Error::file(path, found, "remove it or pass --skip-bad")
+    Error::file(path, found, "remove it or set `skip_bad`")
 }
 
 /// Makes an [`Error::Io`] about an image file.
 pub(crate) fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    Error::io(path, "read the image", "check its permissions, remove it or pass --skip-bad")
+    Error::io(path, "read the image", "check its permissions, remove it or set `skip_bad`")
 }
 
 /// Returns the format, by the first bytes and not by the extension.

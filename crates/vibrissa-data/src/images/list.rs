@@ -118,7 +118,7 @@ fn folder(path: &Path, name: &str, listing: &mut Listing, seen: &mut HashSet<Pat
         if seen.insert(real) { walk(path, &format!("{name}/"), listing, seen, links) } else { Ok(()) }
     });
     if let Err(source) = result {
-        let remedy = "check its permissions, or pass --skip-bad";
+        let remedy = "check its permissions, or set `skip_bad`";
         listing.unreadable.push(Error::io(path, "read the folder", remedy)(source));
     }
 }

@@ -272,7 +272,7 @@ fn truncated_jpeg() {
     {
         std::fs::write(&file, &bytes[..length]).expect("written");
         let error = error(dir.path(), &LoadOptions::default());
-        let wanted = format!("x.jpg: a truncated JPEG ({length} bytes, no end marker); remove it or pass --skip-bad");
+        let wanted = format!("x.jpg: a truncated JPEG ({length} bytes, no end marker); remove it or set `skip_bad`");
         assert_eq!(error, wanted);
     }
     // Bytes after the end marker are ignored.
@@ -304,7 +304,7 @@ fn truncated_files_of_other_formats() {
             std::fs::write(&file, &bytes[..bytes.len() * part / 100]).expect("written");
             let error = error(dir.path(), &LoadOptions::default());
             assert!(error.starts_with(&format!("{name}: ")), "{part} %: {error}");
-            assert!(error.ends_with("; remove it or pass --skip-bad"), "{error}");
+            assert!(error.ends_with("; remove it or set `skip_bad`"), "{error}");
         }
     }
 }
@@ -314,10 +314,10 @@ fn text_and_empty_files_with_image_names() {
     let dir = folder();
     std::fs::write(dir.path().join("x.png"), "<html>").expect("written");
     let text = error(dir.path(), &LoadOptions::default());
-    assert_eq!(text, "x.png: not an image (starts with 3c 68 74 6d \"<htm\"); remove it or pass --skip-bad");
+    assert_eq!(text, "x.png: not an image (starts with 3c 68 74 6d \"<htm\"); remove it or set `skip_bad`");
     std::fs::write(dir.path().join("x.png"), "").expect("written");
     let empty = error(dir.path(), &LoadOptions::default());
-    assert_eq!(empty, "x.png: empty (0 bytes); remove it or pass --skip-bad");
+    assert_eq!(empty, "x.png: empty (0 bytes); remove it or set `skip_bad`");
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn a_size_of_0() {
     save(dir.path(), "a.png", grey(3, 3, 0));
     for size in [(0, 64), (64, 0), (64, 100_000)] {
         let error = error(dir.path(), &LoadOptions { size: Some(size), ..Default::default() });
-        assert!(error.starts_with("--size: expected a width and a height from 1 to 8192"), "{error}");
+        assert!(error.starts_with("size: expected a width and a height from 1 to 8192"), "{error}");
     }
 }
 

@@ -124,7 +124,7 @@ fn read(decoder: &mut Pages, path: &Path, options: DecodeOptions) -> Result<Deco
         _ => Err(Error::file(
             path,
             format!("{}-bit integer samples are not read", color.bit_depth()),
-            "save it with 8 or 16 bits without sign or as floats, or pass --skip-bad",
+            "save it with 8 or 16 bits without sign or as floats, or set `skip_bad`",
         )),
     }
 }
