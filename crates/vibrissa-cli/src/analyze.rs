@@ -2,8 +2,8 @@
 
 use crate::data::{DataArgs, read_data};
 use crate::part::{Part, names_hash};
+use crate::show;
 use crate::table::{self, Table};
-use crate::{prune, show};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use vibrissa::format::{self, Model};
 use vibrissa::io::write_atomically;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::columns::SaeColumns;
-use vibrissa::record::analysis::{ANALYSIS_SCHEMA, Analysis, AnalysisRecord};
+use vibrissa::record::analysis::{ANALYSIS_SCHEMA, Analysis, AnalysisRecord, PruneRecord};
 use vibrissa::record::columns::StoredColumns;
 use vibrissa::record::{self, Number};
 use vibrissa::run::Folder;
@@ -295,7 +295,7 @@ impl<'a> Opened<'a> {
 pub fn write(folder: &Path, analysis: &mut Analysis) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder, "make the folder", "choose another --out"))?;
     // Curves of pruning are of another analysis.
-    prune::curves(folder).iter().for_each(|stale| drop(std::fs::remove_file(stale)));
+    PruneRecord::paths(folder).iter().for_each(|stale| drop(std::fs::remove_file(stale)));
     analysis.write(folder)?;
     let Analysis { record, columns } = &*analysis;
     let tables = [

@@ -1,6 +1,6 @@
 //! `vibrissa demo`: the main job on data that everyone has, with features that are known.
 
-use crate::{analyze, eval, pictures, report, show};
+use crate::{analyze, eval, pictures, show};
 use clap::Args;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use vibrissa::data::synthetic::Synthetic;
 use vibrissa::matrix::Mat;
 use vibrissa::model::Sae;
 use vibrissa::record::{self, DemoRecord, Number, Ordered};
-use vibrissa::report::Language;
+use vibrissa::report::{self, ReportOptions};
 use vibrissa::run::{CheckpointOptions, Folder, RunRows, Start, Training, TrainingEvent, TrainingOutcome};
 use vibrissa::train::DataFacts;
 use vibrissa::train::defaults::{Wishes, resolve};
@@ -53,7 +53,7 @@ const MADE: [&str; 13] = [
 
 /// Makes room for the next one; what others put there stays.
 fn clear(folder: &Path) -> Result<()> {
-    let figures = report::figures_in(&report::folder_of(&folder.join("report.html")));
+    let figures = report::figures_in(&report::figures_folder(&folder.join("report.html")));
     let made = MADE.iter().map(|name| folder.join(name)).filter(|path| path.exists());
     for path in figures.into_iter().chain(made) {
         std::fs::remove_file(&path).map_err(Error::io(&path, "replace", "choose another --out"))?;
@@ -69,7 +69,7 @@ fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Res
     let record = &mut analysis.record;
     (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
     analyze::write(&folder.0, &mut analysis)?;
-    report::write(&folder.0, &folder.0.join("report.html"), Language::En)?;
+    report::write(&folder.0, &ReportOptions::default())?;
     Ok(())
 }
 

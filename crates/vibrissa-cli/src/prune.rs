@@ -4,7 +4,7 @@ use crate::data::{DataArgs, read_data};
 use crate::part::Part;
 use crate::show;
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use vibrissa::analysis::usage::descending;
 use vibrissa::format::{self, ModelConfig};
@@ -37,21 +37,6 @@ pub struct PruneArgs {
     /// Rows to measure on [default: the data of the run]
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-}
-
-/// What the curves that stay with an analysis are called, before the name of the measure.
-const CURVE: &str = "prune-";
-
-/// The curves that lie in a folder, by the name of the measure.
-pub fn curves(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-    let named = |p: &PathBuf| {
-        let name = p.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(CURVE) && name.ends_with(".json")
-    };
-    let mut all: Vec<PathBuf> = entries.filter(named).collect();
-    all.sort();
-    all
 }
 
 /// Prunes.
@@ -132,7 +117,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     // The curve alone stays with the analysis, for the report.
     record.kept.clear();
     let text = json(&record);
-    write_atomically(&analysis.join(format!("{CURVE}{}.json", args.by)), |out| writeln!(out, "{text}"))?;
+    write_atomically(&PruneRecord::path(analysis, by), |out| writeln!(out, "{text}"))?;
     println!("{part} of {spec}, features kept by {}:", args.by);
     print!("{}", show::table(&table));
     eprintln!("\nwrote {0}/model.safetensors and prune.json", folder.0.display());

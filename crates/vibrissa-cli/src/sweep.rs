@@ -466,11 +466,6 @@ fn report(record: &SweepRecord) -> String {
     out
 }
 
-/// Whether a folder is that of a sweep.
-pub fn is_sweep(folder: &Path) -> bool {
-    folder.join("sweep.json").exists() || folder.join("cells").is_dir()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! The files of an analysis, `analysis.json` and `analysis.safetensors`, which belong together.
 
 use super::columns::AnalysisColumns;
-use super::{ANALYSIS_SCHEMA, AnalysisRecord};
+use super::columns::Measure;
+use super::{ANALYSIS_SCHEMA, AnalysisRecord, PruneRecord};
 use crate::columns::StoredColumns;
 use std::path::{Path, PathBuf};
 use vibrissa_core::{Error, Result};
@@ -60,6 +61,25 @@ impl Analysis {
         self.columns = AnalysisColumns::from_stored(stored, &self.record).map_err(|e| e.in_file(&path, AGAIN))?;
         self.record.columns_hash = hash(&path)?;
         crate::write(&record, &self.record)
+    }
+}
+
+impl PruneRecord {
+    /// The record of pruning by a measure that belongs to the analysis in a folder.
+    pub fn path(folder: &Path, by: Measure) -> PathBuf {
+        folder.join(format!("prune-{}.json", by.name()))
+    }
+
+    /// The records of pruning in a folder, by name; none if it cannot be read.
+    pub fn paths(folder: &Path) -> Vec<PathBuf> {
+        let is_record = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("prune-") && name.ends_with(".json")
+        };
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        let mut all: Vec<PathBuf> = entries.filter(is_record).collect();
+        all.sort();
+        all
     }
 }
 

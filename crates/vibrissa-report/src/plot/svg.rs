@@ -66,7 +66,7 @@ pub(super) const RIGHT: f64 = 14.0;
 /// Height of the title, pixels.
 pub(super) const TITLE: f64 = 34.0;
 /// Font size of labels, pixels.
-pub(super) const TEXT: f64 = 12.0;
+pub const TEXT: f64 = 12.0;
 /// Font size of titles, pixels.
 pub(super) const TITLE_TEXT: f64 = 13.5;
 

@@ -1,46 +1,57 @@
-//! Words and figures of a report in its language.
+//! Words and numbers of a report in its language.
 
 use super::Language;
 use std::collections::BTreeMap;
 use vibrissa_record::Number;
 
-/// All words, by language, then by key.
-pub const WORDS: &str = include_str!("words.json");
+/// Words of the report of a run: key → language → text.
+pub(crate) const RUN_WORDS: &str = include_str!("words.json");
 
-/// The same, of what only a sweep's report says.
-const OF_SWEEPS: &str = include_str!("sweep/words.json");
+/// Words that only the report of a sweep uses. Their keys start with `sw_`.
+pub(crate) const SWEEP_WORDS: &str = include_str!("sweep/words.json");
+
+/// Key → language → text.
+type Table = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The words of one language.
 #[derive(Debug)]
 pub struct Words(BTreeMap<String, String>);
 
 impl Words {
-    /// Of this language.
+    /// The words of a language.
     pub fn of(language: Language) -> Words {
-        let own = |table: &str| {
-            let mut all: BTreeMap<String, BTreeMap<String, String>> =
-                serde_json::from_str(table).expect("a table of words");
-            all.remove(language.code()).expect("a language")
+        let texts = |table: &str| {
+            let table: Table = serde_json::from_str(table).expect("a table of words");
+            table.into_iter().map(|(key, mut texts)| (key, texts.remove(language.code()).expect("every language")))
         };
-        let mut words = own(WORDS);
-        words.extend(own(OF_SWEEPS));
-        Words(words)
+        Words(texts(RUN_WORDS).chain(texts(SWEEP_WORDS)).collect())
     }
 
-    /// One text; unknown keys stand for themselves.
+    /// The text of a key, if there is one.
+    pub fn find(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// The text of a key. A key without a text stands for itself (`fvu`, `SSIM`).
     pub fn get(&self, key: &str) -> String {
-        self.0.get(key).cloned().unwrap_or_else(|| key.to_owned())
+        self.find(key).unwrap_or(key).to_owned()
     }
 
-    /// One text, with `{name}` filled in.
+    /// The text of a key with each `{name}` replaced by its value.
     pub fn with(&self, key: &str, values: &[(&str, String)]) -> String {
         values.iter().fold(self.get(key), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
     }
+
+    /// The texts that the page of a run uses, by key.
+    pub(super) fn of_run(&self) -> BTreeMap<&str, &str> {
+        let all = self.0.iter().filter(|(key, _)| !key.starts_with("sw_"));
+        all.map(|(key, text)| (key.as_str(), text.as_str())).collect()
+    }
 }
 
-/// A share in per cent; a very small one keeps its first digit.
-pub fn percent(value: Number, digits: usize) -> String {
-    let Some(v) = value.get().filter(|v| v.is_finite()) else { return "–".into() };
+/// A share in per cent with `digits` decimals; a very small share keeps its first digit.
+pub fn percent(share: Number, digits: usize) -> String {
+    let Some(v) = share.get().filter(|v| v.is_finite()) else { return "–".into() };
     let p = 100.0 * v;
     if p != 0.0 && p.abs() < 0.5 * 10f64.powi(-(digits as i32)) {
         let digits = (-p.abs().log10().floor()) as usize;
@@ -49,7 +60,7 @@ pub fn percent(value: Number, digits: usize) -> String {
     format!("{p:.digits$}\u{a0}%")
 }
 
-/// A figure with as many decimals.
+/// A number with `digits` decimals; a very small number in scientific notation.
 pub fn fixed(value: Number, digits: usize) -> String {
     match value.get() {
         Some(v) if v.is_finite() => {
@@ -63,7 +74,7 @@ pub fn fixed(value: Number, digits: usize) -> String {
     }
 }
 
-/// A count with its thousands apart.
+/// A count with thousands separated: `60,000`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
@@ -76,7 +87,7 @@ pub fn count(value: u64) -> String {
     out
 }
 
-/// A text with its first letter large.
+/// A text with its first letter in upper case.
 pub fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
@@ -86,28 +97,41 @@ pub fn capital(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Names of the values that a text leaves out, `{name}`.
+    fn placeholders(text: &str) -> Vec<String> {
+        let mut all: Vec<String> =
+            text.split('{').skip(1).filter_map(|t| t.split_once('}')).map(|t| t.0.to_owned()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
     #[test]
-    fn both_languages_have_the_same_words() {
-        for table in [WORDS, OF_SWEEPS] {
-            let all: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(table).expect("words");
-            assert!(all["en"].keys().eq(all["zh"].keys()));
+    fn every_text_is_in_both_languages_with_the_same_values() {
+        for (table, of_sweep) in [(RUN_WORDS, false), (SWEEP_WORDS, true)] {
+            let table: Table = serde_json::from_str(table).expect("words");
+            for (key, texts) in &table {
+                assert_eq!(key.starts_with("sw_"), of_sweep, "{key}");
+                assert!(texts.keys().eq(["en", "zh"]), "{key}");
+                assert!(texts.values().all(|t| !t.trim().is_empty()), "{key}");
+                assert_eq!(placeholders(&texts["en"]), placeholders(&texts["zh"]), "{key}");
+            }
         }
         let [en, zh] = [Language::En, Language::Zh].map(Words::of);
         assert_eq!(en.0.keys().collect::<Vec<_>>(), zh.0.keys().collect::<Vec<_>>());
-        for (key, text) in &en.0 {
-            let names = |text: &str| {
-                let mut all: Vec<String> =
-                    text.split('{').skip(1).filter_map(|t| t.split_once('}')).map(|t| t.0.to_owned()).collect();
-                all.sort();
-                all.dedup();
-                all
-            };
-            assert_eq!(names(text), names(&zh.0[key]), "{key}");
+    }
+
+    /// A key in code that is not in the table would be shown to the reader as it is.
+    #[test]
+    fn every_word_is_used_and_every_section_has_a_title() {
+        let words = Words::of(Language::En);
+        for section in &super::super::sections::SECTIONS {
+            assert!(words.find(&format!("section_{}", section.id)).is_some(), "{}", section.id);
         }
     }
 
     #[test]
-    fn figures_are_readable() {
+    fn numbers_are_readable() {
         assert_eq!([count(0), count(999), count(1000), count(12_345_678)].join(" "), "0 999 1,000 12,345,678");
         let p = |v: f64| percent(Number::from(v), 1).replace('\u{a0}', " ");
         assert_eq!([p(0.5), p(0.0), p(0.00001), p(f64::NAN)].join(", "), "50.0 %, 0.0 %, 0.001 %, –");
@@ -115,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_begin_with_a_capital() {
+    fn sentences_start_with_a_capital() {
         assert_eq!((capital("all 4"), capital("")), ("All 4".into(), String::new()));
     }
 }

@@ -78,25 +78,27 @@ fn record() -> SweepRecord {
     }
 }
 
-fn report<'a>(sweep: &'a SweepRecord, pictures: &'a [Pictures], language: Language) -> SweepReport<'a> {
-    SweepReport { sweep, name: "a<b", originals: Some(b"no picture"), pictures, language }
+fn report<'a>(sweep: &'a SweepRecord, images: &'a [ConfigurationImages], language: Language) -> SweepReport<'a> {
+    SweepReport { sweep, name: "a<b", originals: Some(b"not a PNG"), images, language }
 }
 
 #[test]
-fn the_summary_says_what_was_found_and_what_to_be_careful_with() {
+fn the_summary_has_findings_and_caveats() {
     let record = record();
     let (report, words) = (report(&record, &[], Language::En), Words::of(Language::En));
-    let facts = text::facts(&report, &words);
-    assert_eq!(facts[0], "Varied: activation (topk, relu); k (4, 16).");
+    let context = Context { report: &report, words: &words };
+    let facts = summary::facts(&context);
+    assert_eq!(facts[0], "Options varied: activation (topk, relu); k (4, 16).");
     assert!(facts[1].contains("activation=topk k=16") && facts[1].contains("fvu is 0.2000 ± 0.0100"), "{}", facts[1]);
-    assert!(facts[2].starts_with("The knee is activation=topk k=4, with L0 4.8"), "{}", facts[2]);
-    assert!(facts[3].starts_with("Of 3 configurations that finished 2 are on the front"), "{}", facts[3]);
-    assert!(facts.iter().any(|f| f.starts_with("Stopped early") && f.contains("better: 1.")));
+    assert!(facts[2].starts_with("The knee of the front is activation=topk k=4, with L0 4.8"), "{}", facts[2]);
+    assert!(facts[3].starts_with("On the Pareto front: 2 of 3 finished configurations"), "{}", facts[3]);
+    assert!(facts.iter().any(|f| f.starts_with("Cells stopped early") && f.contains("better: 1.")));
     assert!(facts.last().is_some_and(|f| f.contains("61 s")), "{facts:?}");
-    let caveats = text::caveats(&report, &words);
-    let begins = ["Only 120 rows", "Bands are 95 % confidence intervals over 2", "In 3 of 3", "Stopped cells"];
-    assert_eq!(caveats.len(), begins.len(), "{caveats:?}");
-    assert!(caveats.iter().zip(begins).all(|(c, b)| c.starts_with(b)), "{caveats:?}");
+    let caveats = summary::caveats(&context);
+    let starts =
+        ["Only 120 test rows", "Error bars are 95 % confidence intervals over 2", "In 3 of 3", "Means leave out"];
+    assert_eq!(caveats.len(), starts.len(), "{caveats:?}");
+    assert!(caveats.iter().zip(starts).all(|(c, s)| c.starts_with(s)), "{caveats:?}");
 }
 
 #[test]
@@ -110,29 +112,30 @@ fn each_section_has_its_figures() {
     assert_eq!(of("effects"), ["effect_activation"]);
     assert_eq!(of("cost"), ["dead_l0", "seconds_l0"]);
     let fvu = &figures(&report(&record, &[], Language::En), Target::File)[0].svg;
-    // Two rings and the one of the legend; best and knee are named; two colours.
+    // Two rings; the names of best and knee; two series.
     assert_eq!(fvu.matches("stroke-width=\"1.3\"").count(), 2);
     assert!(fvu.contains(">best</text>") && fvu.contains(">knee</text>") && fvu.contains(">relu</text>"));
     assert!(fvu.contains("<title>activation=topk k=4: L0 4.8 · fvu 0.5000 ± 0.0100 · r 0.7500 · 2 seeds</title>"));
 }
 
 #[test]
-fn the_table_leaves_out_what_nobody_measured() {
+fn the_table_leaves_out_measures_without_values() {
     let record = record();
     let (report, words) = (report(&record, &[], Language::En), Words::of(Language::En));
-    let columns = text::measures(&report, &words);
+    let context = Context { report: &report, words: &words };
+    let columns = tables::measures(&context);
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    assert!(names.starts_with(&["configuration", "mark", "seeds", "L0 asked", "L0", "L0 in training"]), "{names:?}");
+    assert!(names.starts_with(&["configuration", "mark", "seeds", "k", "L0", "L0 in training"]), "{names:?}");
     assert!(!names.contains(&"SSIM") && names.contains(&"dead"));
     let dead = columns.iter().find(|c| c.name == "dead").expect("a column");
     assert_eq!((dead.cells[2].text.as_str(), dead.cells[2].bar), ("15.0\u{a0}%", Some(1.0)));
     assert_eq!(columns[1].cells.iter().map(|c| c.text.as_str()).collect::<Vec<_>>(), ["knee", "best", ""]);
-    let stopped = text::unfinished(&report, &words);
-    assert_eq!((stopped[2].name.as_str(), stopped[2].cells[0].text.as_str()), ("at step", "40"));
+    let stopped = tables::unfinished(&context);
+    assert_eq!((stopped[2].name.as_str(), stopped[2].cells[0].text.as_str()), ("last step", "40"));
 }
 
 #[test]
-fn side_by_side_are_best_knee_and_what_is_apart() {
+fn side_by_side_are_best_knee_and_distant_configurations() {
     let mut record = record();
     record.configurations =
         (0..40).map(|i| configuration("topk", 10 + i, 1.0 / f64::from(i as u32 + 1), true)).collect();
@@ -146,13 +149,16 @@ fn side_by_side_are_best_knee_and_what_is_apart() {
 }
 
 #[test]
-fn the_page_is_whole_in_both_languages() {
+fn the_page_is_complete_in_both_languages() {
     let record = record();
-    let picture =
-        |name: &str| Pictures { configuration: format!("activation=topk {name}"), strip: vec![1], wall: vec![2] };
-    let pictures = [picture("k=4"), picture("k=16")];
+    let images_of = |name: &str| ConfigurationImages {
+        configuration: format!("activation=topk {name}"),
+        reconstructions: vec![1],
+        features: vec![2],
+    };
+    let images = [images_of("k=4"), images_of("k=16")];
     for (language, code) in [(Language::En, "lang=\"en\""), (Language::Zh, "lang=\"zh-CN\"")] {
-        let report = report(&record, &pictures, language);
+        let report = report(&record, &images, language);
         let page = html(&report);
         for id in ["summary", "front", "effects", "cost", "table", "side", "method"] {
             assert!(page.contains(&format!("<section id=\"{id}\"")), "{id}");
@@ -162,9 +168,9 @@ fn the_page_is_whole_in_both_languages() {
         let text = markdown(&report, &figures(&report, Target::File));
         assert!(text.contains("](fvu_l0.png)") && text.contains("](side_walls.png)") && !text.contains("sw_"));
     }
-    // Nothing finished: nothing to draw, and yet a page.
+    // A sweep of which no cell finished has no figures, but a page.
     let none = SweepRecord { cells: record.cells[3..].to_vec(), ..SweepRecord::default() };
-    let empty = html(&SweepReport { sweep: &none, name: "x", originals: None, pictures: &[], language: Language::En });
+    let empty = html(&SweepReport { sweep: &none, name: "x", originals: None, images: &[], language: Language::En });
     let (main, _) = empty.split_once("<script>").expect("a script");
     assert!(!main.contains("id=\"front\"") && main.contains("id=\"table\"") && !main.contains("NaN"));
 }
