@@ -1,4 +1,5 @@
-//! Milliseconds a training step, beside the physical floor of this machine measured in turns with it: medians of fifteen rounds.
+//! Milliseconds per training step, beside the physical floor of this machine, which is measured in turns with it: medians of fifteen
+//! rounds.
 //!
 //! ```text
 //! floor = max( 2·B·D·H / GEMM rate,  read(W_enc) / read rate + (parameters + moments, in and out) / update rate )
@@ -6,7 +7,7 @@
 //!
 //! `cargo bench` prints a table. `cargo bench --bench step -- --json FILE` also writes it, `--only NAME` keeps one shape,
 //! `--threads N` sets the threads, `--smoke` (or `VIBRISSA_BENCH_SMOKE=1`) runs every shape tiny, once. Rows are random
-//! around 0, so that all latents are in use; all set-up is outside the timing.
+//! around 0, so that all latents are in use. Set-up is outside the timing.
 
 #![allow(non_snake_case)]
 
@@ -23,7 +24,7 @@ use vibrissa_core::random::Stream;
 
 const SEED: u64 = 42;
 
-/// One shape of the issue; tied ones are the seeds' design (raw selection, no decoder bias).
+/// A shape. Tied ones follow the baseline recipe (raw topk, no decoder bias).
 struct Shape {
     name: &'static str,
     dim: usize,
@@ -44,8 +45,8 @@ const SHAPES: [Shape; 5] = [
     Shape { name: "wide",        dim: 768,   latents: 24576, k: 32,  batch: 2048, tied: false, auxk: false },
 ];
 
-/// How long and how often things are repeated. The machine and the step are timed in turns: a machine that others use, too, is now
-/// faster, now slower, so only figures of one round belong together.
+/// Length and number of the repetitions. The machine and the step are timed in turns: the speed of a shared machine varies, so only
+/// figures of one round are compared.
 #[derive(Clone, Copy)]
 struct Effort {
     smoke: bool,
@@ -66,7 +67,7 @@ impl Effort {
         }
     }
 
-    /// Milliseconds of a repetition: the median.
+    /// Returns the median time of a repetition in milliseconds.
     fn time(self, mut run: impl FnMut()) -> f64 {
         let (started, mut all) = (Instant::now(), Vec::new());
         while all.len() < self.least || (all.len() < self.most && started.elapsed().as_secs_f64() < self.seconds) {
@@ -92,7 +93,7 @@ fn noise(rows: usize, cols: usize, key: u64) -> Mat {
     out
 }
 
-/// What this machine can do at most, now.
+/// The peak rates of this machine at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     gemm_gflops: f64,
@@ -101,7 +102,7 @@ struct Machine {
     update_gb_per_s: f64,
 }
 
-/// What it takes to see that.
+/// Buffers and products that measure the machine.
 struct Meter {
     isa: Isa,
     effort: Effort,
@@ -144,7 +145,7 @@ impl Machine {
         }
     }
 
-    /// Milliseconds below which no step can be, and what sets them.
+    /// Returns the physical floor of a step in milliseconds, and the quantity that sets it.
     fn floor(&self, s: &Shape, moved: usize) -> (f64, &'static str) {
         let weights = (s.dim * s.latents) as f64;
         let compute = 2.0 * s.batch as f64 * weights / self.gemm_gflops / 1e6;
@@ -155,7 +156,7 @@ impl Machine {
     }
 }
 
-/// One dense product, in the panels that the encoder works in.
+/// One dense product, in the encoder's panels.
 struct Product {
     x: Mat,
     w: Mat,
@@ -187,7 +188,7 @@ impl Product {
     }
 }
 
-/// What was seen of one shape.
+/// The times of one shape.
 struct Timing {
     step_ms: f64,
     encode_ms: f64,
@@ -241,13 +242,13 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
     let options = StepOptions { auxk, ..StepOptions::default() };
     let (mut rounds, mut all, mut moved) = (Vec::new(), Vec::new(), 0);
     for _ in 0..effort.rounds {
-        // Every round does the same: thousands of steps on few batches would learn them by heart.
+        // Every round starts anew: thousands of steps on few batches would overfit them.
         let (mut engine, mut next) = (Engine::new(isa, sae.clone(), state.clone(), options), 0);
         let mut step = |engine: &mut Engine| {
             next += 1;
             engine.step(batches[next % batches.len()].view(), 1e-4, None).expect("a finite step");
         };
-        // As many as there are batches: the first steps allocate, and latents that never moved cost nothing.
+        // Warm-up on each batch: the first steps allocate, and latents that never moved cost nothing.
         for _ in 0..if effort.smoke { 1 } else { batches.len() } {
             step(&mut engine);
         }
@@ -257,11 +258,11 @@ fn measure(meter: &mut Meter, effort: Effort, s: &Shape) -> Timing {
         all.push(engine.take_times());
         moved = engine.state().idle.iter().filter(|&&idle| idle != State::NEVER).count();
     }
-    let each = |of: fn(&Times) -> Duration| {
+    let part = |of: fn(&Times) -> Duration| {
         let mean = |t: &Times| of(t).as_secs_f64() * 1e3 / f64::from(t.steps);
         median(all.iter().map(mean).collect())
     };
-    let parts = [each(|t| t.encode), each(|t| t.select), each(|t| t.decode), each(|t| t.update)];
+    let parts = [part(|t| t.encode), part(|t| t.select), part(|t| t.decode), part(|t| t.update)];
     let over = |of: &dyn Fn(&(Machine, f64)) -> f64| median(rounds.iter().map(of).collect());
     let machine = Machine::medians(&rounds.iter().map(|r| r.0).collect::<Vec<_>>());
     Timing {

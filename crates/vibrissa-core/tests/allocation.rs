@@ -1,5 +1,5 @@
-//! A step asks the system for memory the first time only. This file has one test: others beside it would be counted too.
-#![allow(unsafe_code)] // of an allocator
+//! A step allocates memory the first time only. This file has one test: allocations of others beside it would be counted, too.
+#![allow(unsafe_code)] // the allocator that counts
 
 use rayon::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,33 +15,33 @@ use vibrissa_core::model::step::{Engine, State, Step, StepOptions};
 use vibrissa_core::optim::Optimizer;
 use vibrissa_core::random::Stream;
 
-/// Counts what is asked for.
+/// The system's allocator, which counts allocations.
 struct Counting;
 
-static ASKED: AtomicU64 = AtomicU64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Relaxed);
-        // SAFETY: the caller's.
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Relaxed);
-        // SAFETY: the caller's.
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.fetch_add(1, Relaxed);
-        // SAFETY: the caller's.
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -93,7 +93,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn a_step_allocates_the_first_time_only() {
     rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool").install(|| {
-        // Every worker has begun and has taken work from another once, for which the pool asks for memory.
+        // Every worker has started and stolen work once, for which the pool allocates.
         (0..300).into_par_iter().for_each(|_| std::thread::sleep(Duration::from_micros(200)));
         cases().iter().for_each(check);
     });
@@ -101,8 +101,8 @@ fn a_step_allocates_the_first_time_only() {
 
 fn check(case: &Case) {
     let Config { d_in, latents, activation, k, .. } = case.config;
-    let mut drawn = Stream::new(1, "allocation", &[]);
-    let mut rows = || (0..case.batch * d_in).map(|_| drawn.normal() as f32).collect();
+    let mut random = Stream::new(1, "allocation", &[]);
+    let mut rows = || (0..case.batch * d_in).map(|_| random.normal() as f32).collect();
     let batches: Vec<Mat> = (0..3).map(|_| Mat::from_vec(case.batch, d_in, rows())).collect();
     let mean = vec![0.0; d_in];
     let mut sae = init::kaiming(case.config, &mean, 1, 0).expect("a possible model");
@@ -110,13 +110,13 @@ fn check(case: &Case) {
     let mut state = State::new(&case.config);
     state.silent[..latents / 4].fill(1);
     let mut engine = Engine::new(Isa::current(), sae, state, case.options);
-    // Where their number varies, a batch with more latents than any before may ask for more.
+    // If the number of active latents varies, a batch with more than any before may allocate.
     let lr = if activation == Activation::TopK { 1e-4 } else { 0.0 };
     for i in 0..24 {
-        let before = ASKED.load(Relaxed);
+        let before = ALLOCATIONS.load(Relaxed);
         let step = Step { prefixes: case.prefixes, ..Step::new(batches[i % 3].view(), lr) };
         engine.step_on(&step).expect("a finite step");
-        let asked = ASKED.load(Relaxed) - before;
-        assert!(i < 3 || asked == 0, "{} B {}: {asked} in step {i}", case.name, case.batch);
+        let allocations = ALLOCATIONS.load(Relaxed) - before;
+        assert!(i < 3 || allocations == 0, "{} B {}: {allocations} in step {i}", case.name, case.batch);
     }
 }

@@ -1,5 +1,5 @@
-//! Training steps held against PyTorch (scripts/make_golden.py): losses within 1e-5, each tensor within 1e-4 of the
-//! way it moved; gradients through the moments after one step.
+//! Ten training steps against PyTorch (scripts/make_golden.py): losses within 1e-5, each tensor within 1e-4 of the distance that it
+//! moved, and gradients, read from the first moments after one step.
 #![allow(non_snake_case)]
 
 use safetensors::SafeTensors;
@@ -11,6 +11,7 @@ use vibrissa_core::model::step::{Engine, State, Step, StepOptions};
 use vibrissa_core::model::{Config, Output, Sae, Weights};
 use vibrissa_core::optim::{AdamOptions, Optimizer};
 
+/// A fixture: tensors before and after, losses, and the options as JSON.
 struct Golden {
     bytes: Vec<u8>,
     options: serde_json::Value,
@@ -65,9 +66,10 @@ impl Golden {
         };
         let W_dec = (!config.tied).then(|| self.mat(&format!("{group}.W_dec")));
         let b_dec = config.decoder_bias.then(|| self.vec(&format!("{group}.b_dec")));
-        let own = |name: &str| self.try_get(&format!("{group}.{name}")).map_or(Vec::new(), |t| t.1);
-        let threshold = if config.activation == Activation::BatchTopK { vec![0.0] } else { own("threshold") };
-        let (b_enc, b_gate, r_mag) = (own("b_enc"), own("b_gate"), own("r_mag"));
+        let optional = |name: &str| self.try_get(&format!("{group}.{name}")).map_or(Vec::new(), |t| t.1);
+        let calibrated = config.activation.calibrates_threshold();
+        let threshold = if calibrated { vec![0.0] } else { optional("threshold") };
+        let (b_enc, b_gate, r_mag) = (optional("b_enc"), optional("b_gate"), optional("r_mag"));
         Sae::new(config, Weights { W_enc, W_dec, b_enc, b_dec, threshold, b_gate, r_mag }).expect("a model")
     }
 
@@ -112,13 +114,14 @@ fn engine(isa: Isa, golden: &Golden, group: &str) -> Engine {
     Engine::new(isa, sae, state, golden.step_options())
 }
 
-fn close(what: &str, got: &[f32], want: &[f32], scale: f64, tolerance: f64) {
+fn assert_close(what: &str, got: &[f32], want: &[f32], scale: f64, tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
     let worst = got.iter().zip(want).map(|(&a, &b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     assert!(worst <= tolerance * scale, "{what}: {worst:e} is {:e} of {scale:e}", worst / scale);
 }
 
-fn span(a: &[f32], b: &[f32]) -> f64 {
+/// The largest difference of two tensors.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
 
@@ -134,11 +137,11 @@ fn compare_end(golden: &Golden, sae: &Sae, sub: &str) {
     ] {
         let Some(got) = got else { continue };
         let (init, want) = (golden.vec(&format!("init.{sub}{name}")), golden.vec(&format!("final.{sub}{name}")));
-        close(&format!("{name} after the last step"), got, &want, span(&init, &want), 1e-4);
+        assert_close(&format!("{name} after the last step"), got, &want, distance(&init, &want), 1e-4);
     }
 }
 
-fn loss_close(what: &str, step: usize, got: f64, want: f32) {
+fn assert_loss_close(what: &str, step: usize, got: f64, want: f32) {
     let want = f64::from(want);
     assert!((got - want).abs() <= 1e-5 * want.abs().max(1e-12), "{what} at step {step}: {got} against {want}");
 }
@@ -164,20 +167,20 @@ fn ten_steps(case: &str) {
             let losses = engine.step_on(&step).expect("a finite step");
             for ((name, want), got) in terms.iter().zip(losses.terms()) {
                 match want {
-                    Some((_, want)) => loss_close(name, t, got, want[t]),
+                    Some((_, want)) => assert_loss_close(name, t, got, want[t]),
                     None => assert_eq!(got, 0.0, "{name} at step {t}"),
                 }
             }
             if t == 0 {
-                first_step(&golden, &engine);
+                compare_first_step(&golden, &engine);
             }
         }
         compare_end(&golden, engine.sae(), "");
     }
 }
 
-/// Indices of the first batch, and gradients: after one step from zero, `m = (1 - β1) g`.
-fn first_step(golden: &Golden, engine: &Engine) {
+/// Compares the latents of the first batch, and the gradients: after one step from zero, `m = (1 - β1) g`.
+fn compare_first_step(golden: &Golden, engine: &Engine) {
     for b in 0..engine.latents().rows() {
         let want: Vec<(u32, f32)> = if golden.activation() == Activation::TopK {
             let (indices, values) = (golden.mat("step0.indices"), golden.mat("step0.values"));
@@ -187,7 +190,7 @@ fn first_step(golden: &Golden, engine: &Engine) {
             let latents = golden.mat("step0.latents");
             latents.row(b).iter().enumerate().map(|(i, &v)| (i as u32, v)).filter(|p| p.1 != 0.0).collect()
         };
-        // Some steps keep entries of 0 that a threshold, or a gate, learns from.
+        // Some activations keep entries of 0 that a threshold or a gate learns from.
         let (i, v) = engine.latents().row(b);
         let kept = |j: &usize| golden.activation() == Activation::TopK || v[*j] != 0.0;
         let got: Vec<(u32, f32)> = (0..i.len()).filter(kept).map(|j| (i[j], v[j])).collect();
@@ -196,7 +199,7 @@ fn first_step(golden: &Golden, engine: &Engine) {
         };
         let ((i, v), (want_i, want_v)) = (of(&got), of(&want));
         assert_eq!(i, want_i, "latents of row {b}");
-        close("latents", &v, &want_v, 1.0, 1e-5);
+        assert_close("latents", &v, &want_v, 1.0, 1e-5);
     }
     let state = engine.state();
     let decoder = match engine.sae().config() {
@@ -216,7 +219,7 @@ fn first_step(golden: &Golden, engine: &Engine) {
         let Some((_, want)) = golden.try_get(name) else { continue };
         let got: Vec<f32> = moments.m.iter().map(|&m| m / (1.0 - 0.9f64) as f32).collect();
         let size = want.iter().map(|&g| f64::from(g.abs())).fold(0.0, f64::max);
-        close(name, &got, &want, size, 2e-6);
+        assert_close(name, &got, &want, size, 2e-6);
     }
 }
 
@@ -378,10 +381,10 @@ fn consistency_of_two() {
         let batch = MatRef::new(16, 24, &x.data()[16 * t * 24..][..16 * 24]);
         let decoders = [engines[0].sae().decoder_rows(), engines[1].sae().decoder_rows()];
         let extra = consistency(isa, golden.number("consistency"), &decoders, &matches, &mut gradients);
-        loss_close("consistency", t, extra, loss[t]);
+        assert_loss_close("consistency", t, extra, loss[t]);
         for (s, engine) in engines.iter_mut().enumerate() {
             let losses = engine.step(batch, f64::from(lr), Some((&gradients[s], extra))).expect("a finite step");
-            loss_close("reconstruction loss", t, losses.recon, recon.row(t)[s]);
+            assert_loss_close("reconstruction loss", t, losses.recon, recon.row(t)[s]);
         }
     }
     for (s, engine) in engines.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! The gradient of a training step against finite differences of an independent forward pass: dense loops in f64 straight
-//! from the equations, nothing shared with the library. Every parameter, every combination of options.
+//! The gradient of a training step against finite differences of an independent forward pass: dense loops in f64 straight from the
+//! equations, which share no code with the library. Every parameter, every combination of options.
 //!
-//! The step never hands out its gradient, but its first moment after one step from zero is `(1 - β1) g`. What the equations
-//! hold constant is held constant here: the selection (inputs with gaps, so that a small change moves nothing across a
-//! tie), AuxK's residual, its spread and V, and who matches whom.
+//! A step does not return its gradient, but the first moment after one step from zero is `(1 - β1) g`. Constants of the equations are
+//! constant here, too: the selection (inputs have gaps, so that a small change reorders nothing), AuxK's residual, its spread and V, and
+//! the matches between SAEs.
 #![allow(non_snake_case)]
 
 use vibrissa_core::kernels::Isa;
@@ -17,13 +17,13 @@ use vibrissa_core::random::Stream;
 const B: usize = 6;
 const D: usize = 11;
 const H: usize = 14;
-/// More than half of the latents, so that some kept pre-activations are negative and the ReLU has work to do.
+/// More than half of the latents, so that some selected pre-activations are negative and ReLU clips them.
 const K: usize = 9;
 const DEAD: [u32; 5] = [1, 4, 5, 9, 13];
 const COEF: f64 = 0.4;
 const DEAD_AFTER: u64 = 1000;
 const LAMBDA: f64 = 0.8;
-/// Closest that two pre-activations may come where an order, or a sign, decides.
+/// Smallest difference of two pre-activations whose order matters, and smallest size of one whose sign matters.
 const GAP: f64 = 0.01;
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ struct Case {
     tied: bool,
     raw: bool,
     bias: bool,
-    /// Dead latents a row, 0 without: 3 of the 5 are added up by dense products, 2 one by one.
+    /// Dead latents a row, 0 without AuxK: 3 of the 5 are summed by dense products, 2 by sparse ones.
     auxk: usize,
     consistency: bool,
     optimizer: Optimizer,
@@ -110,7 +110,7 @@ impl Params {
         [("W_enc", &mut self.W_enc), ("W_dec", &mut self.W_dec), ("b_enc", &mut self.b_enc), ("b_dec", &mut self.b_dec)]
     }
 
-    /// The decoder's row of one latent: tied, that of the encoder brought to unit length.
+    /// The decoder direction of a latent: tied, the encoder row scaled to unit length.
     fn direction(&self, h: usize) -> Vec<f64> {
         if !self.W_dec.is_empty() {
             return self.W_dec[h * D..][..D].to_vec();
@@ -140,20 +140,20 @@ impl Params {
     }
 }
 
-/// What stays as it was at the point where the gradient is taken.
-struct Held {
+/// The constants of the loss at the point where the gradient is taken.
+struct Constants {
     /// Latents of each row that reach the reconstruction.
     active: Vec<Vec<usize>>,
-    /// Dead latents of each row that explain its residual.
+    /// Dead latents that reconstruct the residual of each row.
     aux: Vec<Vec<usize>>,
     residual: Vec<Vec<f64>>,
     /// `coef · V / ‖e - mean(e)‖²`.
     aux_weight: f64,
-    /// The partners' decoder directions, and who matches whom: (own latent, partner's direction, sign of the cosine is free).
+    /// The matches: a latent, and the decoder direction of its partner. The sign of the cosine is free.
     partners: Vec<(usize, Vec<f64>)>,
 }
 
-/// The indices of the `n` largest among `of`, or nothing where the order is too close to call.
+/// The indices of the `n` largest among `of`; `None` if the gap to the next is too small.
 fn largest(pre_acts: &[f64], of: &[usize], n: usize) -> Option<Vec<usize>> {
     let mut order = of.to_vec();
     order.sort_by(|&a, &b| pre_acts[b].total_cmp(&pre_acts[a]));
@@ -172,43 +172,43 @@ fn spread(rows: &[Vec<f64>]) -> f64 {
         .sum()
 }
 
-impl Held {
-    fn at(case: &Case, p: &Params, x: &Mat, partners: Vec<(usize, Vec<f64>)>) -> Option<Held> {
+impl Constants {
+    fn at(case: &Case, p: &Params, x: &Mat, partners: Vec<(usize, Vec<f64>)>) -> Option<Constants> {
         let (mut active, mut aux, mut residual, mut wide) = (vec![], vec![], vec![], vec![]);
         for b in 0..x.rows() {
             let pre = p.pre_acts(x.row(b));
-            let mut kept = largest(&pre, &(0..H).collect::<Vec<_>>(), K)?;
+            let mut selected = largest(&pre, &(0..H).collect::<Vec<_>>(), K)?;
             if !case.raw {
-                if kept.iter().any(|&h| pre[h].abs() < GAP) {
+                if selected.iter().any(|&h| pre[h].abs() < GAP) {
                     return None;
                 }
-                kept.retain(|&h| pre[h] > 0.0);
+                selected.retain(|&h| pre[h] > 0.0);
             }
-            let recon = p.decode(kept.iter().map(|&h| (h, pre[h])));
+            let recon = p.decode(selected.iter().map(|&h| (h, pre[h])));
             residual.push((0..D).map(|d| f64::from(x.row(b)[d]) - recon[d] - p.b_dec(d)).collect::<Vec<_>>());
             aux.push(largest(&pre, &DEAD.map(|h| h as usize), case.auxk.max(1))?);
             wide.push(x.row(b).iter().map(|&v| f64::from(v)).collect());
-            active.push(kept);
+            active.push(selected);
         }
         let weight = COEF * spread(&wide) / x.rows() as f64 / spread(&residual);
         let aux_weight = if case.auxk > 0 && weight.is_finite() { weight } else { 0.0 };
-        Some(Held { active, aux, residual, aux_weight, partners })
+        Some(Constants { active, aux, residual, aux_weight, partners })
     }
 
     fn losses(&self, p: &Params, x: &Mat) -> Losses {
         let (mut recon, mut auxk) = (0.0, 0.0);
         for b in 0..x.rows() {
             let pre = p.pre_acts(x.row(b));
-            let of = |kept: &[usize]| p.decode(kept.iter().map(|&h| (h, pre[h])));
+            let of = |latents: &[usize]| p.decode(latents.iter().map(|&h| (h, pre[h])));
             let y = of(&self.active[b]);
             recon += (0..D).map(|d| (f64::from(x.row(b)[d]) - y[d] - p.b_dec(d)).powi(2)).sum::<f64>();
             let y = of(&self.aux[b]);
             auxk += (0..D).map(|d| (self.residual[b][d] - y[d]).powi(2)).sum::<f64>();
         }
         let cos = |h: usize, other: &[f64]| {
-            let own = p.direction(h);
+            let direction = p.direction(h);
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            (dot(&own, other) / (dot(&own, &own) * dot(other, other)).sqrt()).abs()
+            (dot(&direction, other) / (dot(&direction, &direction) * dot(other, other)).sqrt()).abs()
         };
         let mmcs = self.partners.iter().map(|(h, other)| cos(*h, other)).sum::<f64>() / H as f64;
         let consistency = if self.partners.is_empty() { 0.0 } else { LAMBDA * (1.0 - mmcs) };
@@ -235,7 +235,7 @@ impl Held {
                 out.tensors()[t].1[i] = (side(STEP) - side(-STEP)) / (2.0 * STEP);
             }
         }
-        // A decoder of its own has rows of unit length: the step leaves out what points along them.
+        // An untied decoder has rows of unit length: the step removes the part of the gradient along them.
         for (g, w) in out.W_dec.chunks_mut(D).zip(p.W_dec.chunks(D)) {
             let along: f64 = g.iter().zip(w).map(|(g, w)| g * w).sum();
             g.iter_mut().zip(w).for_each(|(g, w)| *g -= along * w);
@@ -244,8 +244,8 @@ impl Held {
     }
 }
 
-/// A point without near ties: the ensemble's members, rows, and for each member what is held.
-fn point(case: &Case) -> (Vec<Engine>, Mat, Vec<Held>, Vec<Vec<u32>>) {
+/// A point without near ties: the members of an ensemble, rows, the constants of each member, and the matches.
+fn point(case: &Case) -> (Vec<Engine>, Mat, Vec<Constants>, Vec<Vec<u32>>) {
     let members = if case.consistency { 2 } else { 1 };
     for seed in 0..2000 {
         let engines: Vec<Engine> =
@@ -260,21 +260,21 @@ fn point(case: &Case) -> (Vec<Engine>, Mat, Vec<Held>, Vec<Vec<u32>>) {
             let pairs = matches.iter().flatten().map(|&m| m as usize).enumerate();
             pairs.map(|(h, m)| if s == 0 { (h, params[1].direction(m)) } else { (m, params[0].direction(h)) }).collect()
         };
-        let held: Option<Vec<Held>> =
-            params.iter().enumerate().map(|(s, p)| Held::at(case, p, &x, partners(s))).collect();
-        if let Some(held) = held {
-            return (engines, x, held, matches);
+        let constants: Option<Vec<Constants>> =
+            params.iter().enumerate().map(|(s, p)| Constants::at(case, p, &x, partners(s))).collect();
+        if let Some(constants) = constants {
+            return (engines, x, constants, matches);
         }
     }
     panic!("no point without near ties for {case:?}");
 }
 
-fn close(what: &str, case: &Case, got: f64, want: f64, size: f64, tolerance: f64) {
+fn assert_close(what: &str, case: &Case, got: f64, want: f64, size: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance * size, "{what} of {case:?}: {got} against {want} (of {size})");
 }
 
 fn check(case: &Case) {
-    let (engines, x, held, matches) = point(case);
+    let (engines, x, constants, matches) = point(case);
     let saes: Vec<Sae> = engines.into_iter().map(|e| e.into_parts().0).collect();
     for isa in Isa::available() {
         let mut gradients = vec![Mat::zeros(H, D); 2];
@@ -285,15 +285,15 @@ fn check(case: &Case) {
             let p = Params::of(engine.sae());
             let extra = case.consistency.then_some((&gradients[s], shared));
             let losses = engine.step(x.view(), 1e-3, extra).expect("a finite step");
-            let want = held[s].losses(&p, &x);
+            let want = constants[s].losses(&p, &x);
             for (name, got, want) in [
                 ("the reconstruction loss", losses.recon, want.recon),
                 ("the AuxK loss", losses.auxk, want.auxk),
                 ("the consistency loss", losses.consistency, want.consistency),
             ] {
-                close(name, case, got, want, want.abs(), 1e-5);
+                assert_close(name, case, got, want, want.abs(), 1e-5);
             }
-            let mut numeric = held[s].gradient(&p, &x);
+            let mut numeric = constants[s].gradient(&p, &x);
             let state = engine.state();
             let moments = [&state.W_enc, &state.W_dec, &state.b_enc, &state.b_dec];
             for ((name, want), moments) in numeric.tensors().into_iter().zip(moments) {
@@ -302,7 +302,7 @@ fn check(case: &Case) {
                 assert!(want.is_empty() || size > 1e-3, "{name} of {case:?} has no gradient to compare");
                 for (i, (&m, &want)) in moments.m.iter().zip(want.iter()).enumerate() {
                     let got = f64::from(m) / (1.0 - 0.9);
-                    close(&format!("gradient of {name}[{i}] ({})", isa.name()), case, got, want, size, 1e-5);
+                    assert_close(&format!("gradient of {name}[{i}] ({})", isa.name()), case, got, want, size, 1e-5);
                 }
             }
         }
@@ -335,27 +335,31 @@ fn gradients_of_untied_relu() {
     check_all(|c| !c.tied && !c.raw);
 }
 
-/// The points are worth comparing at: ReLU clips something, and dead latents are both among the active and not.
+/// At the points ReLU clips something, and some dead latents are active, others not.
 #[test]
 fn the_points_exercise_clipping_and_dead_latents() {
     let case =
         Case { tied: false, raw: false, bias: true, auxk: 3, consistency: false, optimizer: Optimizer::Adam, rows: B };
-    let (_, _, held, _) = point(&case);
-    assert!(held[0].active.iter().any(|a| a.len() < K), "nothing was clipped");
+    let (_, _, constants, _) = point(&case);
+    assert!(constants[0].active.iter().any(|a| a.len() < K), "nothing was clipped");
     let both = |want: bool| {
-        held[0].active.iter().zip(&held[0].aux).any(|(active, aux)| aux.iter().any(|h| active.contains(h) == want))
+        constants[0]
+            .active
+            .iter()
+            .zip(&constants[0].aux)
+            .any(|(active, aux)| aux.iter().any(|h| active.contains(h) == want))
     };
     assert!(both(true) && both(false));
 }
 
-/// One row has no spread: AuxK is not finite there, and must be nothing at all.
+/// One row has no spread: AuxK is not finite there and must be off.
 #[test]
-fn auxk_is_nothing_where_it_is_not_finite() {
+fn auxk_is_off_where_it_is_not_finite() {
     for bias in [false, true] {
         let optimizer = Optimizer::Adam;
         let case = Case { tied: false, raw: false, bias, auxk: 3, consistency: false, optimizer, rows: 1 };
-        let (engines, x, held, _) = point(&case);
-        assert_eq!(held[0].aux_weight, 0.0);
+        let (engines, x, constants, _) = point(&case);
+        assert_eq!(constants[0].aux_weight, 0.0);
         let sae = engines.into_iter().next().expect("one").into_parts().0;
         let mut with = case.engine(Isa::current(), sae.clone());
         let mut without = Case { auxk: 0, ..case }.engine(Isa::current(), sae);
@@ -367,7 +371,7 @@ fn auxk_is_nothing_where_it_is_not_finite() {
     }
 }
 
-/// Decay is decoupled: it never enters the moments, shrinks weights and spares biases.
+/// Decay is decoupled: it does not enter the moments, shrinks weights, and leaves biases unchanged.
 #[test]
 fn weight_decay_is_decoupled() {
     let (lr, decay) = (0.01, 2.0);
@@ -390,9 +394,9 @@ fn weight_decay_is_decoupled() {
         let (with, without) = (Params::of(&with), Params::of(&without));
         assert_eq!((with.b_enc, with.b_dec), (without.b_enc, without.b_dec));
         for (i, (&a, &b)) in with.W_enc.iter().zip(&without.W_enc).enumerate() {
-            close("decayed W_enc", &case, a, b - lr * decay * start.W_enc[i], 1.0, 1e-6);
+            assert_close("decayed W_enc", &case, a, b - lr * decay * start.W_enc[i], 1.0, 1e-6);
         }
-        // The decoder's rows are brought back to unit length after the decay and the step.
+        // The decoder's rows are scaled to unit length after the decay and the step.
         for h in 0..with.W_dec.len() / D {
             let moments = &with_state.W_dec;
             let mut row: Vec<f64> = (h * D..(h + 1) * D)
@@ -404,7 +408,7 @@ fn weight_decay_is_decoupled() {
             let norm = row.iter().map(|w| w * w).sum::<f64>().sqrt();
             row.iter_mut().for_each(|w| *w /= norm);
             for (&a, &b) in with.W_dec[h * D..].iter().zip(&row) {
-                close("decayed W_dec", &case, a, b, 1.0, 1e-5);
+                assert_close("decayed W_dec", &case, a, b, 1.0, 1e-5);
             }
         }
     }

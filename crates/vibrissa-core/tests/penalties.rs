@@ -1,7 +1,7 @@
-//! The gradient of every activation × penalty × weight layout against finite differences of an independent forward pass in
-//! f64, straight from the equations. As in `gradients.rs` the gradient is read from the first moment after one step, and
-//! what the equations hold constant is held constant. Thresholds have no derivative: theirs is compared with the formula
-//! that defines the straight-through estimate, fed with finite differences of the loss to each latent.
+//! The gradient of every activation × penalty × weight layout against finite differences of an independent forward pass in f64, straight
+//! from the equations. As in `gradients.rs`, the gradient is read from the first moment after one step, and constants of the equations
+//! are constant. Thresholds have no derivative: their gradient is compared with the formula of the straight-through estimate, into
+//! which finite differences of the loss to each latent are put.
 #![allow(non_snake_case)]
 
 use vibrissa_core::activation::Activation;
@@ -22,7 +22,7 @@ const K_AUX: usize = 2;
 const COEF: f64 = 0.4;
 const DEAD_AFTER: u64 = 1000;
 const BANDWIDTH: f64 = 0.5;
-/// Closest that a pre-activation may come to where a selection changes.
+/// Smallest distance of a pre-activation from a value at which the selection changes.
 const GAP: f64 = 2e-3;
 
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +40,13 @@ struct Case {
 }
 
 impl Case {
-    /// All that go together (see `TrainOptions::check`).
+    /// All combinations that are allowed (see `TrainOptions::check`).
     fn all(activation: Activation) -> Vec<Case> {
         let mut out = Vec::new();
         for bits in 0..128u32 {
             let on = |b: u32| bits >> b & 1 == 1;
             let (tied, free, bias, entropy, nested, auxk, l1) = (on(0), on(1), on(2), on(3), on(4), on(5), on(6));
-            let (gated, sigmoid) = (activation == Activation::Gated, activation == Activation::Sigmoid);
+            let (gated, sigmoid) = (activation.has_gate(), activation.is_dense());
             if tied && free || entropy && (auxk || gated) || sigmoid && auxk {
                 continue;
             }
@@ -59,7 +59,7 @@ impl Case {
                 nested,
                 auxk,
                 l1: if l1 { 0.7 } else { 0.0 },
-                l0: if activation == Activation::JumpRelu { 0.9 } else { 0.0 },
+                l0: if activation.learns_threshold() { 0.9 } else { 0.0 },
                 kl: if sigmoid { 0.8 } else { 0.0 },
             });
         }
@@ -71,7 +71,7 @@ impl Case {
             let mut s = Stream::new(seed, name, &[]);
             (0..n).map(|_| (mean + scale * s.normal()) as f32).collect()
         };
-        let gated = if self.activation == Activation::Gated { H } else { 0 };
+        let gated = if self.activation.has_gate() { H } else { 0 };
         let threshold = match self.activation {
             Activation::JumpRelu => noise(H, "threshold", 0.1, 0.5).into_iter().map(f32::abs).collect(),
             Activation::BatchTopK => vec![0.0],
@@ -122,13 +122,13 @@ const NAMES: [&str; 7] = ["W_enc", "W_dec", "b_enc", "b_dec", "threshold", "b_ga
 
 fn params(case: &Case, sae: &Sae) -> Params {
     let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-    let own = if case.activation == Activation::JumpRelu { wide(sae.threshold()) } else { Vec::new() };
+    let learned = if case.activation.learns_threshold() { wide(sae.threshold()) } else { Vec::new() };
     [
         wide(sae.W_enc().data()),
         sae.W_dec().map_or(vec![], |w| wide(w.data())),
         wide(sae.b_enc()),
         sae.b_dec().map_or(vec![], wide),
-        own,
+        learned,
         wide(sae.b_gate()),
         wide(sae.r_mag()),
     ]
@@ -152,9 +152,9 @@ fn sums(p: &Params, x: &[f32]) -> Vec<f64> {
     (0..H).map(|h| (0..D).map(|d| (f64::from(x[d]) - b_dec(p, d)) * p[0][h * D + d]).sum()).collect()
 }
 
-/// What selects: the gate's pre-activation, or the latent's own.
-fn selected_by(case: &Case, p: &Params, x: &[f32]) -> Vec<f64> {
-    let bias = if case.activation == Activation::Gated { &p[5] } else { &p[2] };
+/// The pre-activations that select: the gates', or the latents'.
+fn selecting_pre_acts(case: &Case, p: &Params, x: &[f32]) -> Vec<f64> {
+    let bias = if case.activation.has_gate() { &p[5] } else { &p[2] };
     sums(p, x).iter().zip(bias).map(|(s, b)| s + b).collect()
 }
 
@@ -166,11 +166,11 @@ fn decode(p: &Params, latents: &[f64], n: usize) -> Vec<f64> {
     out
 }
 
-/// What stays as it was at the point where the gradient is taken.
-struct Held {
+/// The constants of the loss at the point where the gradient is taken.
+struct Constants {
     at: Params,
-    /// batchtopk: latents of each row.
-    kept: Vec<Vec<bool>>,
+    /// topk and batchtopk: true for the selected latents of each row.
+    selected: Vec<Vec<bool>>,
     aux: Vec<Vec<usize>>,
     residual: Vec<Vec<f64>>,
     aux_weight: f64,
@@ -181,12 +181,12 @@ fn spread(rows: &[Vec<f64>]) -> f64 {
     (0..D).map(|d| rows.iter().map(|r| (r[d] - mean(d)).powi(2)).sum::<f64>()).sum()
 }
 
-impl Held {
-    /// `None` where something is too close to call.
-    fn at(case: &Case, p: &Params, x: &Mat) -> Option<Held> {
-        let pre: Vec<Vec<f64>> = (0..B).map(|b| selected_by(case, p, x.row(b))).collect();
+impl Constants {
+    /// `None` if a pre-activation is too close to a value at which the selection changes.
+    fn at(case: &Case, p: &Params, x: &Mat) -> Option<Constants> {
+        let pre: Vec<Vec<f64>> = (0..B).map(|b| selecting_pre_acts(case, p, x.row(b))).collect();
         let all = |rows: std::ops::Range<usize>| rows.flat_map(|b| (0..H).map(move |h| (b, h))).collect::<Vec<_>>();
-        let mut kept = vec![vec![false; H]; B];
+        let mut selected = vec![vec![false; H]; B];
         // The largest of each row, or of the batch.
         let each = if case.activation == Activation::TopK { 1 } else { B };
         for first in (0..B).step_by(each) {
@@ -196,7 +196,7 @@ impl Held {
             if near(each * K - 1) - near(each * K) < GAP || near(each * K - 1) < GAP {
                 return None;
             }
-            order[..each * K].iter().for_each(|&(b, h)| kept[b][h] = true);
+            order[..each * K].iter().for_each(|&(b, h)| selected[b][h] = true);
         }
         for (b, pre) in pre.iter().enumerate() {
             for (h, &v) in pre.iter().enumerate() {
@@ -213,7 +213,7 @@ impl Held {
                 }
             }
         }
-        let mut held = Held { at: p.clone(), kept, aux: vec![], residual: vec![], aux_weight: 0.0 };
+        let mut constants = Constants { at: p.clone(), selected, aux: vec![], residual: vec![], aux_weight: 0.0 };
         let mut rows = Vec::new();
         for (b, pre) in pre.iter().enumerate() {
             let mut order = DEAD.to_vec();
@@ -222,25 +222,25 @@ impl Held {
                 return None;
             }
             order.truncate(K_AUX);
-            held.aux.push(order);
-            let y = decode(p, &held.latents(case, p, x.row(b), b).0, H);
-            held.residual.push((0..D).map(|d| f64::from(x.row(b)[d]) - y[d]).collect());
+            constants.aux.push(order);
+            let y = decode(p, &constants.latents(case, p, x.row(b), b).0, H);
+            constants.residual.push((0..D).map(|d| f64::from(x.row(b)[d]) - y[d]).collect());
             rows.push(x.row(b).iter().map(|&v| f64::from(v)).collect());
         }
         if case.auxk {
-            held.aux_weight = COEF * spread(&rows) / B as f64 / spread(&held.residual);
+            constants.aux_weight = COEF * spread(&rows) / B as f64 / spread(&constants.residual);
         }
-        Some(held)
+        Some(constants)
     }
 
-    /// The latents of a row; gated: and `max(π, 0)`.
+    /// The latents of a row, and `max(π, 0)` of a gated model.
     fn latents(&self, case: &Case, p: &Params, x: &[f32], b: usize) -> (Vec<f64>, Vec<f64>) {
-        let pre = selected_by(case, p, x);
+        let pre = selecting_pre_acts(case, p, x);
         let relu: Vec<f64> = pre.iter().map(|v| v.max(0.0)).collect();
         let each = |h: usize| match case.activation {
             Activation::Relu => relu[h],
             Activation::TopK | Activation::BatchTopK => {
-                if self.kept[b][h] {
+                if self.selected[b][h] {
                     relu[h]
                 } else {
                     0.0
@@ -262,7 +262,7 @@ impl Held {
         ((0..H).map(each).collect(), relu)
     }
 
-    /// `bump` adds to one latent of one row.
+    /// The losses of the batch. `bump` (row, latent, value) adds to one latent of one row.
     fn losses(&self, case: &Case, p: &Params, x: &Mat, bump: Option<(usize, usize, f64)>) -> Losses {
         let norm = |h: usize| direction(p, h).iter().map(|w| w * w).sum::<f64>().sqrt();
         let prefixes: Vec<usize> = if case.nested { PREFIXES.into_iter().chain([H]).collect() } else { vec![H] };
@@ -286,14 +286,14 @@ impl Held {
                 });
                 out.recon += each.sum::<f64>() / (B * prefixes.len()) as f64;
             }
-            let penalised = if case.activation == Activation::Gated { &gate } else { &latents };
+            let penalised = if case.activation.has_gate() { &gate } else { &latents };
             out.l1 += case.l1 * (0..H).map(|h| penalised[h] * norm(h)).sum::<f64>() / B as f64;
-            if case.activation == Activation::Gated {
-                // W_dec and b_dec are held, what the gate sees of the input is not.
+            if case.activation.has_gate() {
+                // W_dec and b_dec are constant in this term, the gate's input is not.
                 let y = decode(&self.at, &gate, H);
                 out.gate += y.iter().zip(&target).map(|(y, t)| (t - y).powi(2)).sum::<f64>() / B as f64;
             }
-            let pre = selected_by(case, p, x.row(b));
+            let pre = selecting_pre_acts(case, p, x.row(b));
             let mut e = self.residual[b].clone();
             for &h in &self.aux[b] {
                 direction(p, h).iter().zip(&mut e).for_each(|(w, e)| *e -= pre[h] * w);
@@ -310,7 +310,7 @@ impl Held {
         out
     }
 
-    /// Central differences for every parameter but thresholds, whose estimate is written out.
+    /// Central differences for every parameter except thresholds, whose straight-through estimate is written out.
     fn gradient(&self, case: &Case, p: &Params, x: &Mat) -> Params {
         const STEP: f64 = 1e-5;
         let mut at = p.clone();
@@ -327,7 +327,7 @@ impl Held {
             }
         }
         if !case.free {
-            // A decoder of its own has rows of unit length: the step leaves out what points along them.
+            // An untied decoder has rows of unit length: the step removes the part of the gradient along them.
             for (g, w) in out[1].chunks_mut(D).zip(p[1].chunks(D)) {
                 let along: f64 = g.iter().zip(w).map(|(g, w)| g * w).sum();
                 g.iter_mut().zip(w).for_each(|(g, w)| *g -= along * w);
@@ -340,7 +340,7 @@ impl Held {
             for h in 0..H {
                 out[4][h] = (0..B)
                     .map(|b| {
-                        let u = (selected_by(case, p, x.row(b))[h] - p[4][h]) / BANDWIDTH;
+                        let u = (selecting_pre_acts(case, p, x.row(b))[h] - p[4][h]) / BANDWIDTH;
                         let rect = if u.abs() < 0.5 { 1.0 } else { 0.0 };
                         let no_count = Case { l0: 0.0, ..*case };
                         let loss = |by: f64| self.losses(&no_count, p, x, Some((b, h, by))).total();
@@ -354,22 +354,22 @@ impl Held {
     }
 }
 
-fn point(case: &Case) -> (Sae, Mat, Held) {
+fn point(case: &Case) -> (Sae, Mat, Constants) {
     for seed in 0..5000 {
         let sae = case.engine(Isa::SCALAR, case.sae(seed)).into_parts().0;
         let x = case.rows(seed);
-        if let Some(held) = Held::at(case, &params(case, &sae), &x) {
-            return (sae, x, held);
+        if let Some(constants) = Constants::at(case, &params(case, &sae), &x) {
+            return (sae, x, constants);
         }
     }
     panic!("no point without near ties for {case:?}");
 }
 
 fn check(case: &Case) {
-    let (sae, x, held) = point(case);
+    let (sae, x, constants) = point(case);
     let p = params(case, &sae);
-    let want = held.losses(case, &p, &x, None);
-    let numeric = held.gradient(case, &p, &x);
+    let want = constants.losses(case, &p, &x, None);
+    let numeric = constants.gradient(case, &p, &x);
     let prefixes: &[usize] = if case.nested { &PREFIXES } else { &[] };
     for isa in Isa::available() {
         let mut engine = case.engine(isa, sae.clone());
@@ -429,9 +429,9 @@ fn sigmoid() {
     check_all(Activation::Sigmoid, 48);
 }
 
-/// A term beside the squared error, ¼ Σ (recon - x)⁴ here, reaches all latents and weighs λ V.
+/// A term besides the squared error, here ¼ Σ (recon - x)⁴, reaches all latents with weight λ V.
 #[test]
-fn a_term_beside_the_squared_error() {
+fn a_term_besides_the_squared_error() {
     let term = |x: &[f32], y: &[f32], gradient: &mut [f32]| -> f64 {
         gradient.iter_mut().zip(x.iter().zip(y)).for_each(|(g, (x, y))| *g = (y - x).powi(3));
         x.iter().zip(y).map(|(x, y)| 0.25 * f64::from(y - x).powi(4)).sum()
@@ -450,34 +450,34 @@ fn a_term_beside_the_squared_error() {
             l0: 0.0,
             kl: 0.0,
         };
-        let (sae, x, held) = point(&base);
+        let (sae, x, constants) = point(&base);
         let p = params(&base, &sae);
         let rows: Vec<Vec<f64>> = (0..B).map(|b| x.row(b).iter().map(|&v| f64::from(v)).collect()).collect();
         let weight = lambda * spread(&rows) / B as f64;
         let value = |p: &Params| -> f64 {
             let each = (0..B).map(|b| {
-                let y = decode(p, &held.latents(&base, p, x.row(b), b).0, H);
+                let y = decode(p, &constants.latents(&base, p, x.row(b), b).0, H);
                 y.iter().zip(&rows[b]).map(|(y, x)| 0.25 * (y - x).powi(4)).sum::<f64>()
             });
             weight * each.sum::<f64>() / B as f64
         };
-        let mut numeric = held.gradient(&base, &p, &x);
+        let mut numeric = constants.gradient(&base, &p, &x);
         for t in 0..4 {
-            let mut own: Vec<f64> = Vec::new();
+            let mut of_term: Vec<f64> = Vec::new();
             for i in 0..p[t].len() {
                 let mut at = p.clone();
                 at[t][i] += 1e-5;
                 let up = value(&at);
                 at[t][i] -= 2e-5;
-                own.push((up - value(&at)) / 2e-5);
+                of_term.push((up - value(&at)) / 2e-5);
             }
             if t == 1 {
-                for (g, w) in own.chunks_mut(D).zip(p[1].chunks(D)) {
+                for (g, w) in of_term.chunks_mut(D).zip(p[1].chunks(D)) {
                     let along: f64 = g.iter().zip(w).map(|(g, w)| g * w).sum();
                     g.iter_mut().zip(w).for_each(|(g, w)| *g -= along * w);
                 }
             }
-            numeric[t].iter_mut().zip(own).for_each(|(a, b)| *a += b);
+            numeric[t].iter_mut().zip(of_term).for_each(|(a, b)| *a += b);
         }
         let mut engine = base.engine(Isa::current(), sae.clone());
         let prefixes: &[usize] = if nested { &PREFIXES } else { &[] };
@@ -497,7 +497,7 @@ fn a_term_beside_the_squared_error() {
     }
 }
 
-/// AuxK trains the encoder of dead latents, which nothing else reaches (in one well-known library it does not).
+/// AuxK trains the encoder of dead latents, which no other gradient reaches (in one well-known library it does not).
 #[test]
 fn auxk_reaches_the_encoder_of_dead_latents() {
     for activation in [Activation::Relu, Activation::BatchTopK, Activation::JumpRelu, Activation::Gated] {
@@ -510,12 +510,12 @@ fn auxk_reaches_the_encoder_of_dead_latents() {
             nested: false,
             auxk: true,
             l1: 0.0,
-            l0: if activation == Activation::JumpRelu { 0.1 } else { 0.0 },
+            l0: if activation.learns_threshold() { 0.1 } else { 0.0 },
             kl: 0.0,
         };
         let mut weights = with.sae(3).into_weights();
-        // Far below every threshold.
-        let bias = if activation == Activation::Gated { &mut weights.b_gate } else { &mut weights.b_enc };
+        // Far below every threshold, so that they are never active.
+        let bias = if activation.has_gate() { &mut weights.b_gate } else { &mut weights.b_enc };
         DEAD.iter().for_each(|&h| bias[h] = -50.0);
         let config = *with.sae(3).config();
         let sae = Sae::new(config, weights).expect("a model");

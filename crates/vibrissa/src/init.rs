@@ -1,7 +1,8 @@
-//! How a model begins: random directions, or directions taken from a sample of the rows.
+//! Initial weights: random directions, or directions from a sample of the training rows. Those that need no data are in
+//! `vibrissa_core::model::init`.
 
+mod dictionary;
 mod orthogonal;
-mod start;
 
 use crate::error::Result;
 use crate::kernels::Isa;
@@ -15,12 +16,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vibrissa_core::model::init::{from_directions, kaiming_rows, random_rows};
 
-/// How the encoder's rows begin. A decoder of its own begins as the encoder's rows brought to unit length.
+/// The initialisation of the encoder's rows. An untied decoder gets the encoder's rows, scaled to unit length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// What explains held-out rows of the sample best, ± principal directions or ± cosines (`init/start.rs`): the
-    /// default where rows are few.
+    /// A dictionary that reconstructs held-out rows of the sample best, ± principal directions or ± cosines
+    /// (`init/dictionary.rs`): the default if rows are few.
     Auto,
     /// Orthonormal rows (H ≤ D) or columns (H > D), as `torch.nn.init.orthogonal_` (Saxe et al. 2013, arXiv 1312.6120).
     Orthogonal,
@@ -28,11 +29,12 @@ pub enum Init {
     Kaiming,
     /// ± the principal directions of the sample, the strongest first, then orthogonal random ones.
     Pca,
-    /// Rows of the sample minus their mean, brought to unit length; past the last row differences of two.
+    /// Rows of the sample minus their mean, scaled to unit length; past the last row, differences of two.
     Data,
 }
 
 impl Init {
+    /// The directions in words; those of `Auto` depend on the rows.
     fn words(self) -> &'static str {
         match self {
             Init::Auto => "",
@@ -43,41 +45,41 @@ impl Init {
         }
     }
 
-    /// Whether it looks at rows of the data.
+    /// True if it looks at training rows.
     pub fn needs_rows(self) -> bool {
         matches!(self, Init::Auto | Init::Pca | Init::Data)
     }
 }
 
-/// What `pca`, `data` and the decoder bias need to know of the training rows.
+/// A sample of the training rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Mean of all training rows `[D]`.
     pub mean: &'a [f32],
-    /// Some training rows `[n, D]`, in an order drawn at random.
+    /// Some training rows `[n, D]`, in random order.
     pub rows: MatRef<'a>,
-    /// The first so many of them are not looked at but to decide between beginnings; no copy of them is among the rest.
-    pub held: usize,
+    /// Number of rows, the first ones, that are only used to choose between dictionaries; the others hold no variants of them.
+    pub held_out: usize,
     /// Shape of the rows where they are images.
     pub shape: Option<ImageShape>,
 }
 
-/// The model before its first step, and in words what it began with. Number `sae` of an ensemble draws its own random
+/// Returns the model before its first step, and its initial directions in words. Each member `sae` of an ensemble has its own random
 /// numbers.
 ///
 /// # Errors
-/// [`crate::Error::Option`] for an impossible configuration.
+/// [`crate::Error::Option`] for a configuration that is out of range.
 pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> Result<(Sae, &'static str)> {
     config.check()?;
     let (latents, dim) = (config.latents, config.d_in);
     // A thread count must not change a result, and faer's decompositions depend on theirs.
     faer::set_global_parallelism(faer::Par::Seq);
-    let (mut own_decoder, mut began) = (None, how.words());
+    let (mut decoder, mut words) = (None, how.words());
     let mut encoder = match how {
         Init::Auto => {
-            let (encoder, decoder, basis) = start::start(&config, seed, sae, sample);
-            (own_decoder, began) = (Some(decoder), basis);
-            encoder
+            let found = dictionary::find(&config, seed, sae, sample);
+            (decoder, words) = (Some(found.decoder), found.basis);
+            found.encoder
         }
         Init::Orthogonal => orthogonal(latents, dim, seed, sae),
         Init::Kaiming => kaiming_rows(latents, dim, seed, sae),
@@ -88,11 +90,11 @@ pub fn init(config: Config, how: Init, seed: u64, sae: u64, sample: Sample) -> R
     if matches!(how, Init::Pca | Init::Data) {
         encoder.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
     }
-    let sae = from_directions(config, encoder, own_decoder, sample.mean)?;
-    Ok((sae, began))
+    let sae = from_directions(config, encoder, decoder, sample.mean)?;
+    Ok((sae, words))
 }
 
-/// Orthonormal rows (`rows ≤ dim`) or columns, drawn uniformly.
+/// Returns orthonormal rows (`rows ≤ dim`) or columns, sampled uniformly.
 fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
     let (long, short) = (rows.max(dim), rows.min(dim));
     let mut basis = random_rows(short, long, |h, row| Stream::new(seed, "orthogonal", &[sae, h]).fill_normal(row));
@@ -107,7 +109,7 @@ fn orthogonal(rows: usize, dim: usize, seed: u64, sae: u64) -> Mat {
     out
 }
 
-/// ± the principal directions, the rest filled with random directions orthogonal to them where there is room.
+/// Returns ± the principal directions, then random ones.
 fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
     let dim = sample.mean.len();
     let directions = principal_directions(centred(sample).view(), latents.div_ceil(2));
@@ -127,7 +129,7 @@ fn principal(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
     out
 }
 
-/// The sample's rows minus the mean.
+/// Returns the sample's rows minus the mean.
 fn centred(sample: Sample) -> Mat {
     let dim = sample.mean.len();
     let mut out = Mat::zeros(sample.rows.rows(), dim);
@@ -137,11 +139,11 @@ fn centred(sample: Sample) -> Mat {
     out
 }
 
-/// The leading principal directions of rows from which their mean was taken, as many as there are and at most `want`.
+/// Returns the leading principal directions of centred rows, at most `most`.
 ///
 /// # Shapes
-/// `[≤ want, D]`, rows of unit length by descending variance.
-fn principal_directions(centred: MatRef, want: usize) -> Mat {
+/// `[≤ most, D]`, rows of unit length by descending variance.
+fn principal_directions(centred: MatRef, most: usize) -> Mat {
     let (n, dim) = (centred.rows(), centred.cols());
     let x = faer::mat::MatRef::from_row_major_slice(centred.data(), n, dim);
     let small = n < dim;
@@ -152,10 +154,10 @@ fn principal_directions(centred: MatRef, want: usize) -> Mat {
     let (values, vectors) = (eigen.S(), eigen.U());
     let order = gram.nrows();
     let largest = values[order - 1];
-    let kept: Vec<usize> = (0..order).rev().take(want).filter(|&i| values[i] > 1e-6 * largest).collect();
-    let mut out = Mat::zeros(kept.len(), dim);
+    let chosen: Vec<usize> = (0..order).rev().take(most).filter(|&i| values[i] > 1e-6 * largest).collect();
+    let mut out = Mat::zeros(chosen.len(), dim);
     if small {
-        let u = faer::Mat::<f32>::from_fn(n, kept.len(), |i, j| vectors[(i, kept[j])]);
+        let u = faer::Mat::<f32>::from_fn(n, chosen.len(), |i, j| vectors[(i, chosen[j])]);
         let d = x.transpose() * &u;
         out.data_mut()
             .par_chunks_mut(dim)
@@ -165,13 +167,14 @@ fn principal_directions(centred: MatRef, want: usize) -> Mat {
         out.data_mut()
             .par_chunks_mut(dim)
             .enumerate()
-            .for_each(|(j, row)| row.iter_mut().enumerate().for_each(|(i, v)| *v = vectors[(i, kept[j])]));
+            .for_each(|(j, row)| row.iter_mut().enumerate().for_each(|(i, v)| *v = vectors[(i, chosen[j])]));
     }
     let isa = Isa::current();
     out.data_mut().par_chunks_mut(dim).for_each(|row| normalise(isa, row));
     out
 }
 
+/// Returns rows of the sample minus the mean, in random order; past the last one, differences of two random rows.
 fn from_rows(latents: usize, seed: u64, sae: u64, sample: Sample) -> Mat {
     let dim = sample.mean.len();
     let n = sample.rows.rows();

@@ -256,7 +256,7 @@ mod tests {
         let mut x = Mat::zeros(400, data.dim());
         data.fill(&rows, 0, x.view_mut());
         let config = Config { d_in: data.dim(), latents: 64, k: 6, ..Config::default() };
-        let sample = Sample { mean: &mean, rows: x.view(), held: 0, shape: None };
+        let sample = Sample { mean: &mean, rows: x.view(), held_out: 0, shape: None };
         let (sae, _) = init(config, Init::Pca, 1, 0, sample).expect("a model");
         let got = adaptive(&sae, &data, &mean, &rows, &rows, 6, &mut |_, _| ());
         for rule in &got.rules {

@@ -214,7 +214,7 @@ mod tests {
             ..Config::default()
         };
         let (mean, none) = (vec![0.0; data.dim()], Mat::zeros(0, data.dim()));
-        let sample = Sample { mean: &mean, rows: none.view(), held: 0, shape: None };
+        let sample = Sample { mean: &mean, rows: none.view(), held_out: 0, shape: None };
         (init(config, Init::Kaiming, 1, 0, sample).expect("a model").0, data)
     }
 

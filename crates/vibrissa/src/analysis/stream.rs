@@ -380,7 +380,7 @@ mod tests {
         let (mean, _) = data.moments(&(0..150).collect::<Vec<_>>());
         let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
         let none = Mat::zeros(0, data.dim());
-        let sample = Sample { mean: &mean, rows: none.view(), held: 0, shape: None };
+        let sample = Sample { mean: &mean, rows: none.view(), held_out: 0, shape: None };
         let (sae, _) = init(config, Init::Kaiming, 1, 0, sample).expect("a model");
         let mut weights: Weights = sae.into_weights();
         weights.W_enc.data_mut().iter_mut().enumerate().for_each(|(i, w)| *w *= 1.0 + (i % 7) as f32 * 0.1);

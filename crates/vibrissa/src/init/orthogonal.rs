@@ -1,6 +1,6 @@
 //! Orthonormal rows in place, by block Gram–Schmidt; a projection that takes half of a row or more is done twice
-//! (Giraud et al. 2005: twice is enough). Of a Gaussian matrix this gives a uniformly random orthonormal basis: it is the Q of a QR decomposition
-//! whose R has a positive diagonal (Mezzadri 2006, arXiv math-ph/0609050). Sums run in one order whatever the threads.
+//! (Giraud et al. 2005: twice is enough). A Gaussian matrix becomes a uniformly random orthonormal basis: the Q of a QR decomposition
+//! whose R has a positive diagonal (Mezzadri 2006, arXiv math-ph/0609050). The order of sums does not depend on the threads.
 
 use crate::kernels::{Isa, spill_len};
 use crate::matrix::{Mat, Panels};
@@ -9,27 +9,28 @@ use rayon::prelude::*;
 
 /// Rows made orthonormal together.
 const BLOCK: usize = Panels::WIDTH;
-/// Columns of a tile, a multiple of what the kernels take at once: with `BLOCK` rows of it the L1 cache is full.
+/// Columns of a tile, a multiple of the kernels' width: `BLOCK` rows of it fill the L1 cache.
 const COLUMNS: usize = 192;
-/// What a row must keep of its square beside those before it for their products to tell it from them.
-const TOLD_APART: f64 = 1e-2;
+/// Least share of a row's squared length that must be orthogonal to the rows before it for the Cholesky root to be accurate.
+const LEAST_NEW: f64 = 1e-2;
 
-/// Makes the rows of `x [n, D]`, `n ≤ D`, orthonormal, each keeping what is new in it. Needs memory for a few blocks.
+/// Makes the rows of `x [n, D]`, `n ≤ D`, orthonormal; each keeps the direction of its part that is orthogonal to those before it.
+/// Needs memory for a few blocks.
 pub fn orthonormalise(x: &mut Mat) {
     let (n, dim) = (x.rows(), x.cols());
-    let mut work = Work::default();
+    let mut scratch = Scratch::default();
     for first in (0..n).step_by(BLOCK) {
         let m = BLOCK.min(n - first);
         let (done, rest) = x.data_mut().split_at_mut(first * dim);
         let block = &mut rest[..m * dim];
         let before = squares(block, dim);
-        work.remove(done, block, dim);
+        scratch.project_out(done, block, dim);
         let cancelled = before.iter().zip(squares(block, dim)).any(|(b, a)| a < 0.5 * b);
-        let alike = work.within(block, dim);
-        if cancelled || alike {
-            work.remove(done, block, dim);
+        let similar = scratch.orthonormalise_block(block, dim);
+        if cancelled || similar {
+            scratch.project_out(done, block, dim);
         }
-        work.within(block, dim);
+        scratch.orthonormalise_block(block, dim);
     }
 }
 
@@ -52,7 +53,7 @@ fn one_by_one(block: &mut [f32], dim: usize) {
     }
 }
 
-/// `L⁻¹` of the lower triangular L with `gram = L Lᵀ` `[m, m]`; none where a row is hardly new beside those before it.
+/// Returns `L⁻¹` of the lower triangular L with `gram = L Lᵀ` `[m, m]`; `None` if a row is nearly a combination of those before it.
 fn inverse_of_root(gram: &[f32], m: usize) -> Option<Vec<f32>> {
     let (mut root, mut inverse) = (vec![0.0f64; m * m], vec![0.0f64; m * m]);
     for i in 0..m {
@@ -61,7 +62,7 @@ fn inverse_of_root(gram: &[f32], m: usize) -> Option<Vec<f32>> {
             let left = f64::from(gram[i * m + j]) - sum;
             if i > j {
                 root[i * m + j] = left / root[j * m + j];
-            } else if left > TOLD_APART * f64::from(gram[i * m + i]) {
+            } else if left > LEAST_NEW * f64::from(gram[i * m + i]) {
                 root[i * m + i] = left.sqrt();
             } else {
                 return None;
@@ -78,17 +79,18 @@ fn inverse_of_root(gram: &[f32], m: usize) -> Option<Vec<f32>> {
     Some(inverse.into_iter().map(|v| v as f32).collect())
 }
 
+/// Scratch of the projections.
 #[derive(Default)]
-struct Work {
-    /// Minus the coordinates of the block along the rows before it, a panel of these after the other `[m, width]`.
+struct Scratch {
+    /// Minus the coordinates of the block along the rows before it, panel by panel of these rows `[m, width]`.
     coords: Vec<f32>,
-    /// The block, tile by tile `[m, COLUMNS]`.
+    /// The block, tile by tile of columns `[m, COLUMNS]`.
     tiles: Vec<f32>,
 }
 
-impl Work {
+impl Scratch {
     /// `block -= (block · doneᵀ) done`.
-    fn remove(&mut self, done: &[f32], block: &mut [f32], dim: usize) {
+    fn project_out(&mut self, done: &[f32], block: &mut [f32], dim: usize) {
         let (isa, index) = (Isa::current(), index());
         let m = block.len() / dim;
         let mut coords = std::mem::take(&mut self.coords);
@@ -110,8 +112,8 @@ impl Work {
 
     /// Gram–Schmidt among the rows of one block, all at once by the Cholesky root of their products (Stathopoulos & Wu
     /// 2002); its error is that of the products times the square of the block's condition, so a second pass has none.
-    /// Says whether rows were so much alike that they had to be taken one by one: what is left of them may need another look.
-    fn within(&mut self, block: &mut [f32], dim: usize) -> bool {
+    /// Returns true if rows were so similar that they were made orthonormal one by one: they may need a second projection.
+    fn orthonormalise_block(&mut self, block: &mut [f32], dim: usize) -> bool {
         const TOGETHER: usize = 12;
         let (isa, index, m) = (Isa::current(), index(), block.len() / dim);
         let (mut parts, mut gram) = (vec![0.0; m * m], vec![0.0; m * m]);
@@ -163,7 +165,7 @@ fn index() -> [u32; BLOCK] {
     std::array::from_fn(|i| i as u32)
 }
 
-/// `x wᵀ` of `x [m, D]` and `w [n, D]`, in panels of `width` rows of w `[m, width]`, one after the other.
+/// Computes `x wᵀ` of `x [m, D]` and `w [n, D]`, in panels of `width` rows of w `[m, width]`, one after the other.
 fn products(x: &[f32], w: &[f32], width: usize, dim: usize, out: &mut [f32]) {
     let (isa, m, zeros) = (Isa::current(), x.len() / dim, [0.0; BLOCK]);
     out.par_chunks_mut(m * width).zip(w.par_chunks(width * dim)).for_each_init(

@@ -33,7 +33,7 @@ pub fn check(set: &TrainingSet, options: &TrainOptions) -> Result<()> {
 pub fn initialise(set: &TrainingSet, options: &TrainOptions) -> Result<(Vec<Sae>, &'static str)> {
     let needs_rows = options.init.needs_rows();
     let (sample, held_out) = sample(set, if needs_rows { &set.rows } else { &[] }, options.seed);
-    let sample = Sample { mean: &set.facts.mean, rows: sample.view(), held: held_out, shape: set.data.shape() };
+    let sample = Sample { mean: &set.facts.mean, rows: sample.view(), held_out, shape: set.data.shape() };
     // Initial thresholds are set where k latents are active on these rows.
     let threshold_rows = (options.activation != Activation::TopK).then(|| {
         let some: Vec<usize> = crate::data::split::evenly_spaced(&set.rows, THRESHOLD_ROWS);

@@ -1,9 +1,9 @@
-//! The beginning for few rows: a dictionary found without gradients, every choice made on held-out rows of the sample.
+//! Initialisation for few rows: a dictionary found without gradients. Every choice is made on held-out rows of the sample.
 //!
 //! 1. Candidate orthonormal bases B `[m, D]`, m ≤ H/2: the principal directions and, for pictures, the cosines of each
-//!    colour axis with the most variance. The one whose k largest coordinates explain the held-out rows best is taken.
-//! 2. Atoms are +B and -B, as far as rows use them. Latents left over get unit residuals of rows, their encoder rows
-//!    scaled down so that they do not drown the others.
+//!    colour axis with the most variance. The one whose k largest coordinates reconstruct the held-out rows best is taken.
+//! 2. Atoms are +B and -B, if rows use them. The remaining latents get unit residuals of rows, and encoder rows scaled down so that
+//!    they do not displace the others.
 
 use super::{Sample, centred, from_rows, principal_directions};
 use crate::kernels::Isa;
@@ -14,17 +14,27 @@ use crate::random::Stream;
 use crate::shape::ImageShape;
 use rayon::prelude::*;
 
-/// An atom is rare when fewer than one row of so many uses it.
+/// An atom is used if at least one in this many rows uses it.
 const RARE: usize = 1000;
-/// Scales tried for the encoder rows of left-over latents.
+/// Scales that are tried for the encoder rows of the remaining latents.
 const SCALES: [f32; 4] = [0.25, 0.35, 0.5, 0.7];
 
-/// `W_enc` and `W_dec`, `[H, D]` each, decoder rows of unit length; and which basis they are made of.
-pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat, &'static str) {
+/// An initial dictionary.
+pub struct Dictionary {
+    /// `W_enc [H, D]`
+    pub encoder: Mat,
+    /// `W_dec [H, D]`, rows of unit length.
+    pub decoder: Mat,
+    /// The basis that atoms are made of, in words.
+    pub basis: &'static str,
+}
+
+/// Finds a dictionary for the sample.
+pub fn find(config: &Config, seed: u64, sae: u64, sample: Sample) -> Dictionary {
     let dim = config.d_in;
     let n = sample.rows.rows();
     let centred = centred(sample);
-    let held_rows = sample.held;
+    let held_rows = sample.held_out;
     let fit = MatRef::new(n - held_rows, dim, &centred.data()[held_rows * dim..]);
     let held = centred.top(held_rows);
 
@@ -37,12 +47,12 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat,
         .into_iter()
         .map(|basis| (unexplained(held, &product(held, basis.1.view()), config.k), basis))
         .min_by(|a, b| a.0.total_cmp(&b.0))
-        .expect("there are principal directions, be they none");
+        .expect("the principal directions are always a candidate");
 
     let used = used_atoms(&basis, fit, config);
     let paired = used.len();
     let mut decoder = if paired < config.latents {
-        left_over(&basis, fit, config, seed, sae)
+        residual_directions(&basis, fit, config, seed, sae)
     } else {
         Mat::zeros(config.latents, dim)
     };
@@ -52,18 +62,18 @@ pub fn start(config: &Config, seed: u64, sae: u64, sample: Sample) -> (Mat, Mat,
     if sae > 0 {
         perturb(&mut decoder, seed, sae);
     }
-    let encoder = scaled(config, decoder.clone(), paired, held);
-    (encoder, decoder, name)
+    let encoder = scaled_encoder(config, decoder.clone(), paired, held);
+    Dictionary { encoder, decoder, basis: name }
 }
 
-/// The atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by direction; an
-/// atom that hardly any row uses would begin dead.
+/// Returns the atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by direction. Other atoms
+/// would be dead latents.
 fn used_atoms(basis: &Mat, fit: MatRef, config: &Config) -> Vec<(usize, f32)> {
     let m = basis.rows();
-    let codes = keep_largest(product(fit, basis.view()), config.k);
+    let coordinates = keep_largest(product(fit, basis.view()), config.k);
     let mut counts = vec![[0usize; 2]; m];
-    for r in 0..codes.rows() {
-        for (count, &c) in counts.iter_mut().zip(codes.row(r)) {
+    for r in 0..coordinates.rows() {
+        for (count, &c) in counts.iter_mut().zip(coordinates.row(r)) {
             count[0] += usize::from(c > 0.0);
             count[1] += usize::from(c < 0.0);
         }
@@ -73,7 +83,7 @@ fn used_atoms(basis: &Mat, fit: MatRef, config: &Config) -> Vec<(usize, f32)> {
     atoms.filter(|a| a.2 >= enough).map(|(j, sign, _)| (j, sign)).take(config.latents).collect()
 }
 
-/// Members of an ensemble begin apart: noise of a tenth of a row's length, except in the first.
+/// Makes the members of an ensemble differ: adds noise of a tenth of a row's length.
 fn perturb(decoder: &mut Mat, seed: u64, sae: u64) {
     let dim = decoder.cols();
     let size = 0.1 / (dim as f64).sqrt();
@@ -84,7 +94,7 @@ fn perturb(decoder: &mut Mat, seed: u64, sae: u64) {
     });
 }
 
-/// `x Wᵀ`, `[B, n]`: every value by the kernels' own dot product, whatever the thread count.
+/// Returns `x Wᵀ`, `[B, n]`, by the kernels' dot product, the same for every number of threads.
 fn product(x: MatRef, w: MatRef) -> Mat {
     let isa = Isa::current();
     let (rows, n, dim) = (x.rows(), w.rows(), x.cols());
@@ -108,7 +118,7 @@ fn product(x: MatRef, w: MatRef) -> Mat {
     out
 }
 
-/// Each row with all but its `k` values of largest magnitude set to 0 (ties at the k-th stay).
+/// Sets all but the `k` values of largest magnitude of each row to 0 (ties at the k-th stay).
 fn keep_largest(mut z: Mat, k: usize) -> Mat {
     let n = z.cols();
     if k < n {
@@ -121,15 +131,15 @@ fn keep_largest(mut z: Mat, k: usize) -> Mat {
     z
 }
 
-/// Share of the rows that k directions of an orthonormal basis leave unexplained, from their coordinates: what lies
-/// outside its span and what was not kept.
+/// Returns the share of the rows' squared length that k directions of an orthonormal basis leave unexplained, from the rows'
+/// coordinates: the parts outside its span and the coordinates that were set to 0.
 fn unexplained(rows: MatRef, coordinates: &Mat, k: usize) -> f64 {
     let square = |v: &[f32]| v.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
     let total = square(rows.data()).max(f64::MIN_POSITIVE);
     1.0 - square(keep_largest(coordinates.clone(), k).data()) / total
 }
 
-/// The cosines with the most variance: products of a colour axis (principal axis of the rows' colours) and a DCT-II
+/// Returns the cosines with the most variance: products of a colour axis (principal axis of the rows' colours) and a DCT-II
 /// basis function of each side, orthonormal.
 ///
 /// # Shapes
@@ -197,7 +207,7 @@ fn cosines(rows: MatRef, ImageShape { channels, height, width }: ImageShape, mos
     out
 }
 
-/// Principal axes of the colours of all pixels, `[channels, channels]`, rows orthonormal.
+/// Returns the principal axes of the colours of all pixels, `[channels, channels]`, rows orthonormal.
 fn colour_axes(rows: MatRef, channels: usize, pixels: usize) -> Vec<f64> {
     let mut covariance = vec![0.0f64; channels * channels];
     for r in 0..rows.rows() {
@@ -216,16 +226,16 @@ fn colour_axes(rows: MatRef, channels: usize, pixels: usize) -> Vec<f64> {
     }
 }
 
-/// Unit residuals of rows after the best code of `k` atoms of the basis, for every latent (the first are overwritten).
-fn left_over(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> Mat {
+/// Returns for every latent the unit residual of a row after its `k` largest coordinates (the first rows are overwritten).
+fn residual_directions(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> Mat {
     let (dim, latents) = (config.d_in, config.latents);
     let zero = vec![0.0; dim];
-    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, held: 0, shape: None });
+    let mut rows = from_rows(latents, seed, sae, Sample { mean: &zero, rows: fit, held_out: 0, shape: None });
     if basis.rows() > 0 {
         let isa = Isa::current();
-        let codes = keep_largest(product(rows.view(), basis.view()), config.k);
+        let coordinates = keep_largest(product(rows.view(), basis.view()), config.k);
         rows.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| {
-            for (j, &c) in codes.row(h).iter().enumerate().filter(|c| *c.1 != 0.0) {
+            for (j, &c) in coordinates.row(h).iter().enumerate().filter(|c| *c.1 != 0.0) {
                 isa.add_scaled(row, -c, basis.row(j));
             }
         });
@@ -240,8 +250,8 @@ fn left_over(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> 
     rows
 }
 
-/// The encoder: the decoder's rows, those past `paired` scaled by what explains the held-out rows best.
-fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
+/// Returns the encoder: the decoder's rows, those past `paired` scaled by the factor that reconstructs the held-out rows best.
+fn scaled_encoder(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     let (latents, dim) = (config.latents, config.d_in);
     if paired == latents {
         return decoder;
@@ -254,7 +264,7 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     let probe = MatRef::new(held.rows().min(512), dim, &held.data()[..held.rows().min(512) * dim]);
     let mut best: Option<(f64, f32)> = None;
     for scale in SCALES {
-        // Directions are judged by what the k largest explain, whatever selects later.
+        // Directions are compared by the reconstruction from the k largest, whatever the activation.
         let (d_in, latents, k, tied) = (config.d_in, config.latents, config.k, config.tied);
         let trial = Config { d_in, latents, k, tied, decoder_bias: false, ..Config::default() };
         let weights = Weights {
@@ -264,12 +274,12 @@ fn scaled(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
             ..Weights::default()
         };
         let Ok(sae) = Sae::new(trial, weights) else { continue };
-        let (mut work, mut codes) = (Workspace::default(), Latents::default());
-        if probe.rows() == 0 || sae.encode(probe, &mut work, &mut codes).is_err() {
+        let (mut work, mut latents) = (Workspace::default(), Latents::default());
+        if probe.rows() == 0 || sae.encode(probe, &mut work, &mut latents).is_err() {
             continue;
         }
         let mut recon = Mat::zeros(probe.rows(), dim);
-        sae.decode(&codes, &work, recon.view_mut());
+        sae.decode(&latents, &work, recon.view_mut());
         let error: f64 =
             recon.data().iter().zip(probe.data()).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
         if best.is_none_or(|b| error < b.0) {
