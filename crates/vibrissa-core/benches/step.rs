@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use vibrissa_core::kernels::{Isa, spill_len};
+use vibrissa_core::kernels::{Isa, dots_scratch_len};
 use vibrissa_core::loss::AuxK;
 use vibrissa_core::matrix::{Latents, Mat, Panels};
 use vibrissa_core::model::init;
@@ -174,7 +174,7 @@ impl Product {
         let bias = [0.0; Panels::WIDTH];
         let once = || {
             out.par_chunks_mut(rows * Panels::WIDTH).enumerate().for_each_init(
-                || vec![0.0; spill_len(rows, dim)],
+                || vec![0.0; dots_scratch_len(rows, dim)],
                 |spill, (p, out)| {
                     let (first, count) = (p * Panels::WIDTH, out.len() / rows);
                     let part = &w.data()[first * dim..(first + count) * dim];

@@ -1,6 +1,8 @@
-//! The safe entries to the kernels: the instruction set is probed once, then each call goes to the scalar definition
-//! or to its twin. All paths give the same bits (`scalar.rs` defines the order of every sum), so the choice changes
-//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` forces one.
+//! Arithmetic kernels and their dispatch to an instruction set.
+//!
+//! `scalar.rs` specifies every kernel; `x86.rs` has the AVX2, AVX-512, bf16 and AMX twins. The CPU is probed once, and each method of
+//! [`Isa`] calls the scalar function or its twin. All give the same bits, so the choice changes the speed only.
+//! `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` selects one.
 
 mod per_thread;
 pub mod prefilter;
@@ -10,46 +12,46 @@ mod x86;
 
 pub use per_thread::PerThread;
 use prefilter::{CacheLine, Hits, PrefilterQuery, PrefilterWeights};
-pub use scalar::{AdamStep, LANES, Lacking, Left};
+pub use scalar::{AdamStep, GradientTerms, LANES, MomentDecay};
 use std::sync::OnceLock;
 
-/// An instruction set that this CPU was seen to have.
+/// An instruction set that this CPU has. The value is the proof of that: only [`Isa::available`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isa(Kind);
+pub struct Isa(InstructionSet);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum InstructionSet {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX-512, with its bf16 products for the prefilter.
+    /// AVX-512, and its bf16 products in the prefilter.
     #[cfg(target_arch = "x86_64")]
     Bf16,
-    /// AVX-512, with AMX for the prefilter.
+    /// AVX-512, and AMX in the prefilter.
     #[cfg(target_arch = "x86_64")]
     Amx,
 }
 
 impl Isa {
-    /// The plain loops.
-    pub const SCALAR: Isa = Isa(Kind::Scalar);
+    /// The plain loops of the specification.
+    pub const SCALAR: Isa = Isa(InstructionSet::Scalar);
 
-    /// All that this CPU has, slowest first.
+    /// The instruction sets that this CPU has, slowest first.
     pub fn available() -> Vec<Isa> {
         let mut all = vec![Isa::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt")
             {
-                all.push(Isa(Kind::Avx2));
+                all.push(Isa(InstructionSet::Avx2));
                 if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has_avx512(f)) {
-                    all.push(Isa(Kind::Avx512));
+                    all.push(Isa(InstructionSet::Avx512));
                     if x86::bf16::available() {
-                        all.push(Isa(Kind::Bf16));
+                        all.push(Isa(InstructionSet::Bf16));
                         if x86::amx::available() {
-                            all.push(Isa(Kind::Amx));
+                            all.push(Isa(InstructionSet::Amx));
                         }
                     }
                 }
@@ -58,13 +60,13 @@ impl Isa {
         all
     }
 
-    /// The one in use: the fastest, or what `VIBRISSA_KERNELS` names if this CPU has it.
+    /// The instruction set in use: the one that `VIBRISSA_KERNELS` names if this CPU has it, else the fastest.
     pub fn current() -> Isa {
         static ISA: OnceLock<Isa> = OnceLock::new();
         *ISA.get_or_init(|| {
             let all = Isa::available();
             let wanted = std::env::var("VIBRISSA_KERNELS").unwrap_or_default();
-            let fastest = || all.iter().rfind(|isa| isa.pays()).expect("scalar is always there");
+            let fastest = || all.iter().rfind(|isa| isa.is_faster()).expect("scalar is always available");
             *all.iter().find(|isa| isa.name() == wanted).unwrap_or_else(fastest)
         })
     }
@@ -72,22 +74,22 @@ impl Isa {
     /// `scalar`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Kind::Scalar => "scalar",
+            InstructionSet::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => "avx2",
+            InstructionSet::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => "avx512",
+            InstructionSet::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
-            Kind::Bf16 => "avx512bf16",
+            InstructionSet::Bf16 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
-            Kind::Amx => "amx",
+            InstructionSet::Amx => "amx",
         }
     }
 
-    /// Whether it is faster on this CPU than those before it.
-    fn pays(self) -> bool {
+    /// True if it is faster on this CPU than the instruction sets before it in [`Isa::available`].
+    fn is_faster(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 != Kind::Bf16 || x86::bf16::pays();
+        return self.0 != InstructionSet::Bf16 || x86::bf16::is_faster_than_f32();
         #[cfg(not(target_arch = "x86_64"))]
         return true;
     }
@@ -95,7 +97,7 @@ impl Isa {
     /// True if [`Isa::prefilter`] is faster than [`Isa::dots`].
     pub fn has_prefilter(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return matches!(self.0, Kind::Bf16 | Kind::Amx);
+        return matches!(self.0, InstructionSet::Bf16 | InstructionSet::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         return false;
     }
@@ -114,20 +116,20 @@ fn has_avx512(feature: &str) -> bool {
 macro_rules! dispatch {
     ($isa:expr, $name:ident ( $($arg:expr),* )) => {
         match $isa.0 {
-            Kind::Scalar => scalar::$name($($arg),*),
+            InstructionSet::Scalar => scalar::$name($($arg),*),
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
-            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
-            Kind::Avx2 => unsafe { x86::avx2::$name($($arg),*) },
+            // SAFETY: an `Isa` with this value proves that the CPU has these features.
+            InstructionSet::Avx2 => unsafe { x86::avx2::$name($($arg),*) },
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Avx512 | Kind::Bf16 | Kind::Amx => unsafe { x86::avx512::$name($($arg),*) },
+            InstructionSet::Avx512 | InstructionSet::Bf16 | InstructionSet::Amx => unsafe { x86::avx512::$name($($arg),*) },
         }
     };
 }
 
-/// Asks ahead of time for values that will be read; changes nothing.
+/// Prefetches values that will be read. Changes no value.
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
@@ -136,7 +138,7 @@ pub fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks ahead of time for values that will be written; changes nothing.
+/// Prefetches values that will be written. Changes no value.
 #[inline]
 pub fn prefetch_to_write<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
@@ -145,9 +147,9 @@ pub fn prefetch_to_write<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks for large pages under these bytes, so that walking over them waits less for the table of pages; changes no
-/// value, and a system that refuses is left alone.
-pub fn large_pages((start, bytes): (*const u8, usize)) {
+/// Asks the operating system for large pages under a range `(start, bytes)` of memory, which saves address translations. Changes no
+/// value; a refusal is ignored.
+pub fn advise_large_pages((start, bytes): (*const u8, usize)) {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
     {
@@ -159,7 +161,7 @@ pub fn large_pages((start, bytes): (*const u8, usize)) {
         if first < end {
             let from = start.with_addr(first).cast_mut().cast();
             for advice in [libc::MADV_HUGEPAGE, MADV_COLLAPSE] {
-                // SAFETY: neither advice changes what a program reads, whose memory it ever is.
+                // SAFETY: neither advice changes the contents of any memory, whatever the address.
                 unsafe { libc::madvise(from, end - first, advice) };
             }
         }
@@ -168,10 +170,10 @@ pub fn large_pages((start, bytes): (*const u8, usize)) {
     let _ = (start, bytes);
 }
 
-/// Floats of scratch that [`Isa::dots`] needs for `rows` rows of `dim` values.
-pub fn spill_len(rows: usize, dim: usize) -> usize {
+/// Number of f32 values of scratch that [`Isa::dots`] needs for `rows` rows of `dim` values.
+pub fn dots_scratch_len(rows: usize, dim: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
-    return x86::spill_len(rows, dim);
+    return x86::dots_scratch_len(rows, dim);
     #[cfg(not(target_arch = "x86_64"))]
     return 0;
 }
@@ -183,10 +185,10 @@ impl Isa {
         dispatch!(self, dot(a, b))
     }
 
-    /// See [`scalar::dots`]: the dense product of the encoder, a panel of latents at a time.
+    /// See [`scalar::dots`].
     #[inline]
-    pub fn dots(self, x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], spill: &mut [f32]) {
-        dispatch!(self, dots(x, w, bias, dim, out, spill))
+    pub fn dots(self, x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], scratch: &mut [f32]) {
+        dispatch!(self, dots(x, w, bias, dim, out, scratch))
     }
 
     /// See [`scalar::round_batch_block`].
@@ -194,8 +196,10 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
-            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have these features.
-            Kind::Bf16 | Kind::Amx => unsafe { x86::prefilter::round_batch_block(x, dim, lines, squares) },
+            // SAFETY: an `Isa` with this value proves that the CPU has these features.
+            InstructionSet::Bf16 | InstructionSet::Amx => unsafe {
+                x86::prefilter::round_batch_block(x, dim, lines, squares)
+            },
             _ => scalar::round_batch_block(x, dim, lines, squares),
         }
     }
@@ -206,23 +210,26 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Bf16 | Kind::Amx => unsafe { x86::prefilter::round_weights(w, dim, lines, squares) },
+            InstructionSet::Bf16 | InstructionSet::Amx => unsafe {
+                x86::prefilter::round_weights(w, dim, lines, squares)
+            },
             _ => scalar::round_weights(w, dim, lines, squares),
         }
     }
 
-    /// See [`scalar::prefilter`]: approximate products that show which exact ones are needed. `scratch` is used by the SIMD
-    /// twins.
+    /// See [`scalar::prefilter`]: finds the latents whose exact pre-activations are needed. The SIMD twins use `scratch`.
     pub fn prefilter(self, query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, scratch: &mut Vec<CacheLine>) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            Kind::Bf16 => unsafe { x86::prefilter::prefilter(&x86::bf16::MULTIPLIER, query, w, hits, scratch) },
+            InstructionSet::Bf16 => unsafe {
+                x86::prefilter::prefilter(&x86::bf16::MULTIPLIER, query, w, hits, scratch)
+            },
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
-            // SAFETY: an `Isa` of this kind is only made after the CPU was seen to have AMX, and the system allowed it.
-            Kind::Amx => unsafe { x86::prefilter::prefilter(&x86::amx::MULTIPLIER, query, w, hits, scratch) },
+            // SAFETY: an `Isa` with this value proves that the CPU has AMX and that the system lets this process use it.
+            InstructionSet::Amx => unsafe { x86::prefilter::prefilter(&x86::amx::MULTIPLIER, query, w, hits, scratch) },
             _ => scalar::prefilter(query, w, hits, scratch),
         }
     }
@@ -233,7 +240,7 @@ impl Isa {
         dispatch!(self, gather_dots(a, index, rows, out))
     }
 
-    /// [`Isa::add_columns`] of rows as long as `out`.
+    /// [`Isa::add_columns`] of all columns: rows are as long as `out`.
     #[inline]
     pub fn add_rows(self, out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32]) {
         let dim = out.len();
@@ -242,8 +249,8 @@ impl Isa {
 
     /// See [`scalar::add_columns`].
     #[inline]
-    pub fn add_columns(self, out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
-        dispatch!(self, add_columns(out, from, coef, index, rows, dim))
+    pub fn add_columns(self, out: &mut [f32], first: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+        dispatch!(self, add_columns(out, first, coef, index, rows, dim))
     }
 
     /// See [`scalar::add_combinations`].
@@ -262,15 +269,15 @@ impl Isa {
         rows: &[f32],
         dots: &mut [f32],
         out: &mut [f32],
-        begun: bool,
+        accumulate: bool,
     ) {
-        dispatch!(self, dots_and_add(a, coef, index, rows, dots, out, begun))
+        dispatch!(self, dots_and_add(a, coef, index, rows, dots, out, accumulate))
     }
 
-    /// See [`scalar::pre_gradients`].
+    /// See [`scalar::pre_act_gradients`].
     #[inline]
-    pub fn pre_gradients(self, a: &[f32], factor: f32, more: f32, d: &mut [f32]) -> [f32; 2] {
-        dispatch!(self, pre_gradients(a, factor, more, d))
+    pub fn pre_act_gradients(self, latents: &[f32], factor: f32, offset: f32, d: &mut [f32]) -> [f32; 2] {
+        dispatch!(self, pre_act_gradients(latents, factor, offset, d))
     }
 
     /// See [`scalar::add_scaled`].
@@ -291,42 +298,41 @@ impl Isa {
         dispatch!(self, residual(x, recon))
     }
 
-    /// [`Isa::adam_piece`] of a whole row `[w, m, v]`; returns `w · w`.
+    /// [`scalar::adam`] of a whole row `[w, m, v]`. Returns `w · w` of the new weights.
     #[inline]
-    pub fn adam(self, row: [&mut [f32]; 3], g: &[f32], left: Left, s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
+    pub fn adam(self, row: [&mut [f32]; 3], g: &[f32], decay: MomentDecay, s: &AdamStep, ahead: [&[f32]; 3]) -> f32 {
         let mut square = [0.0; LANES];
-        self.adam_piece(row, g, left, s, ahead, &mut square);
+        self.adam_chunk(row, g, decay, s, ahead, &mut square);
         scalar::fold(square)
     }
 
-    /// See [`scalar::adam`]. Meanwhile memory is asked for other rows `ahead`, as long at most, that will be
-    /// written; nothing changes in them.
+    /// See [`scalar::adam`]: a row or a chunk of it. Rows in `ahead`, at most as long as this one, are prefetched for writing.
     #[inline]
-    pub fn adam_piece(
+    pub fn adam_chunk(
         self,
         row: [&mut [f32]; 3],
         g: &[f32],
-        left: Left,
+        decay: MomentDecay,
         s: &AdamStep,
         ahead: [&[f32]; 3],
         square: &mut [f32; LANES],
     ) {
-        dispatch!(self, adam(row, g, left, s, ahead, square))
+        dispatch!(self, adam(row, g, decay, s, ahead, square))
     }
 
-    /// See [`scalar::adam_and_add`]; `ahead` as for [`Isa::adam_piece`].
+    /// See [`scalar::adam_with_terms`]; `ahead` as for [`Isa::adam_chunk`].
     #[inline]
-    pub fn adam_and_add(
+    pub fn adam_with_terms(
         self,
         row: [&mut [f32]; 3],
         g: &mut [f32],
-        lacking: &Lacking,
-        left: Left,
+        terms: &GradientTerms,
+        decay: MomentDecay,
         s: &AdamStep,
         ahead: [&[f32]; 3],
         square: &mut [f32; LANES],
     ) {
-        dispatch!(self, adam_and_add(row, g, lacking, left, s, ahead, square))
+        dispatch!(self, adam_with_terms(row, g, terms, decay, s, ahead, square))
     }
 
     /// See [`scalar::append_above`].

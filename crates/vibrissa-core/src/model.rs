@@ -10,7 +10,7 @@ mod workspace;
 pub use crate::activation::sigmoid::sigmoid;
 use crate::activation::{Activation, ParameterLengths};
 use crate::error::{Error, Result};
-use crate::kernels::{Isa, large_pages};
+use crate::kernels::{Isa, advise_large_pages};
 use crate::matrix::{Latents, Mat, MatMut, MatRef};
 use prefilter::RoundedEncoder;
 use rayon::prelude::*;
@@ -221,7 +221,7 @@ impl Sae {
             return Err(Error::option("threshold", "0 or more", "a negative one", "the model is broken"));
         }
         for w in std::iter::once(&mut W_enc).chain(&mut W_dec) {
-            large_pages(w.pages());
+            advise_large_pages(w.pages());
         }
         let mut sae = Sae {
             config,

@@ -11,7 +11,7 @@
 //! SparseAdam (PyTorch's) moves only the rows that the batch touched, by `lr √(1 - β2^t)/(1 - β1^t) · m / (√v + ε)`
 //! with the global step count t.
 
-use crate::kernels::{AdamStep, Isa, Left};
+use crate::kernels::{AdamStep, Isa, MomentDecay};
 use serde::{Deserialize, Serialize};
 
 /// The optimiser.
@@ -96,13 +96,13 @@ impl AdamOptions {
     }
 
     /// Returns the decay of moments over `idle` steps without gradient: `β^idle`, or 0 below [`SMALLEST_DECAY`].
-    pub fn moment_decay(&self, idle: u32) -> Left {
+    pub fn moment_decay(&self, idle: u32) -> MomentDecay {
         if idle == 0 {
-            return Left::ALL;
+            return MomentDecay::NONE;
         }
         let of =
             |beta: f64| Some(beta.powf(f64::from(idle))).filter(|&decay| decay >= SMALLEST_DECAY).unwrap_or(0.0) as f32;
-        Left { m: of(self.beta1), v: of(self.beta2) }
+        MomentDecay { m: of(self.beta1), v: of(self.beta2) }
     }
 
     /// Returns the number of steps without gradient after which the first moment has decayed to 0: the row then rests, no step moves it.
@@ -158,7 +158,7 @@ mod tests {
         for isa in Isa::available() {
             let (s, _) = AdamOptions::default().at(Optimizer::Adam, 1, 0.01);
             let (mut w, mut m, mut v) = (vec![1.0f32; 3], vec![0.0; 3], vec![0.0; 3]);
-            isa.adam([&mut w, &mut m, &mut v], &[5.0, -0.3, 0.0], Left::ALL, &s, [&[]; 3]);
+            isa.adam([&mut w, &mut m, &mut v], &[5.0, -0.3, 0.0], MomentDecay::NONE, &s, [&[]; 3]);
             for (w, want) in w.iter().zip([0.99, 1.01, 1.0]) {
                 assert!((w - want).abs() < 1e-6, "{w} {want}");
             }
@@ -175,7 +175,7 @@ mod tests {
         let (mut lazy_m, mut lazy_v) = (m, v);
         for idle in 0..400 {
             let (s, _) = options.at(Optimizer::Adam, 1000 + u64::from(idle), 1e-3);
-            isa.adam([&mut w, &mut m, &mut v], &[0.0; 3], Left::ALL, &s, [&[]; 3]);
+            isa.adam([&mut w, &mut m, &mut v], &[0.0; 3], MomentDecay::NONE, &s, [&[]; 3]);
             rests = idle >= options.rests_after();
             if !rests {
                 isa.adam([&mut lazy, &mut lazy_m, &mut lazy_v], &[], options.moment_decay(idle), &s, [&[]; 3]);
@@ -183,12 +183,13 @@ mod tests {
             assert!(w.iter().zip(&lazy).all(|(a, b)| (a - b).abs() <= 3e-7), "{idle} {w:?} {lazy:?}");
         }
         assert!(rests && (lazy_m, lazy_v) == ([1e-3, -2.0, 0.0], [1e-4, 9.0, 0.0]), "nothing was written");
-        assert_eq!(options.moment_decay(0), Left::ALL);
-        assert_eq!(options.moment_decay(u32::MAX), Left { m: 0.0, v: 0.0 });
+        assert_eq!(options.moment_decay(0), MomentDecay::NONE);
+        assert_eq!(options.moment_decay(u32::MAX), MomentDecay { m: 0.0, v: 0.0 });
         let (s, _) = options.at(Optimizer::Adam, 1400, 1e-3);
-        for (row, left) in
-            [([&mut w, &mut m, &mut v], Left::ALL), ([&mut lazy, &mut lazy_m, &mut lazy_v], options.moment_decay(400))]
-        {
+        for (row, left) in [
+            ([&mut w, &mut m, &mut v], MomentDecay::NONE),
+            ([&mut lazy, &mut lazy_m, &mut lazy_v], options.moment_decay(400)),
+        ] {
             isa.adam(row.map(|r| &mut r[..]), &[0.1, 0.0, 3.0], left, &s, [&[]; 3]);
         }
         for (now, lazily) in [(w, lazy), (m, lazy_m), (v, lazy_v)] {

@@ -32,7 +32,7 @@ fn selection(options: SelectionOptions) -> Selection {
 }
 
 /// Backward pass of an active latent: the gradient reaches the pre-activation unchanged. batchtopk and relu have the same.
-/// `Isa::pre_gradients` computes the same sums, in the same order, of all rows.
+/// `Isa::pre_act_gradients` computes the same sums, in the same order, of all rows.
 #[inline(always)]
 pub(crate) fn backward(value: f32, gradient: f32, penalty: &LatentPenalty, sums: &mut LatentGradients) -> f32 {
     sums.values += value;

@@ -6,7 +6,7 @@
 //!
 //! Notation: `x̂`, `ŵ` are rows rounded to bf16; *squared norms* of a row w are the pair `[‖w‖², ‖w - ŵ‖²]`.
 
-use super::{Isa, large_pages, prefetch, prefetch_to_write};
+use super::{Isa, advise_large_pages, prefetch, prefetch_to_write};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -72,7 +72,7 @@ impl RoundedWeights {
     pub fn new(isa: Isa, w: &[f32], dim: usize) -> RoundedWeights {
         let (n, panel) = (w.len() / dim, panel_lines(dim));
         let mut lines = vec![CacheLine::default(); n.div_ceil(PANEL_ROWS) * panel];
-        large_pages((lines.as_ptr().cast(), size_of_val(&lines[..])));
+        advise_large_pages((lines.as_ptr().cast(), size_of_val(&lines[..])));
         let mut squares = vec![[0.0; 2]; n];
         let panels = lines.par_chunks_mut(panel).zip(squares.par_chunks_mut(PANEL_ROWS));
         let panels = panels.zip(w.par_chunks(PANEL_ROWS * dim));

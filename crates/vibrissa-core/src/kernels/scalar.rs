@@ -1,16 +1,21 @@
-//! The specification of every kernel: plain loops, no unsafe. The SIMD twins in `x86.rs` keep these names and
-//! signatures and give the same bits, because the order of every sum is part of the definition:
-//! a dot product is 16 partial sums (lane `d mod 16`, each a chain of fused multiply-adds), folded 16→8→4→2→1.
+//! The specification of every kernel: plain loops, no unsafe code.
+//!
+//! The SIMD twins in `x86.rs` have the same names and signatures and give the same bits, because the order of every sum is part of the
+//! specification. Only [`prefilter`] and the squared norms of [`round_batch_block`] and [`round_weights`] may be summed in another order:
+//! they are used as bounds.
+//!
+//! A dot product has 16 partial sums: element d goes to partial sum `d mod 16` by a fused multiply-add, and the partial sums are folded
+//! 16 → 8 → 4 → 2 → 1. Its error is at most `(n/16 + 5) · 2⁻²⁴ · Σ_d |a[d] b[d]|`.
 
 use super::prefilter::{
     CHUNK_TILES, CacheLine, Hit, Hits, PANEL_ROWS, PanelBounds, PrefilterQuery, PrefilterWeights, TILE_COLUMNS,
     TILE_ROWS, from_bf16, line_index, panel_lines, to_bf16,
 };
 
-/// Partial sums of a dot product.
+/// Number of partial sums of a dot product.
 pub const LANES: usize = 16;
 
-/// Folds 16 partial sums: `s[i] + s[i + 8]`, then `+ 4`, `+ 2`, `+ 1`.
+/// Folds 16 partial sums: `s[i] + s[i + 8]`, then `s[i] + s[i + 4]`, `+ 2`, `+ 1`.
 #[inline]
 pub fn fold(mut s: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
@@ -30,9 +35,11 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold(s)
 }
 
-/// `out[b * n + j] = x[b] · w[j] + bias[j]` for `x [B, dim]`, `w [n, dim]`, `bias [n]`, `out [B, n]`.
-/// `spill` is scratch of the SIMD twins (see [`super::spill_len`]).
-pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _spill: &mut [f32]) {
+/// The dense product of the encoder: `out[b * n + j] = x[b] · w[j] + bias[j]`.
+///
+/// # Shapes
+/// `x [B, dim]`, `w [n, dim]`, `bias [n]` → `out [B, n]`. `_scratch` is used by the SIMD twins (see [`super::dots_scratch_len`]).
+pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _scratch: &mut [f32]) {
     let n = bias.len();
     for (b, row) in x.chunks_exact(dim).enumerate() {
         for j in 0..n {
@@ -131,7 +138,10 @@ pub fn prefilter(query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, _
     }
 }
 
-/// `out[j] = rows[index[j]] · a`, for rows of `a.len()` values.
+/// `out[j] = rows[index[j]] · a`.
+///
+/// # Shapes
+/// `a [D]`, `index [n]`, `rows [_, D]` → `out [n]`.
 pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
     let dim = a.len();
     for (o, &i) in out.iter_mut().zip(index) {
@@ -139,24 +149,29 @@ pub fn gather_dots(a: &[f32], index: &[u32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// `out[d] += Σ_j coef[j] · rows[index[j] * dim + from + d]`, added in the order of `j`, each by a fused multiply-add.
-pub fn add_columns(out: &mut [f32], from: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
+/// `out[d] += Σ_j coef[j] · rows[index[j]][first + d]`, in the order of j, each by a fused multiply-add.
+///
+/// # Shapes
+/// `coef [n]`, `index [n]`, `rows [_, dim]`; `out` has at most `dim - first` values.
+pub fn add_columns(out: &mut [f32], first: usize, coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     for (&c, &i) in coef.iter().zip(index) {
-        for (o, &r) in out.iter_mut().zip(&rows[i as usize * dim + from..(i as usize + 1) * dim]) {
+        for (o, &r) in out.iter_mut().zip(&rows[i as usize * dim + first..(i as usize + 1) * dim]) {
             *o = c.mul_add(r, *o);
         }
     }
 }
 
-/// [`add_columns`] to all of every row of `out [n, dim]` with the same `index [T]`, by its own row of `coef [n, T]`.
+/// `out[i] += Σ_j coef[i, j] · rows[index[j]]`: [`add_columns`] to every row of `out`, of the same rows with different coefficients.
+///
+/// # Shapes
+/// `coef [n, T]`, `index [T]`, `rows [_, dim]`, `out [n, dim]`.
 pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f32], dim: usize) {
     for (i, out) in out.chunks_exact_mut(dim).enumerate() {
         add_columns(out, 0, &coef[i * index.len()..][..index.len()], index, rows, dim);
     }
 }
 
-/// [`gather_dots`] of `a` and [`add_columns`] to all of `out`, or to nothing where that is not `begun`, of the same rows in one pass over
-/// them.
+/// [`gather_dots`] and [`add_columns`] of the same rows, in one pass over them. `out` is set to zero first unless `accumulate`.
 pub fn dots_and_add(
     a: &[f32],
     coef: &[f32],
@@ -164,30 +179,32 @@ pub fn dots_and_add(
     rows: &[f32],
     dots: &mut [f32],
     out: &mut [f32],
-    begun: bool,
+    accumulate: bool,
 ) {
-    if !begun {
+    if !accumulate {
         out.fill(0.0);
     }
     gather_dots(a, index, rows, dots);
     add_columns(out, 0, coef, index, rows, a.len());
 }
 
-/// Gradients of a latent's pre-activations, from the dot products `d` of residuals with its direction: `d[b] = factor · d[b] + more`.
-/// Returns `Σ_b a[b] · factor · d[b]` and the sum of the gradients.
+/// Gradients of the pre-activations of one latent, from the dot products `d [n]` of residuals with its decoder direction:
+/// `d[b] = factor · d[b] + offset`.
+///
+/// Returns `[Σ_b latents[b] · factor · d[b], Σ_b gradient[b]]`, each a single chain of additions in the order of b.
 #[inline(always)]
-pub fn pre_gradients(a: &[f32], factor: f32, more: f32, d: &mut [f32]) -> [f32; 2] {
+pub fn pre_act_gradients(latents: &[f32], factor: f32, offset: f32, d: &mut [f32]) -> [f32; 2] {
     let (mut along, mut sum) = (0.0f32, 0.0);
-    for (d, &a) in d.iter_mut().zip(a) {
-        let own = factor * *d;
-        along = a.mul_add(own, along);
-        *d = own + more;
+    for (d, &latent) in d.iter_mut().zip(latents) {
+        let scaled = factor * *d;
+        along = latent.mul_add(scaled, along);
+        *d = scaled + offset;
         sum += *d;
     }
     [along, sum]
 }
 
-/// `out[d] += c · row[d]`.
+/// `out[d] += c · row[d]`, by a fused multiply-add.
 pub fn add_scaled(out: &mut [f32], c: f32, row: &[f32]) {
     for (o, &r) in out.iter_mut().zip(row) {
         *o = c.mul_add(r, *o);
@@ -199,12 +216,12 @@ pub fn scale(w: &mut [f32], c: f32) {
     w.iter_mut().for_each(|w| *w *= c);
 }
 
-/// `residual[d] = x[d] - recon[d]`, written over `recon`.
+/// `recon[d] = x[d] - recon[d]`.
 pub fn residual(x: &[f32], recon: &mut [f32]) {
     recon.iter_mut().zip(x).for_each(|(r, &x)| *r = x - *r);
 }
 
-/// What Adam needs at one step; see [`crate::optim`] for the equation.
+/// The coefficients of one Adam step; see [`crate::optim`] for the equation.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
     /// `1 - β1`.
@@ -217,28 +234,28 @@ pub struct AdamStep {
     pub step_size: f32,
     /// `1 / sqrt(1 - β2^t)`.
     pub inv_sqrt_bias2: f32,
-    /// `ε`, added to the bias-corrected norm_upper_bound (Adam) or to the raw norm_upper_bound (SparseAdam).
+    /// `ε`, added to the bias-corrected root (Adam) or to the raw root (SparseAdam).
     pub eps: f32,
     /// `1 - lr · weight_decay`.
     pub keep: f32,
 }
 
-/// What is left of moments by steps without gradient since they were written: `β1^n` and `β2^n`.
+/// The decay of stored moments over n steps without gradient: `β1^n` and `β2^n`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Left {
-    /// Of the first moment.
+pub struct MomentDecay {
+    /// Factor of the first moment, `β1^n`.
     pub m: f32,
-    /// Of the second.
+    /// Factor of the second moment, `β2^n`.
     pub v: f32,
 }
 
-impl Left {
-    /// Nothing is lost: they were written by the last step.
-    pub const ALL: Left = Left { m: 1.0, v: 1.0 };
+impl MomentDecay {
+    /// No decay: the moments were written by the last step.
+    pub const NONE: MomentDecay = MomentDecay { m: 1.0, v: 1.0 };
 }
 
-/// Moments below 2⁻¹⁰⁰ become 0: they move nothing, and CPUs are a hundred times slower where numbers approach the end of
-/// f32, as the moments of whoever has no gradient do.
+/// Moments below 2⁻¹⁰⁰ become 0. They would move nothing, and CPUs are a hundred times slower on the subnormal numbers that moments without
+/// gradient decay to.
 pub const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
 #[inline]
@@ -246,21 +263,24 @@ fn flush(x: f32) -> f32 {
     if x.abs() < TINY { 0.0 } else { x }
 }
 
-/// One Adam step of a row or a piece of it: `m = left.m·m`, `v = left.v·v`, then `m += (1-β1)(g - m)`,
-/// `v = β2 v + (1-β2) g²`, both 0 below [`TINY`], `w = keep·w - step·m / (√v·inv + ε)`. An empty `g` is zero everywhere; `m` and
-/// `v` then stay in memory as they are, with one step more for `left` to make good. Adds the squares of the new `w` to
-/// `square`, the partial sums of `w · w`; a piece that is not the last has a multiple of 16 values. Rows `ahead` are asked for
-/// by the SIMD twins.
+/// One Adam step of a row, or of a chunk of it, with weights `w`, moments `m` and `v` and gradient `g`:
+///
+/// `m ← decay.m · m`, `v ← decay.v · v`, `m ← m + (1-β1)(g - m)`, `v ← β2 v + (1-β2) g²`, both 0 below [`TINY`],
+/// `w ← keep · w - step_size · m / (√v · inv_sqrt_bias2 + ε)`.
+///
+/// An empty `g` means a gradient of zero; `m` and `v` then keep their stored values, and the next `decay` has one step more. Adds the squares
+/// of the new `w` to `square`, the 16 partial sums of `w · w`; all chunks but the last have a multiple of 16 values. The SIMD twins
+/// prefetch the rows in `_ahead`.
 pub fn adam(
     [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
-    left: Left,
+    decay: MomentDecay,
     s: &AdamStep,
     _ahead: [&[f32]; 3],
     square: &mut [f32; LANES],
 ) {
     for i in 0..w.len() {
-        let (mut m1, mut v1, g1) = (left.m * m[i], left.v * v[i], g.get(i).copied().unwrap_or(0.0));
+        let (mut m1, mut v1, g1) = (decay.m * m[i], decay.v * v[i], g.get(i).copied().unwrap_or(0.0));
         m1 = flush(s.one_minus_beta1.mul_add(g1 - m1, m1));
         v1 = flush(s.beta2.mul_add(v1, s.one_minus_beta2 * (g1 * g1)));
         let denom = v1.sqrt().mul_add(s.inv_sqrt_bias2, s.eps);
@@ -272,70 +292,71 @@ pub fn adam(
     }
 }
 
-/// What a gradient still lacks: `own · w + Σ_j coef[j] · rows[index[j] * dim + from ..]`, added in this order.
+/// Terms that are still to be added to a gradient: `weight_coef · w + Σ_j coef[j] · rows[index[j]][first..]`, in this order.
 #[derive(Clone, Copy, Debug)]
-pub struct Lacking<'a> {
-    /// What its own weights count.
-    pub own: f32,
-    /// What the rows count.
+pub struct GradientTerms<'a> {
+    /// Coefficient of the weights themselves.
+    pub weight_coef: f32,
+    /// Coefficients of the rows `[n]`.
     pub coef: &'a [f32],
-    /// Which rows.
+    /// Indices of the rows `[n]`.
     pub index: &'a [u32],
-    /// All rows.
+    /// All rows `[_, dim]`.
     pub rows: &'a [f32],
-    /// The first column.
-    pub from: usize,
-    /// Values of a row.
+    /// The column of `rows` that the first value of the gradient belongs to.
+    pub first: usize,
+    /// Values a row.
     pub dim: usize,
 }
 
-/// [`adam`] with a gradient that begins with `g`, which is scratch afterwards.
-pub fn adam_and_add(
+/// [`adam`] with the gradient `g + terms`; `g` is scratch afterwards.
+pub fn adam_with_terms(
     row: [&mut [f32]; 3],
     g: &mut [f32],
-    lacking: &Lacking,
-    left: Left,
+    terms: &GradientTerms,
+    decay: MomentDecay,
     s: &AdamStep,
     ahead: [&[f32]; 3],
     square: &mut [f32; LANES],
 ) {
-    let Lacking { own, coef, index, rows, from, dim } = *lacking;
-    add_scaled(g, own, row[0]);
+    let GradientTerms { weight_coef, coef, index, rows, first, dim } = *terms;
+    add_scaled(g, weight_coef, row[0]);
     let columns = g.len();
     for (&c, &i) in coef.iter().zip(index) {
-        add_scaled(g, c, &rows[i as usize * dim + from..][..columns]);
+        add_scaled(g, c, &rows[i as usize * dim + first..][..columns]);
     }
-    adam(row, g, left, s, ahead, square);
+    adam(row, g, decay, s, ahead, square);
 }
 
-/// A number whose order is that of the value.
+/// An integer whose order is the order of the values.
 #[inline]
-pub fn rank(value: f32) -> u32 {
+pub fn order_key(value: f32) -> u32 {
     let bits = value.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
 }
 
-/// The value of a [`rank`].
+/// The value of an [`order_key`].
 #[inline]
-pub fn of_rank(rank: u32) -> f32 {
-    f32::from_bits(if rank >> 31 == 1 { rank & 0x7fff_ffff } else { !rank })
+pub fn from_order_key(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
 
 /// The `k`-th largest of values, `1 ≤ k ≤ values.len()`, none of them NaN; zeros of both signs are equal.
 pub fn kth_largest(values: &[f32], k: usize) -> f32 {
-    // At least `k` reach the lower end, fewer the upper.
-    let (mut low, mut high) = (rank(f32::NEG_INFINITY), rank(f32::INFINITY) + 1);
+    // At least `k` values reach the lower end, fewer than `k` the upper end.
+    let (mut low, mut high) = (order_key(f32::NEG_INFINITY), order_key(f32::INFINITY) + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        let t = of_rank(middle);
+        let t = from_order_key(middle);
         let enough = values.iter().filter(|&&v| v >= t).count() >= k;
         *(if enough { &mut low } else { &mut high }) = middle;
     }
-    of_rank(low)
+    from_order_key(low)
 }
 
-/// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on; returns the new
-/// length. The caller leaves room for `row.len()` more, rounded up to a multiple of 16.
+/// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on. Returns the new length.
+///
+/// `index` and `value` have room for `row.len()` more values, rounded up to a multiple of 16.
 pub fn append_above(
     row: &[f32],
     base: u32,

@@ -52,7 +52,11 @@ fn every_path_gives_the_bits_of_the_definition() {
                 let state = || (a.to_vec(), b.to_vec(), a.iter().map(|v| v * v).collect::<Vec<_>>());
                 let (mut w, mut m, mut v) = state();
                 let (mut w2, mut m2, mut v2) = state();
-                for (g, left) in [(b, Left::ALL), (&[], Left { m: 0.9, v: 0.99 }), (b, Left { m: 0.0, v: 1e-7 })] {
+                for (g, left) in [
+                    (b, MomentDecay::NONE),
+                    (&[], MomentDecay { m: 0.9, v: 0.99 }),
+                    (b, MomentDecay { m: 0.0, v: 1e-7 }),
+                ] {
                     let one = isa.adam([&mut w, &mut m, &mut v], g, left, &step, [a; 3]);
                     let two = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], g, left, &step, [&[]; 3]);
                     assert_eq!(one.to_bits(), two.to_bits(), "{} adam's length {n}", isa.name());
@@ -63,22 +67,31 @@ fn every_path_gives_the_bits_of_the_definition() {
                 for piece in (0..n).step_by(32) {
                     let piece = piece..n.min(piece + 32);
                     let own = [&mut w, &mut m, &mut v].map(|a| &mut a[piece.clone()]);
-                    isa.adam_piece(own, &b[piece], Left::ALL, &step, [&[]; 3], &mut square);
+                    isa.adam_chunk(own, &b[piece], MomentDecay::NONE, &step, [&[]; 3], &mut square);
                 }
-                let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, Left::ALL, &step, [&[]; 3]);
+                let whole = Isa::SCALAR.adam([&mut w2, &mut m2, &mut v2], b, MomentDecay::NONE, &step, [&[]; 3]);
                 assert_eq!(bits(&w), bits(&w2), "{} adam by pieces {n}", isa.name());
                 assert_eq!(scalar::fold(square).to_bits(), whole.to_bits(), "{} adam by pieces {n}", isa.name());
                 // With a gradient that lacks some rows still.
                 let (dim, rows) = (n + 3, noise(5 * (n + 3), 16));
                 for count in [0, 1, 2, 4, 5, 8, 9, 20] {
                     let (coef, index) = (noise(count, 17), (0..count as u32).map(|j| j * 3 % 5).collect::<Vec<_>>());
-                    let all = Lacking { own: 0.3, coef: &coef, index: &index, rows: &rows, from: 2, dim };
+                    let all =
+                        GradientTerms { weight_coef: 0.3, coef: &coef, index: &index, rows: &rows, first: 2, dim };
                     let (mut g, mut g2, mut square2) = (b.to_vec(), b.to_vec(), square);
-                    isa.adam_and_add([&mut w, &mut m, &mut v], &mut g, &all, Left::ALL, &step, [a; 3], &mut square);
+                    isa.adam_with_terms(
+                        [&mut w, &mut m, &mut v],
+                        &mut g,
+                        &all,
+                        MomentDecay::NONE,
+                        &step,
+                        [a; 3],
+                        &mut square,
+                    );
                     let twin = [&mut w2, &mut m2, &mut v2].map(|row| &mut row[..]);
-                    scalar::adam_and_add(twin, &mut g2, &all, Left::ALL, &step, [&[]; 3], &mut square2);
+                    scalar::adam_with_terms(twin, &mut g2, &all, MomentDecay::NONE, &step, [&[]; 3], &mut square2);
                     assert_eq!([bits(&w), bits(&m), bits(&v)], [bits(&w2), bits(&m2), bits(&v2)], "{} {n}", isa.name());
-                    assert_eq!(bits(&square), bits(&square2), "{} adam_and_add {n} {count}", isa.name());
+                    assert_eq!(bits(&square), bits(&square2), "{} adam_with_terms {n} {count}", isa.name());
                 }
             }
         }
@@ -93,8 +106,8 @@ fn dots_give_the_bits_of_a_single_dot_whatever_the_batch() {
         {
             let (x, w, bias) = (noise(rows * dim, 5), noise(n * dim, 6), noise(n, 7));
             let mut out = vec![0.0; rows * n];
-            let mut spill = vec![0.0; spill_len(rows, dim)];
-            isa.dots(&x, &w, &bias, dim, &mut out, &mut spill);
+            let mut scratch = vec![0.0; dots_scratch_len(rows, dim)];
+            isa.dots(&x, &w, &bias, dim, &mut out, &mut scratch);
             for b in 0..rows {
                 for j in 0..n {
                     let want = scalar::dot(&x[b * dim..][..dim], &w[j * dim..][..dim]) + bias[j];
@@ -131,23 +144,23 @@ fn gathered_rows_are_added_and_multiplied_in_order() {
                 assert_eq!(bits(&dots), bits(&one), "{} gather_dots {dim} {n}", isa.name());
                 let (mut both, mut sums) = (vec![0.0; n], noise(dim, 15));
                 let mut apart = sums.clone();
-                for begun in [true, false] {
-                    if !begun {
+                for accumulate in [true, false] {
+                    if !accumulate {
                         apart.fill(0.0);
                     }
-                    isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums, begun);
+                    isa.dots_and_add(&a, &coef, &index, &rows, &mut both, &mut sums, accumulate);
                     scalar::add_columns(&mut apart, 0, &coef, &index, &rows, dim);
                     assert_eq!(
                         [bits(&both), bits(&sums)],
                         [bits(&one), bits(&apart)],
-                        "{} dots_and_add {dim} {n} {begun}",
+                        "{} dots_and_add {dim} {n} {accumulate}",
                         isa.name()
                     );
                 }
                 let (mut d, mut want) = (noise(n, 16), noise(n, 16));
-                let (got, more) = (isa.pre_gradients(&coef, -0.3, 0.7, &mut d), scalar::pre_gradients);
+                let (got, more) = (isa.pre_act_gradients(&coef, -0.3, 0.7, &mut d), scalar::pre_act_gradients);
                 assert_eq!(bits(&got), bits(&more(&coef, -0.3, 0.7, &mut want)), "{} {n}", isa.name());
-                assert_eq!(bits(&d), bits(&want), "{} pre_gradients {n}", isa.name());
+                assert_eq!(bits(&d), bits(&want), "{} pre_act_gradients {n}", isa.name());
                 let mut b = a.clone();
                 isa.add_rows(&mut a, &coef, &index, &rows);
                 scalar::add_columns(&mut b, 0, &coef, &index, &rows, dim);

@@ -2,7 +2,7 @@
 
 use super::{Config, Sae, Weights};
 use crate::error::Result;
-use crate::kernels::{Isa, large_pages};
+use crate::kernels::{Isa, advise_large_pages};
 use crate::matrix::Mat;
 use crate::optim::normalise;
 use crate::random::Stream;
@@ -53,7 +53,7 @@ pub fn kaiming_rows(rows: usize, dim: usize, seed: u64, member: u64) -> Mat {
 /// Returns `rows` rows of `dim` values, row `h` filled by `fill(h, row)`, in parallel.
 pub fn random_rows(rows: usize, dim: usize, fill: impl Fn(u64, &mut [f32]) + Sync) -> Mat {
     let mut out = Mat::zeros(rows, dim);
-    large_pages(out.pages());
+    advise_large_pages(out.pages());
     out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| fill(h as u64, row));
     out
 }

@@ -25,7 +25,7 @@ use super::{Sae, Workspace};
 use crate::activation::SelectionOptions;
 use crate::activation::batchtopk::moving_threshold;
 use crate::error::{Error, Overflow, Result};
-use crate::kernels::{Isa, Left, PerThread, large_pages};
+use crate::kernels::{Isa, MomentDecay, PerThread, advise_large_pages};
 use crate::loss::{AuxK, Losses, Penalties};
 use crate::matrix::{Latents, Mat, MatMut, MatRef};
 use crate::optim::{AdamOptions, Optimizer, normalise};
@@ -159,8 +159,8 @@ impl Engine {
             state.l1 = options.penalties.l1;
         }
         for (_, moments) in state.moments_mut() {
-            large_pages(moments.m.pages());
-            large_pages(moments.v.pages());
+            advise_large_pages(moments.m.pages());
+            advise_large_pages(moments.v.pages());
         }
         state.effect.resize(if options.measure_effects { config.latents } else { 0 }, 0.0);
         Engine {
@@ -389,7 +389,7 @@ impl Engine {
         });
         let without_decay = AdamOptions { weight_decay: 0.0, ..options.adam };
         let (adam, _) = without_decay.at(Optimizer::Adam, state.steps + 1, step.lr);
-        isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], d_b_dec, Left::ALL, &adam, [&[]; 3]);
+        isa.adam([b_dec, &mut state.b_dec.m, &mut state.b_dec.v], d_b_dec, MomentDecay::NONE, &adam, [&[]; 3]);
     }
 
     /// Counts the rows in which each latent was active, and those since it last was.

@@ -4,7 +4,7 @@ use super::prefilter::Prefilter;
 use super::{Config, reserve};
 use crate::activation::select::Candidates;
 use crate::activation::select::rank::buffer_len;
-use crate::kernels::{Isa, PerThread, spill_len};
+use crate::kernels::{Isa, PerThread, dots_scratch_len};
 use crate::matrix::{Aligned, Mat, Panels};
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Workspace {
         let most = config.latents.max(buffer_len(config.k));
         self.candidates.iter_mut().for_each(|candidates| candidates.prepare(most));
         self.coefs.iter_mut().for_each(|coefs| reserve(coefs, config.latents));
-        let need = spill_len(rows, config.d_in);
+        let need = dots_scratch_len(rows, config.d_in);
         self.spill.iter_mut().for_each(|spill| spill.resize(need));
         if config.decoder_bias {
             self.centred.reserve(rows, config.d_in);

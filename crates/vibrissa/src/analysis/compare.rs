@@ -1,6 +1,6 @@
 //! Directions against directions: the best partner of each latent within a model or in another one.
 
-use crate::kernels::{Isa, spill_len};
+use crate::kernels::{Isa, dots_scratch_len};
 use crate::matrix::{Mat, MatRef, Panels};
 use crate::model::Sae;
 use lapjv::{Matrix, lapjv};
@@ -46,7 +46,7 @@ pub fn products<T: Send>(
     (0..a.rows().div_ceil(ROWS))
         .into_par_iter()
         .map_init(
-            || (vec![0.0f32; spill_len(ROWS, dim)], vec![0.0f32; ROWS * Panels::WIDTH]),
+            || (vec![0.0f32; dots_scratch_len(ROWS, dim)], vec![0.0f32; ROWS * Panels::WIDTH]),
             |(spill, tile), block| {
                 let first = block * ROWS;
                 let m = ROWS.min(a.rows() - first);

@@ -104,7 +104,7 @@ fn product(x: MatRef, w: MatRef) -> Mat {
     out.data_mut().par_chunks_mut((block * n).max(1)).enumerate().for_each(|(i, out)| {
         let m = out.len() / n;
         let part = &x.data()[i * block * dim..][..m * dim];
-        let mut spill = vec![0.0; crate::kernels::spill_len(m, dim)];
+        let mut spill = vec![0.0; crate::kernels::dots_scratch_len(m, dim)];
         let mut tile = vec![0.0; m * Panels::WIDTH];
         for first in (0..n).step_by(Panels::WIDTH) {
             let width = Panels::WIDTH.min(n - first);

@@ -2,7 +2,7 @@
 //! (Giraud et al. 2005: twice is enough). A Gaussian matrix becomes a uniformly random orthonormal basis: the Q of a QR decomposition
 //! whose R has a positive diagonal (Mezzadri 2006, arXiv math-ph/0609050). The order of sums does not depend on the threads.
 
-use crate::kernels::{Isa, spill_len};
+use crate::kernels::{Isa, dots_scratch_len};
 use crate::matrix::{Mat, Panels};
 use crate::optim::normalise;
 use rayon::prelude::*;
@@ -169,7 +169,7 @@ fn index() -> [u32; BLOCK] {
 fn products(x: &[f32], w: &[f32], width: usize, dim: usize, out: &mut [f32]) {
     let (isa, m, zeros) = (Isa::current(), x.len() / dim, [0.0; BLOCK]);
     out.par_chunks_mut(m * width).zip(w.par_chunks(width * dim)).for_each_init(
-        || vec![0.0; spill_len(m, dim)],
+        || vec![0.0; dots_scratch_len(m, dim)],
         |spill, (out, w)| isa.dots(x, w, &zeros[..w.len() / dim], dim, out, spill),
     );
 }

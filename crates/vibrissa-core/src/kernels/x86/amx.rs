@@ -6,13 +6,13 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-/// Eight tiles, which belong to a thread while it multiplies.
+/// The multiplier over the eight tile registers, which a thread configures before its products and releases after them.
 pub static MULTIPLIER: TileMultiplier = TileMultiplier { begin, end, multiply };
 
-/// Whether this CPU has the instructions and the system lets this process use them.
+/// True if this CPU has the instructions and the system lets this process use them.
 pub fn available() -> bool {
-    static YES: OnceLock<bool> = OnceLock::new();
-    *YES.get_or_init(|| {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
         const BF16: u32 = 1 << 22;
         const TILES: u32 = 1 << 24;
         let leaf = __cpuid_count(7, 0);
@@ -20,12 +20,12 @@ pub fn available() -> bool {
     })
 }
 
-/// Linux keeps the registers of the tiles for those processes only that ask.
+/// Asks Linux to save the tile registers of this process, which it does only on request.
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: this call takes two numbers and changes only what this process may use.
+    // SAFETY: this call takes two numbers and changes only the permissions of this process.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
@@ -34,42 +34,42 @@ fn permitted() -> bool {
     false
 }
 
-/// All eight tiles: 16 rows of 64 bytes.
+/// The configuration of the tile registers (the operand of `ldtilecfg`): all eight have 16 rows of 64 bytes.
 #[repr(C, align(64))]
-struct Shapes {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
-    bytes_a_row: [u16; 16],
+    bytes_per_row: [u16; 16],
     rows: [u8; 16],
 }
 
-static SHAPES: Shapes = Shapes {
+static CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
-    bytes_a_row: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    bytes_per_row: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
 /// # Safety
-/// [`available`] said yes.
+/// [`available`] is true.
 unsafe fn begin() {
-    // SAFETY: `SHAPES` describes eight tiles of 16 lines.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, preserves_flags, readonly)) };
+    // SAFETY: `CONFIG` describes eight tiles of 16 lines.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIG, options(nostack, preserves_flags, readonly)) };
 }
 
 /// # Safety
-/// [`available`] said yes.
+/// [`available`] is true.
 unsafe fn end() {
-    // SAFETY: gives the tiles back; nobody reads them any more.
+    // SAFETY: releases the tiles, which are not read any more.
     unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
 }
 
 /// # Safety
-/// As [`TileMultiplier::multiply`]: `begin` has set the tiles as [`SHAPES`].
+/// As [`TileMultiplier::multiply`]: `begin` has configured the tiles as [`CONFIG`].
 unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize>, steps: usize, out: *mut CacheLine) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees the lengths and the tiles.
     unsafe {
         match apart {
             Some(apart) => two_by_two(w, x, apart, steps, out),
@@ -78,8 +78,8 @@ unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize
     }
 }
 
-/// Multiplies `$steps` tiles of two groups of rows at `$w` with those at `$x`, and stores sums at `$out`: what is between depends on how many
-/// blocks of `x` there are.
+/// The `asm!` block of a product of `$steps` tiles of two groups of rows at `$w` with those at `$x`, sums stored at `$out`; the instructions depend
+/// on the number of blocks of `x`.
 macro_rules! tiles {
     ($w:ident, $x:ident, $steps:ident, $out:ident, [$($line:literal),*], {$($more:tt)*}) => {
         asm!(
@@ -102,11 +102,11 @@ macro_rules! tiles {
 /// `out [block][group][16, 16]`.
 ///
 /// # Safety
-/// The tiles are set as [`SHAPES`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as many, `out` for four
+/// The tiles are configured as [`CONFIG`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as many, `out` for four
 /// tiles.
 #[target_feature(enable = "avx512f")]
 unsafe fn two_by_two(w: *const CacheLine, x: *const CacheLine, apart: usize, steps: usize, out: *mut CacheLine) {
-    // SAFETY: the caller's; only tiles and the registers named are changed.
+    // SAFETY: the caller guarantees the lengths; only tiles and the named registers are changed.
     unsafe {
         tiles!(
             w,
@@ -149,7 +149,7 @@ unsafe fn two_by_two(w: *const CacheLine, x: *const CacheLine, apart: usize, ste
 /// As there.
 #[target_feature(enable = "avx512f")]
 unsafe fn two_by_one(w: *const CacheLine, x: *const CacheLine, steps: usize, out: *mut CacheLine) {
-    // SAFETY: the caller's; only tiles and the registers named are changed.
+    // SAFETY: the caller guarantees the lengths; only tiles and the named registers are changed.
     unsafe {
         tiles!(
             w,

@@ -4,16 +4,16 @@ use super::super::prefilter::{CacheLine, TILE_ROWS};
 use super::prefilter::TileMultiplier;
 use std::arch::x86_64::*;
 
-/// Plain vectors: nothing to begin or to end.
+/// The multiplier over plain vectors, which needs no preparation.
 pub static MULTIPLIER: TileMultiplier = TileMultiplier { begin: nothing, end: nothing, multiply };
 
-/// Whether this CPU has the instructions.
+/// True if this CPU has the instructions.
 pub fn available() -> bool {
     is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether they do more products a cycle than those of f32: AMD's twice as many, Intel's no more.
-pub fn pays() -> bool {
+/// True if the instructions do more products a cycle than those of f32: twice as many on AMD, no more on Intel.
+pub fn is_faster_than_f32() -> bool {
     let leaf = __cpuid(0);
     [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
 }
@@ -21,10 +21,10 @@ pub fn pays() -> bool {
 fn nothing() {}
 
 /// # Safety
-/// As [`TileMultiplier::multiply`]; [`available`] said yes.
+/// As [`TileMultiplier::multiply`]; [`available`] is true.
 unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize>, steps: usize, out: *mut CacheLine) {
     for group in 0..2 {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the lengths.
         unsafe {
             let (w, out) = (w.add(group * steps * TILE_ROWS), out.add(group * TILE_ROWS));
             match apart {
@@ -39,12 +39,12 @@ unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize
     }
 }
 
-/// Products of N rows of a group with B blocks of `x`, two groups of `out` apart: all sums stay in registers, and enough of them that
-/// none is waited for.
+/// Products of N rows of a group with B blocks of `x`, whose sums lie two groups of `out` apart. All sums stay in registers, and there are enough
+/// of them to hide the latency of an instruction.
 ///
 /// # Safety
-/// [`available`] said yes; `w` is row 0 or a later one of a group of `steps` tiles, N rows before its end or more; the blocks of `x` have as
-/// many tiles; `out` has N lines, and where B is 2 as many again two tiles behind it.
+/// [`available`] is true; `w` is a row of a group of `steps` tiles, at least N rows before its end; the blocks of `x` have as
+/// many tiles; `out` has N lines, and for B = 2 another N lines two tiles later.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn products<const N: usize, const B: usize>(
     w: *const CacheLine,
@@ -68,7 +68,7 @@ unsafe fn products<const N: usize, const B: usize>(
     }
     for (b, sums) in sums.into_iter().enumerate() {
         for (j, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: the caller guarantees the lengths.
             unsafe { _mm512_store_ps(out.add(b * 2 * TILE_ROWS + j).cast(), sum) };
         }
     }

@@ -1,40 +1,41 @@
-//! The dense product, tile by tile of registers.
+//! The dense product, in tiles whose sums fit the registers.
 
 use super::super::scalar::LANES;
 use super::COLUMNS;
-use super::lanes::{V, fold4};
+use super::lanes::{Lanes, fold4};
 use std::arch::x86_64::{_MM_HINT_T1, _mm_add_ps, _mm_loadu_ps, _mm_prefetch, _mm_storeu_ps};
 
-/// Rows of `w` whose sums are kept while others are multiplied.
-const KEPT: usize = 48;
+/// Number of rows of `w` whose partial sums are stored between blocks of columns.
+const GROUP: usize = 48;
 
-/// Rows of `x` a block, so that its part of `x` stays in the L2 cache while all of `w` goes by.
+/// Number of rows of `x` in a block that stays in the L2 cache while all of `w` is read.
 #[inline(always)]
 fn block_rows(dim: usize) -> usize {
     (131_072 / dim.max(1)).clamp(64, 256) / 4 * 4
 }
 
-/// Columns that [`KEPT`] rows of `w` share before the next columns are taken, so that those of so many rows of `x` stay in
-/// the L2 cache, too.
+/// Number of columns that [`GROUP`] rows of `w` are multiplied over before the next columns are taken, so that these columns of `rows` rows
+/// of `x` stay in the L2 cache, too.
 #[inline(always)]
 fn block_columns(rows: usize) -> usize {
     (131_072 / rows.max(1) / COLUMNS).max(1) * COLUMNS
 }
 
-/// Floats of scratch that [`dots`] needs for `rows` rows of `dim` values.
-pub fn spill_len(rows: usize, dim: usize) -> usize {
+/// See [`super::super::dots_scratch_len`].
+pub fn dots_scratch_len(rows: usize, dim: usize) -> usize {
     let rows = rows.min(block_rows(dim));
-    let kept = if dim <= block_columns(rows) { 6 } else { KEPT };
-    if dim <= COLUMNS { 0 } else { rows.next_multiple_of(4) * kept * LANES }
+    let group = if dim <= block_columns(rows) { 6 } else { GROUP };
+    if dim <= COLUMNS { 0 } else { rows.next_multiple_of(4) * group * LANES }
 }
 
-/// One `M × N` tile over columns `from..to`; partial sums come from and go to `spill` unless `first` / `last`.
+/// Products of `M` rows of `x` with `N` rows of `w` over columns `from..to`. Partial sums are read from `spill` unless these are the `first` columns,
+/// and written to it unless they are the `last`.
 ///
 /// # Safety
 /// `x` has `M` and `w` has `N` rows of stride `dim`, `to <= dim`; `out` is valid for rows `0..M` of stride `ld`,
 /// columns `0..N`; `spill` for `M * N * 16` values unless `first && last`. The CPU has the features of `S`.
 #[inline(always)]
-unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
+unsafe fn tile<S: Lanes, const M: usize, const N: usize, const P: usize>(
     x: *const f32,
     w: *const f32,
     dim: usize,
@@ -48,7 +49,7 @@ unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
     ld: usize,
     ahead: [*const f32; P],
 ) {
-    // SAFETY: all offsets stay inside the rows that the caller vouches for.
+    // SAFETY: all offsets stay inside the rows that the caller guarantees.
     unsafe {
         let mut acc = [[S::splat(0.0); N]; M];
         if !first {
@@ -102,9 +103,9 @@ unsafe fn tile<S: V, const M: usize, const N: usize, const P: usize>(
     }
 }
 
-/// Columns `begin..end` of all rows of `x` against `N` rows of `w`; memory is asked for the same of `next`.
+/// Products of all rows of `x` with `N` rows of `w` over columns `begin..end`. Prefetches the same columns of the rows at `next`.
 #[inline(always)]
-unsafe fn strip<S: V, const M: usize, const N: usize>(
+unsafe fn strip<S: Lanes, const M: usize, const N: usize>(
     x: *const f32,
     rows: usize,
     w: *const f32,
@@ -118,7 +119,7 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
 ) {
     // SAFETY: as for `tile`; the caller gives `rows` rows of x and out, and scratch for `N` sums of each.
     unsafe {
-        // While a block of rows of w is in use, memory is asked for the next, a row or two a tile.
+        // While N rows of w are in use, the next ones are prefetched, one or two rows a tile.
         let share = N.div_ceil((rows / M).max(1));
         let mut from = begin;
         while from < end {
@@ -128,13 +129,13 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
             let mut b = 0;
             while b + M <= rows {
                 let s = spill.wrapping_add(b * N * LANES);
-                let (x, out, asked) = (x.add(b * dim), out.add(b * ld), b / M * share);
-                let row = |r: usize| next.wrapping_add((asked + r) * dim);
+                let (x, out, prefetched) = (x.add(b * dim), out.add(b * ld), b / M * share);
+                let row = |r: usize| next.wrapping_add((prefetched + r) * dim);
                 match share {
-                    1 if asked < N => {
+                    1 if prefetched < N => {
                         tile::<S, M, N, 1>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0)]);
                     }
-                    2 if asked < N => {
+                    2 if prefetched < N => {
                         tile::<S, M, N, 2>(x, w, dim, from, to, first, last, s, bias, out, ld, [row(0), row(1)]);
                     }
                     _ => tile::<S, M, N, 0>(x, w, dim, from, to, first, last, s, bias, out, ld, []),
@@ -152,7 +153,7 @@ unsafe fn strip<S: V, const M: usize, const N: usize>(
 }
 
 #[inline(always)]
-pub unsafe fn dots_body<S: V, const M: usize, const N: usize>(
+pub unsafe fn dots_body<S: Lanes, const M: usize, const N: usize>(
     x: &[f32],
     w: &[f32],
     bias: &[f32],
@@ -161,15 +162,15 @@ pub unsafe fn dots_body<S: V, const M: usize, const N: usize>(
     spill: &mut [f32],
 ) {
     let (rows, n) = (x.len() / dim, bias.len());
-    assert!(w.len() == n * dim && out.len() == rows * n && spill.len() >= spill_len(rows, dim));
+    assert!(w.len() == n * dim && out.len() == rows * n && spill.len() >= dots_scratch_len(rows, dim));
     let block = block_rows(dim);
     for b in (0..rows).step_by(block) {
         let m = block.min(rows - b);
         let columns = block_columns(m);
-        // Sums of one strip are done with before the next begins, unless others come in between.
-        let kept = if dim <= columns { 0 } else { m * LANES };
-        for group in (0..n).step_by(KEPT) {
-            let to = n.min(group + KEPT);
+        // Values of `spill` a row of w: the strips share one part of it, unless their sums are stored between blocks of columns.
+        let stride = if dim <= columns { 0 } else { m * LANES };
+        for group in (0..n).step_by(GROUP) {
+            let to = n.min(group + GROUP);
             for begin in (0..dim).step_by(columns) {
                 let end = dim.min(begin + columns);
                 let mut j = group;
@@ -178,9 +179,9 @@ pub unsafe fn dots_body<S: V, const M: usize, const N: usize>(
                     // SAFETY: the assertion above bounds every row of x, w, bias and out; `spill` holds a block.
                     unsafe {
                         let (xp, op) = (x.as_ptr().add(b * dim), out.as_mut_ptr().add(b * n + j));
-                        let sp = spill.as_mut_ptr().wrapping_add((j - group) * kept);
+                        let sp = spill.as_mut_ptr().wrapping_add((j - group) * stride);
                         let (wp, bp) = (w.as_ptr().add(j * dim), bias.as_ptr().add(j));
-                        // The next rows, or the next columns of the first, or the first columns of what comes after all.
+                        // The next rows, or the next columns of the first row, or the first columns of the next group.
                         let next = if j + count < to || end == dim {
                             wp.wrapping_add(count * dim + if j + count < to { begin } else { 0 })
                         } else {

@@ -1,14 +1,14 @@
-//! Sixteen lanes of f32: one register of AVX-512, two of AVX2.
+//! A vector of 16 f32 lanes: one AVX-512 register, or two AVX2 registers.
 
 use super::super::scalar::{LANES, TINY};
 use std::arch::x86_64::*;
 
-/// Sixteen f32 lanes.
+/// Sixteen f32 lanes; lane i holds partial sum i of a dot product.
 ///
 /// # Safety
 /// Methods may run only on a CPU with the features of the implementing type, and pointers must be valid for 16 values
 /// (`load_n`, `store_n`: `n < 16` values).
-pub trait V: Copy {
+pub trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn load_n(p: *const f32, n: usize) -> Self;
@@ -20,20 +20,21 @@ pub trait V: Copy {
     unsafe fn mul(self, b: Self) -> Self;
     unsafe fn div(self, b: Self) -> Self;
     unsafe fn sqrt(self) -> Self;
-    /// 0 where it is smaller than [`TINY`].
+    /// 0 in lanes whose size is below [`TINY`].
     unsafe fn flush(self) -> Self;
+    /// See [`super::super::scalar::fold`].
     unsafe fn fold(self) -> f32;
-    /// Eight lanes whose sum, folded on, is that of the sixteen: `s[i] + s[i + 8]`.
+    /// The first step of the fold: `s[i] + s[i + 8]`.
     unsafe fn halves(self) -> __m256;
-    /// Lane by lane the smaller, of numbers.
+    /// The smaller value of each lane; no lane is NaN.
     unsafe fn min(self, b: Self) -> Self;
-    /// Lane by lane the larger, of numbers.
+    /// The larger value of each lane; no lane is NaN.
     unsafe fn max(self, b: Self) -> Self;
-    /// Lanes that are not at least as large as those of `t` are replaced.
-    unsafe fn at_least_or(self, t: Self, other: Self) -> Self;
-    /// How many lanes are at least as large.
+    /// Keeps the lanes that are at least those of `t`, and takes those of `other` elsewhere.
+    unsafe fn keep_at_least(self, t: Self, other: Self) -> Self;
+    /// Number of lanes that are at least those of `t`.
     unsafe fn count_at_least(self, t: Self) -> u32;
-    /// Writes the lanes `> threshold` and their numbers from `base` on, packed; returns how many.
+    /// Writes the first `n` lanes that are `> threshold`, and their indices counted from `base`, without gaps. Returns their number.
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
 }
 
@@ -47,9 +48,9 @@ unsafe fn fold8(s: __m256) -> f32 {
     }
 }
 
-/// Four folds at once, in the order of [`V::fold`]: the lanes of four vectors are added side by side.
+/// Four folds at once, each in the order of [`Lanes::fold`].
 #[inline(always)]
-pub unsafe fn fold4<S: V>(v: [S; 4]) -> __m128 {
+pub unsafe fn fold4<S: Lanes>(v: [S; 4]) -> __m128 {
     // SAFETY: the caller's CPU has the features of `S`, which include AVX.
     unsafe {
         let [a, b, c, d] = [v[0].halves(), v[1].halves(), v[2].halves(), v[3].halves()];
@@ -67,22 +68,23 @@ pub unsafe fn fold4<S: V>(v: [S; 4]) -> __m128 {
     }
 }
 
+/// 16 lanes in one AVX-512 register.
 #[derive(Clone, Copy)]
-pub struct V512(__m512);
+pub struct Lanes512(__m512);
 
 // SAFETY (whole block): only entered from functions compiled for avx512f, after `Isa` proved it.
-impl V for V512 {
+impl Lanes for Lanes512 {
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
-        unsafe { V512(_mm512_set1_ps(x)) }
+        unsafe { Lanes512(_mm512_set1_ps(x)) }
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        unsafe { V512(_mm512_loadu_ps(p)) }
+        unsafe { Lanes512(_mm512_loadu_ps(p)) }
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self {
-        unsafe { V512(_mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p)) }
+        unsafe { Lanes512(_mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p)) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
@@ -94,29 +96,29 @@ impl V for V512 {
     }
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
-        unsafe { V512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
+        unsafe { Lanes512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        unsafe { V512(_mm512_sub_ps(self.0, b.0)) }
+        unsafe { Lanes512(_mm512_sub_ps(self.0, b.0)) }
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        unsafe { V512(_mm512_mul_ps(self.0, b.0)) }
+        unsafe { Lanes512(_mm512_mul_ps(self.0, b.0)) }
     }
     #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
-        unsafe { V512(_mm512_div_ps(self.0, b.0)) }
+        unsafe { Lanes512(_mm512_div_ps(self.0, b.0)) }
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
-        unsafe { V512(_mm512_sqrt_ps(self.0)) }
+        unsafe { Lanes512(_mm512_sqrt_ps(self.0)) }
     }
     #[inline(always)]
     unsafe fn flush(self) -> Self {
         unsafe {
             let stays = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(self.0), _mm512_set1_ps(TINY));
-            V512(_mm512_maskz_mov_ps(stays, self.0))
+            Lanes512(_mm512_maskz_mov_ps(stays, self.0))
         }
     }
     #[inline(always)]
@@ -132,15 +134,15 @@ impl V for V512 {
     }
     #[inline(always)]
     unsafe fn min(self, b: Self) -> Self {
-        unsafe { V512(_mm512_min_ps(self.0, b.0)) }
+        unsafe { Lanes512(_mm512_min_ps(self.0, b.0)) }
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        unsafe { V512(_mm512_max_ps(self.0, b.0)) }
+        unsafe { Lanes512(_mm512_max_ps(self.0, b.0)) }
     }
     #[inline(always)]
-    unsafe fn at_least_or(self, t: Self, other: Self) -> Self {
-        unsafe { V512(_mm512_mask_mov_ps(other.0, _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, t.0), self.0)) }
+    unsafe fn keep_at_least(self, t: Self, other: Self) -> Self {
+        unsafe { Lanes512(_mm512_mask_mov_ps(other.0, _mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, t.0), self.0)) }
     }
     #[inline(always)]
     unsafe fn count_at_least(self, t: Self) -> u32 {
@@ -162,8 +164,9 @@ impl V for V512 {
     }
 }
 
+/// 16 lanes in two AVX2 registers.
 #[derive(Clone, Copy)]
-pub struct V256(__m256, __m256);
+pub struct Lanes256(__m256, __m256);
 
 #[inline(always)]
 unsafe fn mask8(n: usize) -> __m256i {
@@ -172,21 +175,21 @@ unsafe fn mask8(n: usize) -> __m256i {
 }
 
 // SAFETY (whole block): only entered from functions compiled for avx2 and fma, after `Isa` proved it.
-impl V for V256 {
+impl Lanes for Lanes256 {
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
-        unsafe { V256(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+        unsafe { Lanes256(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        unsafe { V256(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+        unsafe { Lanes256(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self {
         unsafe {
             let low = _mm256_maskload_ps(p, mask8(n.min(8)));
             let high = if n > 8 { _mm256_maskload_ps(p.wrapping_add(8), mask8(n - 8)) } else { _mm256_setzero_ps() };
-            V256(low, high)
+            Lanes256(low, high)
         }
     }
     #[inline(always)]
@@ -207,30 +210,30 @@ impl V for V256 {
     }
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
-        unsafe { V256(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+        unsafe { Lanes256(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        unsafe { V256(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
+        unsafe { Lanes256(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        unsafe { V256(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
+        unsafe { Lanes256(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
     }
     #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
-        unsafe { V256(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
+        unsafe { Lanes256(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
-        unsafe { V256(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
+        unsafe { Lanes256(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
     }
     #[inline(always)]
     unsafe fn flush(self) -> Self {
         unsafe {
             let size = |x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
             let stays = |x| _mm256_cmp_ps::<_CMP_NLT_UQ>(size(x), _mm256_set1_ps(TINY));
-            V256(_mm256_and_ps(stays(self.0), self.0), _mm256_and_ps(stays(self.1), self.1))
+            Lanes256(_mm256_and_ps(stays(self.0), self.0), _mm256_and_ps(stays(self.1), self.1))
         }
     }
     #[inline(always)]
@@ -243,17 +246,17 @@ impl V for V256 {
     }
     #[inline(always)]
     unsafe fn min(self, b: Self) -> Self {
-        unsafe { V256(_mm256_min_ps(self.0, b.0), _mm256_min_ps(self.1, b.1)) }
+        unsafe { Lanes256(_mm256_min_ps(self.0, b.0), _mm256_min_ps(self.1, b.1)) }
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        unsafe { V256(_mm256_max_ps(self.0, b.0), _mm256_max_ps(self.1, b.1)) }
+        unsafe { Lanes256(_mm256_max_ps(self.0, b.0), _mm256_max_ps(self.1, b.1)) }
     }
     #[inline(always)]
-    unsafe fn at_least_or(self, t: Self, other: Self) -> Self {
+    unsafe fn keep_at_least(self, t: Self, other: Self) -> Self {
         unsafe {
             let one = |a, t, o| _mm256_blendv_ps(o, a, _mm256_cmp_ps::<_CMP_GE_OQ>(a, t));
-            V256(one(self.0, t.0, other.0), one(self.1, t.1, other.1))
+            Lanes256(one(self.0, t.0, other.0), one(self.1, t.1, other.1))
         }
     }
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::activation::select::Candidates;
 use crate::activation::select::rank::{TopK, select};
 use crate::activation::{Activation, LatentGradients};
 use crate::kernels::PerThread;
-use crate::kernels::{Isa, spill_len};
+use crate::kernels::{Isa, dots_scratch_len};
 use crate::loss::{AuxK, spread};
 use crate::matrix::{Aligned, ByLatent, Latents, Panels};
 use rayon::prelude::*;
@@ -270,7 +270,7 @@ impl GradientGroup {
         sums.resize(n, [0.0; 2]);
         reserve(index, k);
         added.resize(rows, 0);
-        spill.resize(spill_len(rows, dim));
+        spill.resize(dots_scratch_len(rows, dim));
     }
 
     /// Returns the gradient of latent `h` of this range; `None` where [`DeadLatents::position`] is. Latents must come by ascending

@@ -1,7 +1,7 @@
 //! Adam of one row of weights, piece by piece, so that the gradient of a piece is computed and used while it is in the first cache.
 
 use super::WithMoments;
-use crate::kernels::{AdamStep, Isa, LANES, Lacking, Left, scalar::fold};
+use crate::kernels::{AdamStep, GradientTerms, Isa, LANES, MomentDecay, scalar::fold};
 use std::ops::Range;
 
 /// Rows of at least this many values are updated piece by piece.
@@ -32,7 +32,7 @@ pub struct RowGradient<'a> {
     pub own: f32,
     pub input: Option<WeightedRows<'a>>,
     /// Decay of the moments since they were written.
-    pub decay: Left,
+    pub decay: MomentDecay,
 }
 
 impl RowGradient<'_> {
@@ -67,8 +67,8 @@ impl RowGradient<'_> {
                 (piece_and_next(m, next[1], &columns), piece_and_next(v, next[2], &columns));
             let ahead = [next[0].get(columns.clone()).unwrap_or(&[]), m_next, v_next];
             let WeightedRows { coef, index, rows } = self.input.unwrap_or_default();
-            let lacking = Lacking { own: self.own, coef, index, rows, from, dim };
-            isa.adam_and_add([&mut w[columns], m, v], g, &lacking, self.decay, step, ahead, &mut square);
+            let terms = GradientTerms { weight_coef: self.own, coef, index, rows, first: from, dim };
+            isa.adam_with_terms([&mut w[columns], m, v], g, &terms, self.decay, step, ahead, &mut square);
         }
         fold(square)
     }

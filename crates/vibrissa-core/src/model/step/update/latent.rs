@@ -8,7 +8,7 @@ use super::descent::{LONG, RowGradient, WeightedRows};
 use super::{GradientScratch, ScalarParameters, UpdateContext, UpdateScratch, WithMoments};
 use crate::activation::jumprelu::backward_threshold;
 use crate::activation::{LatentGradients, LatentParameters, LatentPenalty};
-use crate::kernels::Left;
+use crate::kernels::MomentDecay;
 use crate::optim::to_unit;
 
 /// The weights, moments and state of one latent.
@@ -27,7 +27,7 @@ pub struct LatentUpdate<'a> {
     pub threshold: f32,
     pub r_mag: f32,
     /// Decay of its moments since they were written.
-    pub decay: Left,
+    pub decay: MomentDecay,
     /// The gradient of a dead latent from AuxK, to which all else is added.
     pub aux: Option<AuxGradient<'a>>,
     pub inv_norm: Option<&'a mut f32>,
@@ -94,7 +94,7 @@ impl LatentUpdate<'_> {
         context.penalties.norms.get(self.h).copied().unwrap_or(1.0)
     }
 
-    /// True if the kernel [`crate::kernels::Isa::pre_gradients`] computes the backward pass of all entries.
+    /// True if the kernel [`crate::kernels::Isa::pre_act_gradients`] computes the backward pass of all entries.
     fn has_plain_backward(&self, context: &UpdateContext) -> bool {
         let plain = context.config.activation.properties().plain_backward;
         plain && context.batch.layout.per_row() == 1 && self.effect.is_none()
@@ -155,7 +155,7 @@ impl LatentUpdate<'_> {
             return backward.sum(context, entries, d_pre, rows);
         }
         let [along_direction, pre_act] =
-            context.isa.pre_gradients(entries.values, backward.factor, backward.penalty.l1, d_pre);
+            context.isa.pre_act_gradients(entries.values, backward.factor, backward.penalty.l1, d_pre);
         let values = if context.config.free_decoder { entries.values.iter().sum() } else { 0.0 };
         LatentGradients { along_direction, pre_act, b_enc: pre_act, values, ..LatentGradients::default() }
     }

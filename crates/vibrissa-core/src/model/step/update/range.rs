@@ -5,7 +5,7 @@ use super::latent::LatentUpdate;
 use super::{ScalarParameters, UpdateContext, WithMoments};
 use crate::activation::jumprelu::limit_threshold;
 
-use crate::kernels::{AdamStep, Left};
+use crate::kernels::{AdamStep, MomentDecay};
 use crate::optim::Optimizer;
 use std::ops::Range;
 
@@ -157,7 +157,7 @@ impl<'a> LatentRange<'a> {
         }
         if together {
             let d = scratch.scalars.each_ref().map(|all| &all[..]);
-            self.move_scalars(context, 0..self.len(), d, Left::ALL);
+            self.move_scalars(context, 0..self.len(), d, MomentDecay::NONE);
         }
     }
 
@@ -192,7 +192,7 @@ impl<'a> LatentRange<'a> {
     }
 
     /// Adam of the scalar parameters of some latents, by their gradients, which are empty if there are none.
-    fn move_scalars(&mut self, context: &UpdateContext, latents: Range<usize>, d: [&[f32]; 4], decay: Left) {
+    fn move_scalars(&mut self, context: &UpdateContext, latents: Range<usize>, d: [&[f32]; 4], decay: MomentDecay) {
         let optimizer = &context.optimizer;
         // SparseAdam treats the scalars of a latent as the rows of its weights.
         let sparse = optimizer.optimizer == Optimizer::SparseAdam && !d[0].is_empty();
