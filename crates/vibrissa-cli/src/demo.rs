@@ -129,8 +129,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     let TrainingOutcome::Finished(saes) = outcome? else { unreachable!("nothing breaks off") };
     let evaluation = evaluate(&[&saes[0]], Some(&mean), &data, &rows.test, true, &mut |_, _| ()).record();
     pictures::write(&folder.0, &saes, &data, &rows, true)?;
-    let text = serde_json::to_string_pretty(&evaluation).expect("plain data");
-    vibrissa::io::write_atomically(&folder.0.join("eval.json"), |out| writeln!(out, "{text}"))?;
+    vibrissa::io::write_json(&folder.0.join("eval.json"), &evaluation)?;
     analyse(&folder, &saes, &data, &rows.test)?;
     let sae = &saes[0];
     let mut decoder = Mat::zeros(sae.config().latents, data.dim());

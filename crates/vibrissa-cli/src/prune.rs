@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use vibrissa::analysis::usage::descending;
 use vibrissa::format::{self, ModelConfig};
-use vibrissa::io::write_atomically;
+use vibrissa::io::write_json;
 use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
 use vibrissa::record::analysis::columns::{Measure, SaeColumns};
@@ -110,14 +110,11 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
         curve,
         kept: orders.iter().map(|o| o[..args.top].to_vec()).collect(),
     };
-    let json = |record: &PruneRecord| serde_json::to_string_pretty(record).expect("plain data");
-    let text = json(&record);
-    write_atomically(&folder.0.join("prune.json"), |out| writeln!(out, "{text}"))?;
+    write_json(&folder.0.join("prune.json"), &record)?;
     format::write_model(&folder.model(), &config, &saes.iter().collect::<Vec<_>>(), &model.mean, 1.0)?;
     // The curve alone stays with the analysis, for the report.
     record.kept.clear();
-    let text = json(&record);
-    write_atomically(&PruneRecord::path(analysis, by), |out| writeln!(out, "{text}"))?;
+    write_json(&PruneRecord::path(analysis, by), &record)?;
     println!("{part} of {spec}, features kept by {}:", args.by);
     print!("{}", show::table(&table));
     eprintln!("\nwrote {0}/model.safetensors and prune.json", folder.0.display());

@@ -1,12 +1,10 @@
 //! `vibrissa sweep`: a grid of configurations, trained together, and what they say together.
 
 use crate::data::open;
-use crate::table::quoted;
 use crate::train::{FileOptions, ModelArgs, about, check_unit, interrupt, picture_settings};
 use crate::{memory, pictures, show};
 use clap::Args;
 use indicatif::ProgressBar;
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +13,7 @@ use std::time::Instant;
 use vibrissa::analysis::recovery::{recovery, truth_of};
 use vibrissa::data::Dataset;
 use vibrissa::format;
-use vibrissa::io::write_atomically;
+use vibrissa::io::{write_atomically, write_json};
 use vibrissa::loss::Loss;
 use vibrissa::record::sweep::{Apart, Ended, SWEEP_SCHEMA, SweepRecord};
 use vibrissa::record::{self, EVAL_SCHEMA, EvalRecord, Scores};
@@ -275,8 +273,7 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         if let Some(truth) = truth.as_ref().filter(|_| eval.recovery.is_empty()) {
             let saes = format::read_model(&own)?.saes;
             eval.recovery = saes.iter().map(|sae| recovery(sae, truth, plain, looked_at)).collect();
-            let json = serde_json::to_string_pretty(&eval).expect("plain data");
-            write_atomically(&own.join("eval.json"), |out| writeln!(out, "{json}"))?;
+            write_json(&own.join("eval.json"), &eval)?;
         }
         cell.recovery = eval.recovery.into_iter().next();
         baseline.get_or_insert(eval.mean_image.scores);
@@ -322,9 +319,8 @@ pub fn run(args: SweepArgs) -> Result<ExitCode> {
         }
         pictures::beside(&folder.0, &own, &saes, plain, &rows)?;
     }
-    write_atomically(&folder.0.join("sweep.csv"), |out| out.write_all(csv(&record).as_bytes()))?;
-    let json = serde_json::to_string_pretty(&record).expect("plain data");
-    write_atomically(&path, |out| writeln!(out, "{json}"))?;
+    write_atomically(&folder.0.join("sweep.csv"), |out| write_csv(&record, out))?;
+    write_json(&path, &record)?;
     let _ = std::fs::remove_file(folder.0.join(SECONDS));
     print!("{}", report(&record));
     eprintln!("\nwrote {0}/sweep.json and sweep.csv; next: vibrissa report {0}", folder.0.display());
@@ -387,23 +383,41 @@ impl Told<'_> {
     }
 }
 
-fn csv(record: &SweepRecord) -> String {
-    // What every cell has stands once, swept or not.
-    let keys = || record.keys.iter().filter(|key| !["activation", "latents", "k"].contains(&key.as_str()));
-    let mut out = String::from("name,configuration,activation,latents,k");
-    keys().for_each(|key| out += &format!(",{key}"));
-    out += ",ended,step,steps,seconds,validation_fvu,l0,l0_train,pearson,mse,fvu,cosine,ssim,psnr,perceptual,cross_entropy,dead_latents,rare_latents,mcc,f1,error\n";
+/// Writes one row for each cell: its options, and its figures on the test rows.
+fn write_csv(record: &SweepRecord, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    const HEAD: [&str; 5] = ["name", "configuration", "activation", "latents", "k"];
+    const FIGURES: [&str; 20] = [
+        "ended",
+        "step",
+        "steps",
+        "seconds",
+        "validation_fvu",
+        "l0",
+        "l0_train",
+        "pearson",
+        "mse",
+        "fvu",
+        "cosine",
+        "ssim",
+        "psnr",
+        "perceptual",
+        "cross_entropy",
+        "dead_latents",
+        "rare_latents",
+        "mcc",
+        "f1",
+        "error",
+    ];
+    // The options of HEAD have a column of their own, swept or not.
+    let keys: Vec<&str> = record.keys.iter().map(String::as_str).filter(|key| !HEAD[2..].contains(key)).collect();
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(HEAD.iter().chain(&keys).chain(&FIGURES))?;
     let number = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
+    let none = Scores::default();
     for c in &record.cells {
-        let ended = c.ended.name();
-        let _ = write!(out, "{},{}", quoted(&c.name), quoted(&c.configuration));
-        let _ = write!(out, ",{},{},{}", c.activation, c.latents, c.k);
-        keys().for_each(|key| out += &format!(",{}", quoted(c.values.get(key).map_or("", |v| v))));
-        let _ = write!(out, ",{ended},{},{}", c.step, c.steps);
-        let none = Scores::default();
         let s = c.scores.as_ref().unwrap_or(&none);
         let whole = |v: Option<u64>| v.map(|v| v as f64);
-        for v in [
+        let figures = [
             c.seconds,
             c.validation_fvu,
             s.l0,
@@ -420,12 +434,16 @@ fn csv(record: &SweepRecord) -> String {
             whole(s.rare_latents),
             c.recovery.as_ref().and_then(|r| r.mcc),
             c.recovery.as_ref().and_then(|r| r.f1),
-        ] {
-            let _ = write!(out, ",{}", number(v));
-        }
-        let _ = writeln!(out, ",{}", quoted(c.error.as_deref().unwrap_or("")));
+        ];
+        let mut row = vec![c.name.clone(), c.configuration.clone(), c.activation.to_string()];
+        row.extend([c.latents.to_string(), c.k.to_string()]);
+        row.extend(keys.iter().map(|&key| c.values.get(key).map_or(String::new(), |v| v.to_string())));
+        row.extend([c.ended.name().to_string(), c.step.to_string(), c.steps.to_string()]);
+        row.extend(figures.map(number));
+        row.push(c.error.clone().unwrap_or_default());
+        writer.write_record(row)?;
     }
-    out
+    writer.flush()
 }
 
 /// The configurations as a table, the front marked.

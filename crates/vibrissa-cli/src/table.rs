@@ -1,62 +1,61 @@
-//! Tables that analyze leaves: one row for each SAE and latent, as CSV and, with the feature `parquet`, as Parquet.
+//! Tables of analyze, with a row for each SAE and latent, as CSV and, with the feature `parquet`, as Parquet.
 
 use std::io::Write;
 use vibrissa::record::analysis::AnalysisRecord;
 use vibrissa::record::analysis::columns::{AnalysisColumns, ClassColumns, ColumnGroup, LatentColumns, SaeColumns};
 use vibrissa::record::columns::{Array, Element, StoredColumn, StoredColumns};
 
-/// Values of one column.
-pub enum Values {
+/// Values of a column of a table.
+pub enum TableColumn {
     /// Whole numbers.
     Counts(Vec<u32>),
     /// Figures; undefined ones are NaN.
     Figures(Vec<f64>),
-    /// Names.
+    /// Text.
     Names(Vec<String>),
 }
 
-/// Columns of one length with their names.
+/// Columns of equal length, with their names.
 #[derive(Default)]
-pub struct Table(Vec<(String, Values)>);
+pub struct Table(Vec<(String, TableColumn)>);
 
 impl Table {
     fn counts(&mut self, name: &str, values: Vec<u32>) {
-        self.0.push((name.to_owned(), Values::Counts(values)));
+        self.0.push((name.to_owned(), TableColumn::Counts(values)));
     }
 
     fn figures(&mut self, name: &str, values: Vec<f64>) {
-        self.0.push((name.to_owned(), Values::Figures(values)));
+        self.0.push((name.to_owned(), TableColumn::Figures(values)));
     }
 
     fn names(&mut self, name: &str, values: Vec<String>) {
-        self.0.push((name.to_owned(), Values::Names(values)));
+        self.0.push((name.to_owned(), TableColumn::Names(values)));
     }
 
     fn rows(&self) -> usize {
         self.0.first().map_or(0, |c| match &c.1 {
-            Values::Counts(v) => v.len(),
-            Values::Figures(v) => v.len(),
-            Values::Names(v) => v.len(),
+            TableColumn::Counts(v) => v.len(),
+            TableColumn::Figures(v) => v.len(),
+            TableColumn::Names(v) => v.len(),
         })
     }
 
-    /// As RFC 4180 has it: all digits, empty where undefined.
+    /// Writes CSV (RFC 4180): figures with all digits, undefined ones empty.
     pub fn csv(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let heads: Vec<String> = self.0.iter().map(|c| quoted(&c.0)).collect();
-        writeln!(out, "{}", heads.join(","))?;
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(self.0.iter().map(|c| &c.0))?;
         for r in 0..self.rows() {
-            let cells = self.0.iter().map(|c| match &c.1 {
-                Values::Counts(v) => v[r].to_string(),
-                Values::Figures(v) if v[r].is_finite() => v[r].to_string(),
-                Values::Figures(_) => String::new(),
-                Values::Names(v) => quoted(&v[r]),
-            });
-            writeln!(out, "{}", cells.collect::<Vec<_>>().join(","))?;
+            writer.write_record(self.0.iter().map(|c| match &c.1 {
+                TableColumn::Counts(v) => v[r].to_string(),
+                TableColumn::Figures(v) if v[r].is_finite() => v[r].to_string(),
+                TableColumn::Figures(_) => String::new(),
+                TableColumn::Names(v) => v[r].clone(),
+            }))?;
         }
-        Ok(())
+        writer.flush()
     }
 
-    /// As Parquet: required columns of INT32, DOUBLE (undefined: NaN) and UTF-8, compressed by Snappy.
+    /// Writes Parquet: required columns of INT32, DOUBLE (undefined: NaN) and UTF-8, compressed by Snappy.
     #[cfg(feature = "parquet")]
     pub fn parquet(&self, out: &mut dyn Write) -> std::io::Result<()> {
         use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
@@ -68,9 +67,9 @@ impl Table {
         let io = |e: parquet::errors::ParquetError| std::io::Error::other(e);
         let fields = self.0.iter().map(|(name, values)| {
             let (physical, logical) = match values {
-                Values::Counts(_) => (Physical::INT32, None),
-                Values::Figures(_) => (Physical::DOUBLE, None),
-                Values::Names(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+                TableColumn::Counts(_) => (Physical::INT32, None),
+                TableColumn::Figures(_) => (Physical::DOUBLE, None),
+                TableColumn::Names(_) => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
             };
             let field = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
             field.with_logical_type(logical).build().map(Arc::new)
@@ -84,14 +83,14 @@ impl Table {
         for (_, values) in &self.0 {
             let mut column = group.next_column().map_err(io)?.expect("a column each");
             match values {
-                Values::Counts(v) => {
+                TableColumn::Counts(v) => {
                     let v: Vec<i32> = v.iter().map(|&n| n as i32).collect();
                     column.typed::<Int32Type>().write_batch(&v, None, None).map_err(io)?;
                 }
-                Values::Figures(v) => {
+                TableColumn::Figures(v) => {
                     column.typed::<DoubleType>().write_batch(v, None, None).map_err(io)?;
                 }
-                Values::Names(v) => {
+                TableColumn::Names(v) => {
                     let v: Vec<ByteArray> = v.iter().map(|n| ByteArray::from(n.as_str())).collect();
                     column.typed::<ByteArrayType>().write_batch(&v, None, None).map_err(io)?;
                 }
@@ -104,12 +103,7 @@ impl Table {
     }
 }
 
-/// A field as RFC 4180 has it.
-pub fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-/// Every latent of every SAE: its number, the columns of [`LatentColumns`], and its relation to the classes.
+/// Returns the table of all latents of all SAEs: the columns of [`LatentColumns`], and the relation to the classes.
 pub fn features(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let mut out = Table::default();
     let latents = |s: usize| 0..record.saes[s].latents as u32;
@@ -145,12 +139,12 @@ pub fn features(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     out
 }
 
-/// A column of all SAEs, one after another.
+/// Returns a column of all SAEs, one after another.
 fn joined<T: Element + Copy>(stored: &[StoredColumns], name: &str) -> Vec<T> {
     stored.iter().flat_map(|s| s.get::<T>(name).expect("stored above").iter().copied()).collect()
 }
 
-/// The relation of every latent to the classes, where there are two or more.
+/// Adds the relation of every latent to the classes, where there are two or more.
 fn class_figures(out: &mut Table, record: &AnalysisRecord, columns: &AnalysisColumns) {
     let all: Vec<&ClassColumns> = columns.saes.iter().filter_map(|sae| sae.classes.as_ref()).collect();
     if all.is_empty() {
@@ -173,7 +167,8 @@ fn class_figures(out: &mut Table, record: &AnalysisRecord, columns: &AnalysisCol
     }
 }
 
-/// Every latent that is active in some row with every column of the metadata that was not left out.
+/// Returns the table of the relations of latents to columns of metadata. Latents that are never active and columns that were
+/// left out are not in it.
 pub fn metadata(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let (mut saes, mut latents, mut names, mut kinds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut effects, mut ps, mut qs) = (Vec::new(), Vec::new(), Vec::new());
@@ -215,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_must_be_quoted() {
+    fn csv_quotes_separators_quotes_and_newlines() {
         let mut out = Vec::new();
         table().csv(&mut out).expect("memory takes all");
         assert_eq!(String::from_utf8(out).expect("UTF-8"), "sae,\"a, \"\"b\"\"\",column\n0,0.5,x\n1,,\"y\nz\"\n");

@@ -17,7 +17,7 @@ use vibrissa::activation::Activation;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{self, Split};
 use vibrissa::format::{self, Model};
-use vibrissa::io::write_atomically;
+use vibrissa::io::{write_atomically, write_json};
 use vibrissa::kernels::Isa;
 use vibrissa::loss::Loss;
 use vibrissa::metrics;
@@ -189,7 +189,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     record.data = Some(args.data.clone());
     record.recovery = eval::recovered(&refs, &args.data, &data, looked_at);
     record.split = Some(if held_out { "test" } else { "train" }.into());
-    write_record(&folder, "eval.json", &record)?;
+    write_json(&folder.0.join("eval.json"), &record)?;
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
     let (probed, pictures) = (data.images(&monitored_rows(&data, &rows.test)).len(), data.images(&rows.test).len());
     if let Some(began) = began.as_mut().filter(|_| probed == pictures) {
@@ -208,7 +208,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if let Some(mut pooled) = folds {
         pooled.data = Some(args.data.clone());
         pooled.split = Some("folds".into());
-        write_record(&folder, "eval-folds.json", &pooled)?;
+        write_json(&folder.0.join("eval-folds.json"), &pooled)?;
         eprintln!("\nheld-out rows of {} folds, pooled:", options.split.folds.unwrap_or(0));
         eprint!("{}", eval::report(&pooled));
         eprintln!("\nthe model of the run, on rows it was trained on:");
@@ -303,11 +303,6 @@ fn refuse_changes(before: &FileOptions, now: &FileOptions, folder: &Folder) -> R
 
 fn interrupted() -> ExitCode {
     ExitCode::from(130)
-}
-
-fn write_record(folder: &Folder, name: &str, record: &EvalRecord) -> Result<()> {
-    let json = serde_json::to_string_pretty(record).expect("plain data");
-    write_atomically(&folder.0.join(name), |out| writeln!(out, "{json}"))
 }
 
 /// Rows that a threshold is calibrated on, at most; with fewer than so many in ten parts, training rows serve.

@@ -13,7 +13,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 use vibrissa_core::Error;
-use vibrissa_core::io::{version_of, write_atomically};
+use vibrissa_core::io::version_of;
 
 /// Schema of [`EvalRecord`].
 pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
@@ -76,15 +76,6 @@ pub fn read<T: DeserializeOwned>(path: &Path, known: &str, remedy: &str) -> vibr
 /// Reads the record in a file; `None` if there is no such file or it does not hold this record.
 pub fn read_if_valid<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T> {
     parse(&std::fs::read_to_string(path).ok()?, known).ok()
-}
-
-/// Writes a record as indented JSON.
-///
-/// # Errors
-/// [`Error::Io`]; nothing is half-written.
-pub fn write(path: &Path, record: &impl Serialize) -> vibrissa_core::Result<()> {
-    let json = serde_json::to_string_pretty(record).expect("records are plain data");
-    write_atomically(path, |out| writeln!(out, "{json}"))
 }
 
 /// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).

@@ -6,7 +6,7 @@ pub mod judge;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::io::write_atomically;
+use crate::io::write_json;
 use crate::matrix::Mat;
 use crate::model::Sae;
 use crate::record::sweep::{CELL_SCHEMA, CellRecord, Ended};
@@ -363,8 +363,7 @@ impl<'a> Sweep<'a> {
             eval.mean_image = baseline.clone();
             eval.saes.iter_mut().zip(l0).for_each(|(sae, l0)| sae.scores.l0_train = l0);
             record.scores = Some(eval.saes[0].scores.clone());
-            let json = serde_json::to_string_pretty(&eval).expect("plain data");
-            write_atomically(&r.folder.0.join("eval.json"), |out| writeln!(out, "{json}"))?;
+            write_json(&r.folder.0.join("eval.json"), &eval)?;
             if self.end(r, record, ended, tell)?.is_break() {
                 return Ok(false);
             }
@@ -413,8 +412,7 @@ impl<'a> Sweep<'a> {
         ended: &mut [Option<CellRecord>],
         tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        let json = serde_json::to_string_pretty(&record).expect("plain data");
-        write_atomically(&r.folder.0.join("cell.json"), |out| writeln!(out, "{json}"))?;
+        write_json(&r.folder.0.join("cell.json"), &record)?;
         r.folder.clear();
         let _ = std::fs::remove_dir(r.folder.0.join("checkpoints"));
         let went = tell(Event::Ended(&record));

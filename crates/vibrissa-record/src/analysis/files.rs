@@ -5,6 +5,7 @@ use super::columns::Measure;
 use super::{ANALYSIS_SCHEMA, AnalysisRecord, PruneRecord};
 use crate::columns::StoredColumns;
 use std::path::{Path, PathBuf};
+use vibrissa_core::io::write_json;
 use vibrissa_core::{Error, Result};
 
 const AGAIN: &str = "make it again with vibrissa analyze RUN DATA";
@@ -60,7 +61,7 @@ impl Analysis {
         stored.write(&path, ANALYSIS_SCHEMA)?;
         self.columns = AnalysisColumns::from_stored(stored, &self.record).map_err(|e| e.in_file(&path, AGAIN))?;
         self.record.columns_hash = hash(&path)?;
-        crate::write(&record, &self.record)
+        write_json(&record, &self.record)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::columns::*;
 use super::*;
 use crate::columns::{Array, StoredColumn, StoredColumns};
+use vibrissa_core::io::write_json;
 
 const CLASSES: usize = 2;
 const H: usize = 3;
@@ -131,7 +132,7 @@ fn every_column_of_another_type_or_shape_is_an_error_that_names_it() {
 fn an_error_names_file_column_and_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let (record, mut stored) = analysis();
-    crate::write(&Analysis::record_path(folder.path()), &record).expect("written");
+    write_json(&Analysis::record_path(folder.path()), &record).expect("written");
     stored.0.remove("0.delta_sse");
     stored.write(&Analysis::columns_path(folder.path()), ANALYSIS_SCHEMA).expect("written");
     let error = Analysis::read(folder.path()).expect_err("a column is missing").to_string();
