@@ -5,13 +5,14 @@ use crate::part::{Part, names_hash};
 use crate::show;
 use crate::table::{self, Table};
 use clap::Args;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, add_metadata, finish};
-use vibrissa::analysis::history::{Moment, history, history_rows, moment};
+use vibrissa::analysis::history::{CheckpointLatents, history, history_rows, measure_checkpoint};
+use vibrissa::analysis::pass::{PassSums, accumulate};
 use vibrissa::analysis::shard::{self, SHARD_SCHEMA};
-use vibrissa::analysis::stream::{Gathered, gather};
 use vibrissa::data::Dataset;
 use vibrissa::data::metadata::MetadataTable as Metadata;
 use vibrissa::format::{self, Model};
@@ -140,7 +141,11 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
     }
     let bar = show::Bar::new("analysing");
     let began = Instant::now();
-    let gathered = gather(&opened.saes(), data, own, &mut |done, total| bar.set(done, total));
+    let progress = &mut |done, total| {
+        bar.set(done, total);
+        ControlFlow::Continue(())
+    };
+    let gathered = accumulate(&opened.saes(), data, own, progress).map(|sums| sums.expect("nothing breaks off"));
     let rows_per_s = own.len() as f64 / began.elapsed().as_secs_f64();
     bar.finish();
     if let Some((i, n)) = shard {
@@ -175,7 +180,7 @@ pub fn merge(args: MergeArgs) -> Result<ExitCode> {
     let opened = Opened::new(&args.run, &args.data, &args.common)?;
     let rows = &opened.rows[..];
     let own = belonging(&args.run, &opened.data, rows)?;
-    let mut whole: Option<Gathered> = None;
+    let mut whole: Option<PassSums> = None;
     for path in &args.shards {
         const AGAIN: &str = "make it again with vibrissa analyze --shard";
         let columns = StoredColumns::read(path, SHARD_SCHEMA, AGAIN)?;
@@ -235,16 +240,16 @@ impl<'a> Opened<'a> {
             return Ok(());
         }
         let rows = history_rows(&self.data, &self.rows);
-        let mut moments: Vec<Vec<Moment>> = vec![Vec::new(); self.model.saes.len()];
+        let mut moments: Vec<Vec<CheckpointLatents>> = vec![Vec::new(); self.model.saes.len()];
         for (step, path) in &kept {
             let model = format::read_model(path)?;
             for (own, sae) in moments.iter_mut().zip(&model.saes) {
-                own.push(moment(*step, sae, &self.data, &rows, options.weights));
+                own.push(measure_checkpoint(*step, sae, &self.data, &rows, options.weights));
             }
         }
         let last = Folder(self.run.to_path_buf()).last_step();
         for (own, sae) in moments.iter_mut().zip(&self.model.saes) {
-            own.push(moment(last, sae, &self.data, &rows, options.weights));
+            own.push(measure_checkpoint(last, sae, &self.data, &rows, options.weights));
         }
         let saes = analysis.record.saes.iter_mut().zip(&mut analysis.columns.saes);
         for ((record, columns), moments) in saes.zip(&moments) {
@@ -254,7 +259,7 @@ impl<'a> Opened<'a> {
         Ok(())
     }
 
-    fn write(&self, gathered: &Gathered, options: &Options, rows_per_s: Option<f64>) -> Result<ExitCode> {
+    fn write(&self, gathered: &PassSums, options: &Options, rows_per_s: Option<f64>) -> Result<ExitCode> {
         let (folder, saes) = (self.common.folder(self.run), self.saes());
         let spinner = show::spinner("comparing features");
         let mut analysis = finish(&saes, &self.data, gathered, options);

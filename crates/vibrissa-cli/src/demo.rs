@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::pass::accumulate;
 use vibrissa::analysis::recovery::{mmcs, mmcs_chance};
-use vibrissa::analysis::stream::gather;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{SplitOptions, split};
 use vibrissa::data::synthetic::Synthetic;
@@ -64,8 +64,8 @@ fn clear(folder: &Path) -> Result<()> {
 /// What the features do, and the page about them.
 fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
     let refs: Vec<&Sae> = saes.iter().collect();
-    let gathered = gather(&refs, data, rows, &mut |_, _| ())?;
-    let mut analysis = finish(&refs, data, &gathered, &Options::default());
+    let pass = accumulate(&refs, data, rows, &mut |_, _| ControlFlow::Continue(()))?.expect("nothing breaks off");
+    let mut analysis = finish(&refs, data, &pass, &Options::default());
     let record = &mut analysis.record;
     (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
     analyze::write(&folder.0, &mut analysis)?;

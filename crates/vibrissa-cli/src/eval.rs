@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use vibrissa::analysis::adaptive::adaptive;
+use vibrissa::analysis::adaptive::{AdaptiveOptions, compare_rules};
 use vibrissa::analysis::recovery::{recovery, truth_of};
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model};
@@ -142,7 +142,7 @@ fn adapt(
         let remedy = format!("leave {} out: its features cannot be added one by one, the largest first", run.display());
         return Err(Error::option(option, "models with topk or batchtopk and a squared error", found, remedy));
     }
-    let judged = data.without_variants(&Part::Train.originals(runs, spec, data)?);
+    let tuning_rows = data.without_variants(&Part::Train.originals(runs, spec, data)?);
     let bar = show::Bar::new("choosing the number of features");
     let mut all = Vec::new();
     for model in models {
@@ -153,7 +153,8 @@ fn adapt(
                 return Err(Error::option(option, expected, budget, "choose a smaller budget"));
             }
             let mean = if model.mean.len() == data.dim() { model.mean.clone() } else { vec![0.0; data.dim()] };
-            all.push(adaptive(sae, data, &mean, &judged, rows, budget, &mut |d, t| bar.set(d, t)));
+            let options = AdaptiveOptions { mean: &mean, tuning_rows: &tuning_rows, rows, budget };
+            all.push(compare_rules(sae, data, options, &mut |d, t| bar.set(d, t)));
         }
     }
     bar.finish();

@@ -4,7 +4,7 @@ use crate::show;
 use std::cmp::Reverse;
 use std::path::Path;
 use vibrissa::Result;
-use vibrissa::analysis::images::rebuild;
+use vibrissa::analysis::images::reconstruct_images;
 use vibrissa::data::Dataset;
 use vibrissa::data::split::evenly_spaced;
 use vibrissa::io::write_atomically;
@@ -160,7 +160,7 @@ pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &Run
     let save = |path: &Path, png: Vec<u8>| write_atomically(path, |out| out.write_all(&png));
     let plain = usize::from(data.shape().is_none());
     let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_image(p));
-    let (x, recon) = rebuild(&saes[0], data, &chosen);
+    let (x, recon) = reconstruct_images(&saes[0], data, &chosen);
     let (most, columns) = WALLS[plain];
     let used = used(&saes[0], data, &rows.train);
     let wall: Vec<&[f32]> = used.rows.iter().take(most).map(Vec::as_slice).collect();
@@ -202,7 +202,7 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
     let mut recons: Vec<Mat> = Vec::new();
     for sae in saes {
         let recon;
-        (x, recon) = rebuild(sae, data, &shown);
+        (x, recon) = reconstruct_images(sae, data, &shown);
         Isa::current().add_scaled(mean.data_mut(), 1.0 / saes.len() as f32, recon.data());
         if recons.len() < MEMBERS {
             recons.push(recon);

@@ -6,7 +6,7 @@ use crate::show;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use vibrissa::analysis::usage::descending;
+use vibrissa::analysis::ranks::descending_order;
 use vibrissa::format::{self, ModelConfig};
 use vibrissa::io::write_json;
 use vibrissa::metrics::mean;
@@ -64,7 +64,7 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     if columns.saes.len() != model.saes.len() || !columns.saes.iter().all(of_model) {
         return Err(Error::file(&path, "is of another model", "run vibrissa analyze RUN DATA again"));
     }
-    let orders: Vec<Vec<usize>> = columns.saes.iter().map(|sae| descending(by.values(&sae.latents))).collect();
+    let orders: Vec<Vec<usize>> = columns.saes.iter().map(|sae| descending_order(by.values(&sae.latents))).collect();
     let spec = match (&args.data, crate::train::settings(&args.run)?.and_then(|s| s.about)) {
         (Some(data), _) => data.clone(),
         (None, Some(about)) => about.data,

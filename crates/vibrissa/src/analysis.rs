@@ -1,10 +1,17 @@
-//! What the latents of a model do on given rows: importance, exact ablation, classes, company, stability. Everything is
-//! gathered in one streaming pass (`analysis/stream.rs`); what follows from it is computed from those sums alone, so
-//! that shards merge to the same result. Pictures and words are the business of `plot` and `report`.
+//! The analysis of a model on given rows: importance and exact ablation of each latent, relation to classes and metadata,
+//! co-activation, agreement of the SAEs of an ensemble, history over training; also the recovery of known features and
+//! adaptive numbers of active latents. Images of results are drawn in `plot` and `report`, not here.
+//!
+//! ```text
+//! rows ──► pass (one streaming pass, one shard or all) ──► PassSums ──► finish ──► Analysis (record and columns)
+//! ```
+//!
+//! What follows from a pass is computed from its sums alone, so that merged shards give the same bits as one pass.
 
+mod ablation;
 pub mod adaptive;
 pub mod classes;
-pub mod compare;
+pub mod directions;
 pub mod exact;
 pub mod finish;
 pub mod groups;
@@ -12,9 +19,10 @@ pub mod history;
 pub mod images;
 pub mod metadata;
 pub mod pairs;
+pub mod pass;
+pub mod ranks;
 pub mod recovery;
-pub mod separate;
+pub mod separation;
 pub mod shard;
-pub mod stream;
 pub mod sums;
 pub mod usage;

@@ -1,29 +1,29 @@
-//! What a latent has to do with the classes, from its histograms by class alone. Rows are originals: an augmented copy
-//! never counts as a row of its own.
+//! Relation of a latent to the classes, from its histograms by class alone. Augmented variants of a row do not count.
 
 use super::sums::{BINS, LatentSums};
 use statrs::function::gamma::gamma_ur;
 
-/// One latent against all classes. Classes without rows have no figures.
+/// One latent against all classes; figures of a class without rows are NaN. The definitions are those of
+/// [`crate::record::analysis::columns::ClassColumns`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Relevance {
-    /// By class: Σ latent / rows of the class.
+pub struct ClassRelevance {
+    /// By class: mean of z over its rows.
     pub mean: Vec<f64>,
     /// By class: its mean minus that of all other rows.
     pub difference: Vec<f64>,
-    /// By class: rows active / rows of the class.
+    /// By class: share of its rows in which the latent is active.
     pub frequency: Vec<f64>,
-    /// By class: chance that a row of the class has a larger value than one of the others (half of the ties count), as a
-    /// classifier of this class against the rest; `NaN` with one class.
+    /// By class: area under the ROC curve of z as a classifier of this class against all others; NaN with one class.
     pub auc: Vec<f64>,
-    /// Mutual information between class and (inactive, quartile of activity), bits.
+    /// Mutual information between the class and z in five states, bits.
     pub information: f64,
-    /// p of the Kruskal–Wallis test with ties (of two classes: of the Mann–Whitney test); `NaN` with one class.
+    /// p of the Kruskal–Wallis test with ties (of two classes the Mann–Whitney test); NaN with one class.
     pub p: f64,
 }
 
-/// Values in ascending order: the bins below 0, then the rows where the latent is 0, then the bins above. `[C][BINS + 1]`.
-fn ordered(sums: &LatentSums, class_rows: &[u64]) -> Vec<Vec<f64>> {
+/// Rows by value in ascending order: the bins below 0, the rows in which the latent is inactive, the bins above 0.
+/// `[C][BINS + 1]`.
+fn ascending_counts(sums: &LatentSums, class_rows: &[u64]) -> Vec<Vec<f64>> {
     const NEGATIVE: usize = super::sums::NEGATIVE;
     class_rows
         .iter()
@@ -39,14 +39,14 @@ fn ordered(sums: &LatentSums, class_rows: &[u64]) -> Vec<Vec<f64>> {
         .collect()
 }
 
-/// Figures of one latent; `class_rows` are the rows of each class.
-pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
-    let by_class = ordered(sums, class_rows);
+/// Computes the relation of one latent to the classes; `class_rows` are the rows of each class.
+pub fn class_relevance(sums: &LatentSums, class_rows: &[u64]) -> ClassRelevance {
+    let by_class = ascending_counts(sums, class_rows);
     let classes = class_rows.len();
     let of = |c: usize, value: f64| if class_rows[c] > 0 { value / class_rows[c] as f64 } else { f64::NAN };
     let total: Vec<f64> = (0..=BINS).map(|b| by_class.iter().map(|c| c[b]).sum()).collect();
     let n: f64 = total.iter().sum();
-    // Rank of a bin: the mean rank of what lies in it.
+    // The rank of a bin is the mean rank of the rows in it.
     let mut below = 0.0;
     let ranks: Vec<f64> = total
         .iter()
@@ -72,7 +72,7 @@ pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
         let own = sums.class_sum[c].value();
         of(c, own) - (sum - own) / (n - class_rows[c] as f64)
     };
-    Relevance {
+    ClassRelevance {
         difference: (0..classes).map(difference).collect(),
         mean: (0..classes).map(|c| of(c, sums.class_sum[c].value())).collect(),
         frequency: (0..classes).map(|c| of(c, sums.class_count(c) as f64)).collect(),
@@ -83,9 +83,14 @@ pub fn relevance(sums: &LatentSums, class_rows: &[u64]) -> Relevance {
     }
 }
 
-/// H = 12/(n(n+1)) Σ R²/n_g - 3(n+1), divided by 1 - Σ(t³-t)/(n³-n) for ties, and its p: χ² with G-1 degrees of freedom
-/// (Kruskal & Wallis 1952). `groups` are `(rank sum, rows)`, those without rows take no part; `ties` is Σ(t³-t); `None` with
-/// fewer than two groups, or where all values are equal.
+/// The statistic of Kruskal and Wallis (1952) and its p, χ² with G − 1 degrees of freedom:
+///
+/// ```text
+/// H = (12/(n(n+1)) Σ R_g²/n_g − 3(n+1)) / (1 − Σ(t³ − t)/(n³ − n))
+/// ```
+///
+/// `groups` are the rank sum R and the rows of each group, groups without rows do not count; `ties` is Σ(t³ − t) over tied
+/// values. `None` for fewer than two groups, or where all values are equal.
 pub(super) fn kruskal_wallis(groups: &[(f64, f64)], ties: f64, n: f64) -> Option<(f64, f64)> {
     let present: Vec<(f64, f64)> = groups.iter().copied().filter(|g| g.1 > 0.0).collect();
     let untied = 1.0 - ties / (n * n * n - n);
@@ -97,7 +102,8 @@ pub(super) fn kruskal_wallis(groups: &[(f64, f64)], ties: f64, n: f64) -> Option
     Some((h, if h > 0.0 { gamma_ur((present.len() - 1) as f64 / 2.0, h / 2.0) } else { 1.0 }))
 }
 
-/// Five states: inactive, and the quartiles of the active values over all classes.
+/// Mutual information, in bits, between the class and five states: inactive, and the quartiles of the active values over all
+/// classes.
 fn information(by_class: &[Vec<f64>], total: &[f64], n: f64) -> f64 {
     const ZERO: usize = super::sums::NEGATIVE;
     let active: f64 = n - total[ZERO];
@@ -127,8 +133,8 @@ fn information(by_class: &[Vec<f64>], total: &[f64], n: f64) -> f64 {
     bits.max(0.0)
 }
 
-/// q of Benjamini & Hochberg 1995: the smallest false discovery rate at which each p is a discovery; NaN stays NaN and
-/// takes no part.
+/// The q of Benjamini and Hochberg (1995) of each p: the smallest false discovery rate at which it is a discovery. NaN stays NaN
+/// and does not count.
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).filter(|&i| p[i].is_finite()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
@@ -151,7 +157,7 @@ mod tests {
         s
     }
 
-    /// 40 rows whose values lie far apart, so that bins change no order.
+    /// 40 rows with values so far apart that bins keep their order.
     fn rows(classes: usize) -> (Vec<(usize, f32)>, Vec<u64>) {
         let values: Vec<(usize, f32)> = (0..40usize)
             .map(|r| {
@@ -165,9 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn auc_counts_pairs() {
+    fn auc_is_the_share_of_pairs_in_order() {
         let (values, class_rows) = rows(3);
-        let got = relevance(&sums(&values, 3), &class_rows);
+        let got = class_relevance(&sums(&values, 3), &class_rows);
         for c in 0..3 {
             let (mut wins, mut pairs) = (0.0, 0.0);
             for &(_, a) in values.iter().filter(|v| v.0 == c) {
@@ -198,25 +204,25 @@ mod tests {
         let groups: [&[f32]; 3] = [&[1.0, 2.0, 2.0, 0.0, 0.0], &[4.0, 8.0, 2.0, 4.0], &[0.0, 1.0, 0.0]];
         let values: Vec<(usize, f32)> =
             groups.iter().enumerate().flat_map(|(c, g)| g.iter().map(move |&v| (c, v))).collect();
-        let got = relevance(&sums(&values, 3), &[5, 4, 3]);
+        let got = class_relevance(&sums(&values, 3), &[5, 4, 3]);
         assert!((got.p - 0.025_097_174_723_414_01).abs() < 1e-9, "{}", got.p);
         let groups: [&[f32]; 2] = [&[1.0, 2.0, 4.0, 8.0], &[0.0, 0.0, 1.0, 0.0, 2.0]];
         let values: Vec<(usize, f32)> =
             groups.iter().enumerate().flat_map(|(c, g)| g.iter().map(move |&v| (c, v))).collect();
-        let got = relevance(&sums(&values, 2), &[4, 5]);
+        let got = class_relevance(&sums(&values, 2), &[4, 5]);
         assert!((got.p - 0.044_378_427_345_486_94).abs() < 1e-9, "{}", got.p);
     }
 
     #[test]
-    fn information_of_a_perfect_latent_is_one_bit_and_of_a_blind_one_none() {
+    fn information_of_a_perfect_latent_is_one_bit_and_of_an_unrelated_one_none() {
         let perfect: Vec<(usize, f32)> = (0..40).map(|r| (r % 2, if r % 2 == 0 { 1.0 } else { 0.0 })).collect();
-        assert!((relevance(&sums(&perfect, 2), &[20, 20]).information - 1.0).abs() < 1e-12);
-        let blind: Vec<(usize, f32)> = (0..40).map(|r| (r % 2, if r / 2 % 2 == 0 { 1.0 } else { 0.0 })).collect();
-        assert!(relevance(&sums(&blind, 2), &[20, 20]).information < 1e-12);
+        assert!((class_relevance(&sums(&perfect, 2), &[20, 20]).information - 1.0).abs() < 1e-12);
+        let unrelated: Vec<(usize, f32)> = (0..40).map(|r| (r % 2, if r / 2 % 2 == 0 { 1.0 } else { 0.0 })).collect();
+        assert!(class_relevance(&sums(&unrelated, 2), &[20, 20]).information < 1e-12);
     }
 
     #[test]
-    fn q_is_the_least_rate() {
+    fn q_is_the_smallest_rate() {
         let q = benjamini_hochberg(&[0.01, 0.04, f64::NAN, 0.03, 0.5]);
         for (got, want) in q.iter().zip([0.04, 0.16 / 3.0, f64::NAN, 0.16 / 3.0, 0.5]) {
             assert!((got - want).abs() < 1e-12 || (got.is_nan() && want.is_nan()), "{q:?}");

@@ -11,8 +11,8 @@ mod order;
 
 pub use metadata::add_metadata;
 
-use super::compare::{Directions, live_directions};
-use super::stream::{Gathered, RowQuality, SaeSums};
+use super::directions::{UnitDirections, active_directions};
+use super::pass::{PassSums, RowQuality, SaeSums};
 use super::usage::usage;
 use crate::data::Dataset;
 use crate::data::patches::PatchLayout;
@@ -52,24 +52,24 @@ impl Default for Options {
 const RARE: f64 = 1000.0;
 const DENSE: f64 = 0.5;
 
-/// The analysis of the sums that `gathered` holds about these SAEs. Paths, the data set and times are left empty.
-pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Options) -> Analysis {
-    // With patches, an image has `places` rows; sums of single rows are per image.
-    let rows = gathered.saes[0].rows.len() * data.rows_per_image();
+/// Computes the analysis from the sums of a pass. Run, data set, split and times are left empty.
+pub fn finish(saes: &[&Sae], data: &Dataset, pass: &PassSums, options: &Options) -> Analysis {
+    // Where rows are patches, `rows` of the sums are images.
+    let rows = pass.saes[0].rows.len() * data.rows_per_image();
     let classes = data.classes();
     let measures: Vec<LatentMeasures> = saes
         .iter()
-        .zip(&gathered.saes)
+        .zip(&pass.saes)
         .map(|(sae, sums)| LatentMeasures::new(sae, sums, rows as f64, options.weights))
         .collect();
-    let directions: Vec<Directions> =
-        saes.iter().zip(&measures).map(|(sae, own)| live_directions(sae, &own.count)).collect();
+    let directions: Vec<UnitDirections> =
+        saes.iter().zip(&measures).map(|(sae, own)| active_directions(sae, &own.count)).collect();
     let mut cited = CitedRows::default();
     let (mut records, mut columns) = (Vec::new(), Vec::new());
-    for (s, sums) in gathered.saes.iter().enumerate() {
+    for (s, sums) in pass.saes.iter().enumerate() {
         let own = &measures[s];
         let mut record = sae_record(saes[s], data, sums, own, &directions[s]);
-        let related = (classes.len() > 1).then(|| relate_to_classes(sums, &gathered.class_rows, own));
+        let related = (classes.len() > 1).then(|| relate_to_classes(sums, &pass.class_rows, own));
         let (class_record, class_columns) = related.unzip();
         let examples = example_columns(sums, own, options.pictured, &mut cited);
         record.classes = class_record;
@@ -84,7 +84,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
             ..SaeColumns::default()
         });
     }
-    let sample = RowSample::new(gathered);
+    let sample = RowSample::new(pass);
     let sampled = sample.cite(&mut cited);
     for (s, (record, columns)) in records.iter_mut().zip(&mut columns).enumerate() {
         let (sae, own) = (saes[s], &measures[s]);
@@ -115,7 +115,7 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
         data: String::new(),
         split: String::new(),
         rows: rows as u64,
-        classes: Ordered(classes.iter().cloned().zip(gathered.class_rows.iter().copied()).collect()),
+        classes: Ordered(classes.iter().cloned().zip(pass.class_rows.iter().copied()).collect()),
         images: data.image_shape().map(ImageShape::to_array),
         patches: data.patches().map(patches_record),
         weights: options.weights,
@@ -133,7 +133,13 @@ pub fn finish(saes: &[&Sae], data: &Dataset, gathered: &Gathered, options: &Opti
 }
 
 /// The figures of one SAE; those about classes, history and reconstructions are left empty.
-fn sae_record(sae: &Sae, data: &Dataset, sums: &SaeSums, own: &LatentMeasures, directions: &Directions) -> SaeAnalysis {
+fn sae_record(
+    sae: &Sae,
+    data: &Dataset,
+    sums: &SaeSums,
+    own: &LatentMeasures,
+    directions: &UnitDirections,
+) -> SaeAnalysis {
     let rows = (sums.rows.len() * data.rows_per_image()) as f64;
     let frequency = &own.columns.frequency;
     let pearson = |class: Option<usize>| {

@@ -1,7 +1,7 @@
-//! What the latents did over the course of training: from the weights-only checkpoints of a run, on the same rows.
+//! Latents over the course of training, from the weights-only checkpoints of a run on the same rows.
 
-use super::stream::each_row;
-use super::usage::spearman;
+use super::pass::for_each_row;
+use super::ranks::spearman;
 use crate::data::Dataset;
 use crate::model::Sae;
 use crate::record::Number;
@@ -9,31 +9,37 @@ use crate::record::analysis::CheckpointRecord;
 use crate::record::analysis::columns::HistoryColumns;
 use crate::record::columns::Array;
 
-/// Rows looked at, at most: spread evenly over all.
-const ROWS: usize = 2000;
+/// Most rows that checkpoints are measured on, spread evenly over all.
+const MAX_ROWS: usize = 2000;
 
-/// Frequency and score of every latent of one SAE at one step.
+/// The latents of one SAE at one checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moment {
+pub struct CheckpointLatents {
     /// Steps done.
     pub step: u64,
-    /// Rows active / rows.
+    /// By latent: share of the rows in which it is active.
     pub frequency: Vec<f64>,
-    /// Weighted frequency and strength.
+    /// By latent: score ([`crate::record::analysis::columns::LatentColumns::score`]).
     pub score: Vec<f64>,
 }
 
-/// The rows that a history is made of.
+/// The rows that checkpoints are measured on.
 pub fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
-    data.subsample_rows(rows, ROWS)
+    data.subsample_rows(rows, MAX_ROWS)
 }
 
-/// Looks at one SAE as it was at a step.
-pub fn moment(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f64; 2]) -> Moment {
+/// Measures one SAE as it was at a step. `weights` are those of frequency and strength in the score. A row that overflows has the
+/// latents that were found before.
+pub fn measure_checkpoint(
+    step: u64,
+    sae: &Sae,
+    data: &Dataset,
+    rows: &[usize],
+    weights: [f64; 2],
+) -> CheckpointLatents {
     let h = sae.config().latents;
     let (mut count, mut sum) = (vec![0u64; h], vec![0.0f64; h]);
-    // A checkpoint that overflows on a row is counted as far as it got.
-    each_row(sae, data, rows, |_, index, value| {
+    for_each_row(sae, data, rows, |_, index, value| {
         for (&i, &v) in index.iter().zip(value).filter(|v| *v.1 != 0.0) {
             count[i as usize] += 1;
             sum[i as usize] += f64::from(v);
@@ -41,30 +47,30 @@ pub fn moment(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f6
     });
     let n = rows.len() as f64;
     let strength = |i: usize| if count[i] > 0 { sum[i] / count[i] as f64 } else { 0.0 };
-    Moment {
+    CheckpointLatents {
         step,
         frequency: count.iter().map(|&c| c as f64 / n).collect(),
         score: (0..h).map(|i| weights[0] * count[i] as f64 / n + weights[1] * strength(i)).collect(),
     }
 }
 
-/// The history of one SAE; `moments` by ascending step. `None` without any.
-pub fn history(moments: &[Moment]) -> Option<(Vec<CheckpointRecord>, HistoryColumns)> {
-    let h = moments.first()?.frequency.len();
-    let frequency = moments.iter().flat_map(|m| m.frequency.iter().copied()).collect();
+/// The history of one SAE from its checkpoints by ascending step; `None` without any.
+pub fn history(checkpoints: &[CheckpointLatents]) -> Option<(Vec<CheckpointRecord>, HistoryColumns)> {
+    let h = checkpoints.first()?.frequency.len();
+    let frequency = checkpoints.iter().flat_map(|m| m.frequency.iter().copied()).collect();
     let columns = HistoryColumns {
-        step: Array::vector(moments.iter().map(|m| m.step as u32).collect()),
-        frequency: Array::new(&[moments.len(), h], frequency),
+        step: Array::vector(checkpoints.iter().map(|m| m.step as u32).collect()),
+        frequency: Array::new(&[checkpoints.len(), h], frequency),
     };
     let mut seen = vec![false; h];
-    let records = moments
+    let records = checkpoints
         .iter()
         .enumerate()
         .map(|(t, m)| {
             let alive: Vec<bool> = m.frequency.iter().map(|&f| f > 0.0).collect();
             let born = (0..h).filter(|&i| alive[i] && !seen[i]).count();
-            let later = &moments[t + 1..];
-            // It dies after this moment: active now, and never again.
+            let later = &checkpoints[t + 1..];
+            // A latent dies here if it is active now and at no later checkpoint.
             let died = (0..h).filter(|&i| alive[i] && !later.is_empty() && later.iter().all(|l| l.frequency[i] == 0.0));
             let died = died.count() as u64;
             seen.iter_mut().zip(&alive).for_each(|(s, &a)| *s |= a);
@@ -74,7 +80,7 @@ pub fn history(moments: &[Moment]) -> Option<(Vec<CheckpointRecord>, HistoryColu
                 born: born as u64,
                 died,
                 stability: match t.checked_sub(1) {
-                    Some(before) => Number::from(spearman(&moments[before].score, &m.score)),
+                    Some(before) => Number::from(spearman(&checkpoints[before].score, &m.score)),
                     None => Number(None),
                 },
             }
@@ -89,10 +95,14 @@ mod tests {
 
     #[test]
     fn births_and_deaths_are_counted_once() {
-        let moment = |step, frequency: &[f64]| Moment { step, frequency: frequency.into(), score: frequency.into() };
-        let moments =
-            [moment(0, &[0.5, 0.0, 0.2, 0.0]), moment(10, &[0.4, 0.1, 0.0, 0.0]), moment(20, &[0.0, 0.2, 0.3, 0.0])];
-        let (got, columns) = history(&moments).expect("moments");
+        let checkpoint =
+            |step, frequency: &[f64]| CheckpointLatents { step, frequency: frequency.into(), score: frequency.into() };
+        let checkpoints = [
+            checkpoint(0, &[0.5, 0.0, 0.2, 0.0]),
+            checkpoint(10, &[0.4, 0.1, 0.0, 0.0]),
+            checkpoint(20, &[0.0, 0.2, 0.3, 0.0]),
+        ];
+        let (got, columns) = history(&checkpoints).expect("checkpoints");
         let counts: Vec<_> = got.iter().map(|m| (m.alive, m.born, m.died)).collect();
         assert_eq!(counts, [(2, 2, 0), (2, 1, 1), (2, 0, 0)]);
         assert_eq!(columns.step.values, [0, 10, 20]);

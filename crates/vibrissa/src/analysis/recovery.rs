@@ -1,7 +1,7 @@
-//! Synthetic rows: how well the features that they are made of were found. As directions (whose decoder row lies along which
-//! feature) and in use (whether the latent is active where the feature fires).
+//! Recovery of the true features of synthetic rows: as directions (cosine of decoder direction and feature) and in use (agreement
+//! of "the latent is active" and "the feature fires").
 
-use super::compare::{matching, products};
+use super::directions::{for_all_products, match_one_to_one};
 use crate::data::Dataset;
 use crate::data::synthetic::{Synthetic, gaussian_directions};
 use crate::matrix::{Latents, Mat, MatRef};
@@ -9,42 +9,42 @@ use crate::metrics::mean;
 use crate::model::{Sae, Workspace};
 use crate::record::Recovery;
 
-/// |cos| from which a feature counts as found.
+/// |cosine| from which a feature counts as found.
 const FOUND: f64 = 0.9;
 
-/// The generator of a data set that was opened as `spec`; `None` for other data, and where its rows were brought to another
-/// shape, in which its features are unknown.
+/// The generator of a data set that was opened as `spec`; `None` for other data, and for rows brought to another shape, in which the
+/// features are unknown.
 pub fn truth_of(spec: &str, data: &Dataset) -> Option<Synthetic> {
     let truth = Synthetic::parse(spec).ok()?;
     (truth.shape() == data.shape() && truth.dim() == data.dim() && truth.rows == data.originals()).then_some(truth)
 }
 
-/// What one model found of the features that `data` is made of; augmented variants among `rows` are passed over.
+/// Measures how well one SAE recovered the true features of `data`. Augmented variants among `rows` do not count.
 ///
 /// # Panics
-/// If model, generator and data are not equally wide.
+/// If model, generator and data do not have the same number of columns.
 pub fn recovery(sae: &Sae, truth: &Synthetic, data: &Dataset, rows: &[usize]) -> Recovery {
     let features = truth.features();
     let mut decoder = Mat::zeros(sae.config().latents, data.dim());
     (0..decoder.rows()).for_each(|h| decoder.row_mut(h).copy_from_slice(&sae.feature(h)));
     let (unit, decoder) = (units(features.view()), units(decoder.view()));
-    let best = best_cosines(decoder.view(), unit.view());
+    let best = largest_cosines(decoder.view(), unit.view());
     let chance = gaussian_directions("chance", decoder.rows(), data.dim(), truth.seed);
-    let partners = matching(unit.view(), decoder.view());
+    let partners = match_one_to_one(unit.view(), decoder.view());
     let uses = partners.as_ref().map(|partners| {
         let latents: Vec<Option<u32>> = partners.iter().map(|p| p.map(|p| p.0)).collect();
-        count(sae, &latents, truth, data, rows)
+        count_uses(sae, &latents, truth, data, rows)
     });
-    // A sigmoid has no latent that is off: there is nothing to agree.
+    // With a sigmoid every latent is always active.
     let used = uses.as_deref().filter(|_| !sae.config().activation.is_dense()).map(Agreement::of).unwrap_or_default();
     Recovery {
         features: features.rows() as u64,
         rows: rows.iter().filter(|&r| r % data.copies() == 0).count() as u64,
         fired: uses.map(|uses| uses.iter().filter(|u| u.fires > 0).count() as u64),
         mcc: partners.map(|p| mcc(&p)),
-        mcc_chance: matching(unit.view(), chance.view()).map(|p| mcc(&p)),
+        mcc_chance: match_one_to_one(unit.view(), chance.view()).map(|p| mcc(&p)),
         mmcs: mean(best.iter().copied()),
-        mmcs_chance: mean(best_cosines(chance.view(), unit.view())),
+        mmcs_chance: mean(largest_cosines(chance.view(), unit.view())),
         found: mean(best.iter().map(|&c| f64::from(c >= FOUND))),
         f1: used.f1,
         precision: used.precision,
@@ -52,13 +52,13 @@ pub fn recovery(sae: &Sae, truth: &Synthetic, data: &Dataset, rows: &[usize]) ->
     }
 }
 
-/// Mean |cos| over the true features; those without a partner count as 0.
+/// Mean |cosine| over the true features (MCC); those without a partner count as 0.
 fn mcc(partners: &[Option<(u32, f64)>]) -> f64 {
     partners.iter().map(|p| p.map_or(0.0, |p| p.1)).sum::<f64>() / partners.len().max(1) as f64
 }
 
-/// Mean over the true features of the largest |cos| with any row of the decoder; 1 = all were found. Rows of zeros, or
-/// with values that are not finite, match nothing.
+/// Mean over the true features of the largest |cosine| with any row of the decoder (MMCS); 1 if all were found. Rows of zeros and
+/// rows with values that are not finite have a cosine of 0.
 ///
 /// # Shapes
 /// `decoder [H, D]`, `truth [features, D]`
@@ -66,11 +66,11 @@ fn mcc(partners: &[Option<(u32, f64)>]) -> f64 {
 /// # Panics
 /// If the widths differ.
 pub fn mmcs(decoder: MatRef, truth: MatRef) -> f64 {
-    assert_eq!(decoder.cols(), truth.cols(), "decoder and features must be equally wide");
-    mean(best_cosines(units(decoder).view(), units(truth).view())).unwrap_or(0.0)
+    assert_eq!(decoder.cols(), truth.cols(), "decoder and features have the same number of columns");
+    mean(largest_cosines(units(decoder).view(), units(truth).view())).unwrap_or(0.0)
 }
 
-/// [`mmcs`] by as many random Gaussian directions: what a decoder that learnt nothing would score.
+/// [`mmcs`] of `n_decoder` random Gaussian directions, the value for a decoder that learnt nothing.
 ///
 /// # Shapes
 /// `truth [features, D]`
@@ -78,7 +78,7 @@ pub fn mmcs_chance(n_decoder: usize, truth: MatRef, seed: u64) -> f64 {
     mmcs(gaussian_directions("chance", n_decoder, truth.cols(), seed).view(), truth)
 }
 
-/// The rows brought to unit length; those of zeros or of values that are not finite become zeros.
+/// The rows brought to unit length; rows of zeros and rows with values that are not finite become zeros.
 fn units(rows: MatRef) -> Mat {
     let mut out = Mat::zeros(rows.rows(), rows.cols());
     for r in 0..rows.rows() {
@@ -90,9 +90,9 @@ fn units(rows: MatRef) -> Mat {
     out
 }
 
-/// For each true feature the largest |cos|, of rows of unit length.
-fn best_cosines(decoder: MatRef, truth: MatRef) -> Vec<f64> {
-    let blocks = products(
+/// For each true feature, the largest |cosine| with a row of the decoder; all rows have unit length.
+fn largest_cosines(decoder: MatRef, truth: MatRef) -> Vec<f64> {
+    let blocks = for_all_products(
         truth,
         decoder,
         |first| (first, vec![0.0f32; truth.rows() - first]),
@@ -105,15 +105,15 @@ fn best_cosines(decoder: MatRef, truth: MatRef) -> Vec<f64> {
     best
 }
 
-/// Rows in which a feature fires, in which its partner is active, and both.
+/// Rows in which a feature fires, in which its partner is active, and in which both hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Use {
+struct FeatureUse {
     fires: u64,
     active: u64,
     both: u64,
 }
 
-/// Means over the features that fire at all.
+/// Agreement of features and partners, means over the features that fire.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Agreement {
     f1: Option<f64>,
@@ -122,10 +122,10 @@ struct Agreement {
 }
 
 impl Agreement {
-    /// Without any row in which the partner is active, all three are 0.
-    fn of(uses: &[Use]) -> Agreement {
+    /// A feature whose partner is never active has 0 in all three.
+    fn of(uses: &[FeatureUse]) -> Agreement {
         let part = |of: u64, n: u64| if n > 0 { of as f64 / n as f64 } else { 0.0 };
-        let over = |figure: &dyn Fn(&Use) -> f64| mean(uses.iter().filter(|u| u.fires > 0).map(figure));
+        let over = |figure: &dyn Fn(&FeatureUse) -> f64| mean(uses.iter().filter(|u| u.fires > 0).map(figure));
         Agreement {
             f1: over(&|u| part(2 * u.both, u.fires + u.active)),
             precision: over(&|u| part(u.both, u.active)),
@@ -134,8 +134,14 @@ impl Agreement {
     }
 }
 
-/// By true feature, whose partner is `latents[i]`.
-fn count(sae: &Sae, latents: &[Option<u32>], truth: &Synthetic, data: &Dataset, rows: &[usize]) -> Vec<Use> {
+/// Counts the rows of each true feature, whose partner is `latents[i]`. A row that overflows has the latents that were found before.
+fn count_uses(
+    sae: &Sae,
+    latents: &[Option<u32>],
+    truth: &Synthetic,
+    data: &Dataset,
+    rows: &[usize],
+) -> Vec<FeatureUse> {
     let mut feature_of = vec![None; sae.config().latents];
     for (i, h) in latents.iter().enumerate() {
         if let Some(h) = h {
@@ -146,7 +152,7 @@ fn count(sae: &Sae, latents: &[Option<u32>], truth: &Synthetic, data: &Dataset, 
     let size = data.batch_rows(originals.len());
     let (mut x, mut work, mut found) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());
     let (firing, mut fires) = (truth.firing(), Vec::new());
-    let mut uses = vec![Use::default(); latents.len()];
+    let mut uses = vec![FeatureUse::default(); latents.len()];
     for batch in originals.chunks(size) {
         data.fill(batch, 0, x.top_mut(batch.len()));
         sae.encode_lossy(x.top(batch.len()), &mut work, &mut found);
@@ -174,11 +180,11 @@ mod tests {
     }
 
     fn mcc_of(decoder: &Mat, truth: &Mat) -> f64 {
-        mcc(&matching(units(truth.view()).view(), units(decoder.view()).view()).expect("few"))
+        mcc(&match_one_to_one(units(truth.view()).view(), units(decoder.view()).view()).expect("few"))
     }
 
     #[test]
-    fn one_for_the_truth_in_any_order_sign_and_length() {
+    fn the_true_features_in_any_order_sign_and_length_score_one() {
         let truth = directions(40);
         let shuffled: Vec<f32> =
             (0..40).rev().flat_map(|i| truth.row(i).iter().map(move |v| v * (i as f32 - 19.5) * 3.0)).collect();
@@ -188,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn half_the_features_and_none() {
+    fn half_of_the_features_score_a_half_and_none_score_zero() {
         let truth = Mat::from_vec(2, 2, vec![1.0, 0.0, 0.0, 2.0]);
         let half = Mat::from_vec(3, 2, vec![0.0, -5.0, 0.0, 0.0, f32::NAN, 1.0]);
         assert_eq!(mmcs(half.view(), truth.view()), 0.5);
@@ -197,14 +203,14 @@ mod tests {
         assert_eq!(mmcs(truth.view(), Mat::zeros(1, 2).view()), 0.0);
         assert_eq!(mmcs(truth.view(), Mat::zeros(0, 2).view()), 0.0);
         assert!((mcc_of(&half, &truth) - 0.5).abs() < 1e-6);
-        // Two features in one direction: each finds it, but only one is matched with it.
+        // Two features in one direction: both have a cosine of 1 with it, but only one is matched.
         let twice = Mat::from_vec(2, 2, vec![1.0, 0.0, 1.0, 0.0]);
         let one = Mat::from_vec(1, 2, vec![-1.0, 0.0]);
         assert_eq!((mmcs(one.view(), twice.view()), mcc_of(&one, &twice)), (1.0, 0.5));
     }
 
     #[test]
-    fn by_chance_the_expected_largest_cosine() {
+    fn random_directions_score_the_expected_largest_cosine() {
         let truth = directions(200);
         // The largest of n |normal| / sqrt(D), n = 1000, D = 256: about 3.4 / 16.
         let chance = mmcs_chance(1000, truth.view(), 0);
@@ -218,10 +224,10 @@ mod tests {
     #[test]
     fn agreement_is_the_mean_over_features_that_fire() {
         let uses = [
-            Use { fires: 4, active: 2, both: 1 },
-            Use { fires: 3, active: 0, both: 0 },
-            Use { fires: 0, active: 9, both: 0 },
-            Use { fires: 5, active: 5, both: 5 },
+            FeatureUse { fires: 4, active: 2, both: 1 },
+            FeatureUse { fires: 3, active: 0, both: 0 },
+            FeatureUse { fires: 0, active: 9, both: 0 },
+            FeatureUse { fires: 5, active: 5, both: 5 },
         ];
         let want = Agreement {
             f1: Some((1.0 / 3.0 + 1.0) / 3.0),
@@ -232,9 +238,9 @@ mod tests {
         assert_eq!(Agreement::of(&uses[2..3]), Agreement::default());
     }
 
-    /// A model that has the truth as its weights, and reads orthogonal features off exactly.
+    /// A model with the true features as its weights.
     #[test]
-    fn a_model_that_is_the_truth_finds_all_and_half_of_it_half() {
+    fn a_model_with_the_true_features_finds_all_and_one_with_half_of_them_half() {
         let spec = "synthetic:kind=directions,dim=512,features=24,active=3,rows=600";
         let truth = Synthetic::parse(spec).expect("a spec");
         let data = Dataset::from_rows(truth.rows()).expect("rows");
@@ -243,9 +249,9 @@ mod tests {
             let mut weights = Weights { W_enc: Mat::zeros(latents, 512), ..Weights::default() };
             (0..latents).for_each(|h| weights.W_enc.row_mut(h).copy_from_slice(truth.features().row(23 - h)));
             weights.W_dec = Some(weights.W_enc.clone());
-            // What other features leave in a latent's direction is well below half an amplitude.
+            // The other features contribute well below half an amplitude to a latent.
             weights.b_enc = vec![-0.45; latents];
-            // Every latent is selected; those below 0 are clipped.
+            // All latents are selected; those below 0 are set to 0.
             let config = Config { d_in: 512, latents, k: latents, decoder_bias: false, ..Config::default() };
             Sae::new(config, weights).expect("a model")
         };

@@ -1,24 +1,24 @@
-//! A shard of a pass as columns, and back: every sum in full, so that merged shards give the bits of one pass.
+//! A shard of a pass as columns, and back. Every sum is kept in full, so that merged shards give the bits of one pass.
 
-use super::exact::Exact;
-use super::pairs::{Pair, Partners};
-use super::stream::{Gathered, RowQuality, SaeSums};
-use super::sums::{BINS, EXAMPLES, LatentSums, Smallest};
+use super::exact::ExactSum;
+use super::pairs::{PairSums, Partners};
+use super::pass::{PassSums, RowQuality, SaeSums};
+use super::sums::{BINS, EXAMPLES, ExampleRows, LatentSums};
 use crate::record::columns::{Array, ColumnError, Element, StoredColumns};
 
-/// Version of a shard's columns.
+/// Schema of the columns of a shard.
 pub const SHARD_SCHEMA: &str = "vibrissa.shard/1";
 
-/// Bytes of one example: key, row, value.
+/// Bytes of one example row: key, row and value.
 const ENTRY: usize = 20;
 
-/// All that was gathered, and what it belongs to (models and rows), as 32 bytes.
-pub fn to_columns(gathered: &Gathered, belongs_to: &[u8; 32]) -> StoredColumns {
+/// The sums as columns; `belongs_to` is a hash of models and rows, which shards of one analysis share.
+pub fn to_columns(sums: &PassSums, belongs_to: &[u8; 32]) -> StoredColumns {
     let mut out = StoredColumns::default();
-    let classes = gathered.class_rows.len();
+    let classes = sums.class_rows.len();
     out.insert("belongs_to", Array::new(&[32], belongs_to.to_vec()));
-    out.insert("class_rows", Array::new(&[classes], gathered.class_rows.iter().map(|&n| n as f64).collect()));
-    for (s, sae) in gathered.saes.iter().enumerate() {
+    out.insert("class_rows", Array::new(&[classes], sums.class_rows.iter().map(|&n| n as f64).collect()));
+    for (s, sae) in sums.saes.iter().enumerate() {
         sums_to_columns(&mut out, &format!("{s}"), &sae.latents, classes);
         if let Some(images) = &sae.images {
             sums_to_columns(&mut out, &format!("{s}.image"), images, classes);
@@ -86,13 +86,13 @@ fn sums_from_columns(columns: &StoredColumns, name: &str, classes: usize) -> Res
     let latent = |i: usize| -> LatentSums {
         let sum = |k: usize| {
             let at = (i * sums + k) * 32;
-            Exact::from_bytes(exact[at..at + 32].try_into().expect("32 bytes"))
+            ExactSum::from_bytes(exact[at..at + 32].try_into().expect("32 bytes"))
         };
         let kind = |k: usize| {
             let own = &examples[(i * 3 + k) * EXAMPLES * ENTRY..][..EXAMPLES * ENTRY];
             let entries = own.chunks_exact(ENTRY).take(lengths[i * 3 + k] as usize);
             let number = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("8 bytes"));
-            Smallest::from_entries(
+            ExampleRows::from_entries(
                 entries
                     .map(|e| {
                         let value = f32::from_le_bytes(e[16..].try_into().expect("4 bytes"));
@@ -129,7 +129,7 @@ fn sized<'a, T: Element>(columns: &'a StoredColumns, name: String, shape: &[usiz
 ///
 /// # Errors
 /// A column that is missing, or of another type or shape.
-pub fn from_columns(columns: &StoredColumns) -> Result<(Gathered, [u8; 32]), ColumnError> {
+pub fn from_columns(columns: &StoredColumns) -> Result<(PassSums, [u8; 32]), ColumnError> {
     let belongs_to = sized::<u8>(columns, "belongs_to".into(), &[32])?.try_into().expect("32 bytes");
     let class_rows: Vec<u64> = columns.get::<f64>("class_rows")?.iter().map(|&n| n as u64).collect();
     let classes = class_rows.len();
@@ -159,7 +159,7 @@ pub fn from_columns(columns: &StoredColumns) -> Result<(Gathered, [u8; 32]), Col
         };
         saes.push(SaeSums { latents, partners, rows: rows.collect(), images });
     }
-    Ok((Gathered { saes, class_rows }, belongs_to))
+    Ok((PassSums { saes, class_rows }, belongs_to))
 }
 
 /// The co-active pairs of SAE `s`, which has `h` latents.
@@ -171,7 +171,7 @@ fn partners_from_columns(columns: &StoredColumns, s: usize, h: usize) -> Result<
     for ((&n, who), sum) in count.iter().zip(who.chunks_exact(2)).zip(sums.chunks_exact(16)) {
         let sum = i128::from_le_bytes(sum.try_into().expect("16 bytes"));
         if (who[0] as usize) < h {
-            partners[who[0] as usize].merge(who[0] as usize, who[1], Pair::from_parts(n, sum));
+            partners[who[0] as usize].merge(who[0] as usize, who[1], PairSums::from_parts(n, sum));
         }
     }
     Ok(partners)

@@ -1,7 +1,7 @@
-//! What is gathered about one latent while rows stream by: sums that merge in any order, histograms by class, and the
-//! rows worth looking at. Nothing here looks at weights.
+//! The sums of one latent over the rows of a pass: contributions, histograms by class and example rows. All of them merge in
+//! any order. Weights are not used here.
 
-use super::exact::Exact;
+use super::exact::ExactSum;
 use crate::random::mix;
 use crate::record::analysis::{ActivationBins, HistogramsRecord};
 
@@ -11,7 +11,7 @@ pub const BINS: usize = ACTIVATION.count();
 /// Number of bins below 0.
 pub(super) const NEGATIVE: usize = ACTIVATION.negative;
 
-/// Rows of each kind that are remembered for a latent.
+/// Example rows of each kind that are kept for a latent.
 pub const EXAMPLES: usize = 8;
 
 // `bin` takes the part of an octave from the first three bits of the mantissa.
@@ -30,20 +30,20 @@ pub fn bin(value: f32) -> usize {
     }
 }
 
-/// A row that shows what a latent does.
+/// An example row of a latent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Example {
     /// Number of the row.
     pub row: u64,
-    /// The latent's value there.
+    /// Value of the latent in it.
     pub value: f32,
 }
 
-/// The rows with the smallest keys, whatever the order they came in.
+/// The rows with the smallest keys, in whatever order they are added: `(key, row, value)` by ascending key.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Smallest(Vec<(u64, u64, f32)>);
+pub struct ExampleRows(Vec<(u64, u64, f32)>);
 
-impl Smallest {
+impl ExampleRows {
     #[inline]
     fn add(&mut self, key: u64, row: u64, value: f32) {
         let full = self.0.len() == EXAMPLES;
@@ -57,7 +57,7 @@ impl Smallest {
         self.0.insert(at, (key, row, value));
     }
 
-    fn merge(&mut self, other: &Smallest) {
+    fn merge(&mut self, other: &ExampleRows) {
         other.0.iter().for_each(|&(key, row, value)| self.add(key, row, value));
     }
 
@@ -66,63 +66,63 @@ impl Smallest {
         self.0.iter().map(|&(_, row, value)| Example { row, value })
     }
 
-    /// Keys, rows and values, for a file of a shard.
+    /// Keys, rows and values, as a shard file has them.
     pub fn entries(&self) -> &[(u64, u64, f32)] {
         &self.0
     }
 
-    /// The reverse of [`Smallest::entries`].
-    pub fn from_entries(entries: Vec<(u64, u64, f32)>) -> Smallest {
-        Smallest(entries)
+    /// The rows that [`ExampleRows::entries`] gave these for.
+    pub fn from_entries(entries: Vec<(u64, u64, f32)>) -> ExampleRows {
+        ExampleRows(entries)
     }
 }
 
-/// An order of f32 as integers, ascending.
+/// An integer that ascends with a value.
 fn ascending(value: f32) -> u64 {
     let bits = value.to_bits();
     u64::from(if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 })
 }
 
-/// What is gathered about one latent.
+/// The sums of one latent; z is its value in a row in which it is active.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatentSums {
-    /// Σ latent.
-    pub sum: Exact,
-    /// Σ of what removing it adds to a row's squared error.
-    pub delta_sse: Exact,
-    /// Σ of what removing it takes from a row's Pearson r.
-    pub delta_pearson: Exact,
-    /// Largest value, -∞ if never active.
+    /// Σ z.
+    pub sum: ExactSum,
+    /// Σ of what removing the latent adds to the squared error of a row.
+    pub delta_sse: ExactSum,
+    /// Σ of what removing the latent takes from the Pearson r of a row.
+    pub delta_pearson: ExactSum,
+    /// Largest z, −∞ if never active.
     pub largest: f32,
-    /// By class: Σ latent.
-    pub class_sum: Vec<Exact>,
-    /// By class: rows in each bin `[C, BINS]`; rows where it is 0 are in none.
+    /// Σ z by class.
+    pub class_sum: Vec<ExactSum>,
+    /// Rows by class and bin of z, `[C, BINS]`.
     pub bins: Vec<u32>,
-    /// Rows with the largest values.
-    pub top: Smallest,
-    /// Active rows drawn at random.
-    pub random: Smallest,
-    /// Active rows with the smallest values.
-    pub near: Smallest,
+    /// Rows with the largest z.
+    pub top: ExampleRows,
+    /// Active rows sampled uniformly.
+    pub random: ExampleRows,
+    /// Active rows with the smallest |z|.
+    pub near: ExampleRows,
 }
 
 impl LatentSums {
-    /// Nothing seen yet; `classes` at least 1.
+    /// The sums over no rows; `classes` at least 1.
     pub fn new(classes: usize) -> LatentSums {
         LatentSums {
-            sum: Exact::default(),
-            delta_sse: Exact::default(),
-            delta_pearson: Exact::default(),
+            sum: ExactSum::default(),
+            delta_sse: ExactSum::default(),
+            delta_pearson: ExactSum::default(),
             largest: f32::NEG_INFINITY,
-            class_sum: vec![Exact::default(); classes],
+            class_sum: vec![ExactSum::default(); classes],
             bins: vec![0; classes * BINS],
-            top: Smallest::default(),
-            random: Smallest::default(),
-            near: Smallest::default(),
+            top: ExampleRows::default(),
+            random: ExampleRows::default(),
+            near: ExampleRows::default(),
         }
     }
 
-    /// One row in which latent number `latent` is active.
+    /// Adds a row in which the latent, number `latent`, has the value `value`.
     #[inline]
     pub fn add(&mut self, latent: u64, row: u64, class: usize, value: f32, delta_sse: f64, delta_pearson: f64) {
         self.sum.add(f64::from(value));
@@ -136,7 +136,7 @@ impl LatentSums {
         self.near.add(ascending(value.abs()), row, value);
     }
 
-    /// Adds what another shard saw.
+    /// Adds the sums of another shard.
     pub fn merge(&mut self, other: &LatentSums) {
         self.sum.merge(&other.sum);
         self.delta_sse.merge(&other.delta_sse);
@@ -149,12 +149,12 @@ impl LatentSums {
         self.near.merge(&other.near);
     }
 
-    /// Rows in which it is active, of one class.
+    /// Rows of a class in which the latent is active.
     pub fn class_count(&self, class: usize) -> u64 {
         self.bins[class * BINS..][..BINS].iter().map(|&n| u64::from(n)).sum()
     }
 
-    /// Rows in which it is active.
+    /// Rows in which the latent is active.
     pub fn count(&self) -> u64 {
         self.bins.iter().map(|&n| u64::from(n)).sum()
     }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bins_hold_what_their_edges_say() {
+    fn a_value_lies_between_the_edges_of_its_bin() {
         for v in [1e-9f32, 1e-4, 0.02, 0.5, 1.0, 1.09, 7.0, 900.0, 1e30] {
             for v in [v, -v] {
                 let b = bin(v);

@@ -1,34 +1,33 @@
-//! How unequally the latents contribute: usage curve, Gini, who carries 80 %, how long the tail is. From contributions
-//! alone; what is negative counts as 0, and is counted.
+//! Inequality of the contributions of latents: usage curve, Gini coefficient, share that carries 80 %, tail. A contribution below
+//! 0 counts as 0.
 
 /// Points of the usage curve.
 pub const POINTS: usize = 101;
 
-/// What a list of contributions says.
+/// Inequality of a list of contributions; the definitions are those of [`crate::record::analysis::UsageRecord`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
-    /// Share of the total carried by the top 0, 1, … 100 % of the latents, largest first.
+    /// Share of the total that the top 0, 1, … 100 % of the latents contribute, the largest first.
     pub curve: Vec<f64>,
-    /// Gini coefficient: 0 all alike, towards 1 a single one has all.
+    /// Gini coefficient; NaN without any contribution.
     pub gini: f64,
-    /// Share of the latents that carry 80 % of the total.
+    /// Smallest share of the latents that contributes 80 % of the total; NaN without any contribution.
     pub carry_80: f64,
-    /// Latents with a contribution below 0.
+    /// Number of contributions below 0.
     pub negative: usize,
-    /// Exponent α of a power law contribution ∝ rank^-α, fitted by least squares on logarithms over the upper half of the
-    /// positive ones; NaN with fewer than eight.
+    /// Exponent α of contribution ∝ rank^−α over the upper half of the positive ones; NaN for fewer than eight.
     pub tail: f64,
     /// R² of that fit.
     pub tail_r2: f64,
 }
 
-/// Shares of the total, negative contributions as 0; all 0 where there is none.
+/// Each contribution as a share of the total; all 0 without any contribution.
 pub fn shares(contributions: &[f64]) -> Vec<f64> {
     let total: f64 = contributions.iter().map(|c| c.max(0.0)).sum();
     contributions.iter().map(|c| if total > 0.0 { c.max(0.0) / total } else { 0.0 }).collect()
 }
 
-/// Usage of latents by their contributions.
+/// Computes the inequality of contributions.
 pub fn usage(contributions: &[f64]) -> Usage {
     let n = contributions.len();
     let mut sorted = shares(contributions);
@@ -36,7 +35,7 @@ pub fn usage(contributions: &[f64]) -> Usage {
     let mut carried = vec![0.0];
     sorted.iter().for_each(|s| carried.push(carried.last().expect("a first") + s));
     let total = carried[n];
-    // Between two latents the curve is straight.
+    // The curve is linear between latents.
     let at = |share: f64| {
         let place = share * n as f64;
         let (i, part) = ((place.floor() as usize).min(n), place.fract());
@@ -63,6 +62,7 @@ pub fn usage(contributions: &[f64]) -> Usage {
     }
 }
 
+/// Exponent and R² of contribution ∝ rank^−α, by least squares on logarithms.
 fn power_law(descending: &[f64]) -> (f64, f64) {
     let positive = descending.iter().take_while(|&&s| s > 0.0).count();
     let points: Vec<(f64, f64)> =
@@ -77,52 +77,19 @@ fn power_law(descending: &[f64]) -> (f64, f64) {
     (-xy / xx, if yy > 0.0 { xy * xy / (xx * yy) } else { 1.0 })
 }
 
-/// Spearman's rank correlation; ties share their mean rank. NaN where either is constant.
-pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let (a, b) = (ranks(a), ranks(b));
-    let n = a.len() as f64;
-    let (ma, mb) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(&b).map(|(&a, &b)| f(a - ma, b - mb)).sum::<f64>();
-    let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
-    if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { f64::NAN }
-}
-
-/// Places by descending value; of equals the first comes first.
-pub fn descending(values: &[f64]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    order
-}
-
-/// Mean ranks, from 1.
-pub fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut out = vec![0.0; values.len()];
-    let mut at = 0;
-    while at < order.len() {
-        let end = order[at..].iter().take_while(|&&i| values[i] == values[order[at]]).count() + at;
-        let mean = (at + end + 1) as f64 / 2.0;
-        order[at..end].iter().for_each(|&i| out[i] = mean);
-        at = end;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn equal_latents_are_equal() {
+    fn equal_contributions_have_a_gini_of_0() {
         let u = usage(&[2.0; 50]);
         assert!(u.gini.abs() < 1e-12 && (u.carry_80 - 0.8).abs() < 1e-12 && u.negative == 0);
         assert!((u.curve[37] - 0.37).abs() < 1e-12 && (u.curve[100] - 1.0).abs() < 1e-12);
     }
 
     #[test]
-    fn one_latent_with_all() {
+    fn one_latent_with_all_contributions_has_a_gini_near_1() {
         let mut c = vec![0.0; 100];
         c[60] = 3.0;
         c[7] = -5.0;
@@ -133,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn gini_by_all_pairs() {
+    fn gini_equals_the_mean_difference_of_all_pairs() {
         let c: Vec<f64> = (0..30).map(|i| f64::from(i * i % 17)).collect();
         let total: f64 = c.iter().sum();
         let pairs: f64 = c.iter().flat_map(|a| c.iter().map(move |b| (a - b).abs())).sum();
@@ -141,17 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_power_law_is_found() {
+    fn the_exponent_of_a_power_law_is_found() {
         let c: Vec<f64> = (1..=200).map(|i| f64::from(i).powf(-1.3)).collect();
         let u = usage(&c);
         assert!((u.tail - 1.3).abs() < 1e-9 && u.tail_r2 > 0.999);
-    }
-
-    #[test]
-    fn spearman_of_ties_and_orders() {
-        assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
-        assert!((spearman(&[1.0, 2.0, 3.0], &[10.0, 20.0, 90.0]) - 1.0).abs() < 1e-12);
-        assert!((spearman(&[1.0, 2.0, 3.0], &[9.0, 5.0, 1.0]) + 1.0).abs() < 1e-12);
-        assert!(spearman(&[1.0, 1.0], &[1.0, 2.0]).is_nan());
     }
 }

@@ -1,7 +1,7 @@
 //! Rows that an analysis refers to: examples of latents and reconstructions.
 
-use super::super::stream::{RowQuality, SaeSums};
-use super::super::sums::{EXAMPLES, Example, LatentSums, Smallest};
+use super::super::pass::{RowQuality, SaeSums};
+use super::super::sums::{EXAMPLES, Example, ExampleRows, LatentSums};
 use super::LatentMeasures;
 use crate::data::Dataset;
 use crate::record::analysis::columns::{ExampleColumns, NO_ROW};
@@ -50,10 +50,10 @@ pub(super) fn example_columns(
 ) -> ExampleColumns {
     let latents: Vec<usize> = measures.used().take(most).collect();
     let shape = [latents.len(), EXAMPLES];
-    let mut rows_of = |kind: fn(&LatentSums) -> &Smallest| {
+    let mut rows_of = |kind: fn(&LatentSums) -> &ExampleRows| {
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         for &h in &latents {
-            let examples: Vec<Example> = kind(&sums.by_picture()[h]).rows().collect();
+            let examples: Vec<Example> = kind(&sums.by_image()[h]).rows().collect();
             for e in 0..EXAMPLES {
                 rows.push(examples.get(e).map_or(NO_ROW, |e| cited.cite(e.row)));
                 values.push(examples.get(e).map_or(f64::NAN, |e| f64::from(e.value)));

@@ -1,7 +1,7 @@
 //! Latents against the classes: figures by latent and class, and the latents that stand out.
 
-use super::super::classes::{Relevance, benjamini_hochberg, relevance};
-use super::super::stream::SaeSums;
+use super::super::classes::{ClassRelevance, benjamini_hochberg, class_relevance};
+use super::super::pass::SaeSums;
 use super::LatentMeasures;
 use crate::record::analysis::ClassesRecord;
 use crate::record::analysis::columns::ClassColumns;
@@ -21,7 +21,7 @@ pub(super) fn relate_to_classes(
     measures: &LatentMeasures,
 ) -> (ClassesRecord, ClassColumns) {
     let classes = class_rows.len();
-    let all: Vec<Relevance> = sums.by_picture().par_iter().map(|l| relevance(l, class_rows)).collect();
+    let all: Vec<ClassRelevance> = sums.by_image().par_iter().map(|l| class_relevance(l, class_rows)).collect();
     let p: Vec<f64> = all.iter().zip(&measures.count).map(|(r, &c)| if c > 0 { r.p } else { f64::NAN }).collect();
     let q = benjamini_hochberg(&p);
     let selective = (0..classes)
@@ -38,7 +38,7 @@ pub(super) fn relate_to_classes(
         shared: all.iter().filter(|r| is_shared(&r.frequency)).count() as u64,
         ..ClassesRecord::default()
     };
-    let by_class = |figures: fn(&Relevance) -> &Vec<f64>| {
+    let by_class = |figures: fn(&ClassRelevance) -> &Vec<f64>| {
         Array::new(&[all.len(), classes], all.iter().flat_map(|r| figures(r).clone()).collect())
     };
     let columns = ClassColumns {

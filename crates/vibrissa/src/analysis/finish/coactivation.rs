@@ -1,8 +1,8 @@
 //! Pairs and groups of co-active latents.
 
-use super::super::compare::{Directions, most_alike};
-use super::super::groups::groups;
-use super::super::pairs::{Pair, Partners};
+use super::super::directions::{UnitDirections, largest_cosines};
+use super::super::groups::cluster_latents;
+use super::super::pairs::{PairSums, Partners};
 use super::LatentMeasures;
 use crate::kernels::Isa;
 use crate::metrics::mean;
@@ -17,13 +17,13 @@ const GROUPED: usize = 1000;
 const SUPPORT: u64 = 10;
 
 /// Two latents i < j and their sums.
-type LatentPair = (u32, u32, Pair);
+type LatentPair = (u32, u32, PairSums);
 
 /// Everything that pairs are computed from.
 struct Coactivation<'a> {
     partners: &'a [Partners],
     measures: &'a LatentMeasures,
-    directions: &'a Directions,
+    directions: &'a UnitDirections,
     /// Rows, N.
     rows: f64,
     isa: Isa,
@@ -33,7 +33,7 @@ struct Coactivation<'a> {
 pub(super) fn coactivation(
     partners: &[Partners],
     measures: &LatentMeasures,
-    directions: &Directions,
+    directions: &UnitDirections,
     rows: f64,
 ) -> CoactivationRecord {
     let c = Coactivation { partners, measures, directions, rows, isa: Isa::current() };
@@ -48,7 +48,7 @@ pub(super) fn coactivation(
         overlap: c.largest_synergies(&all, 1.0),
         correct: c.largest_synergies(&all, -1.0),
         together: c.largest_pmi(&all),
-        redundant: c.most_alike(),
+        redundant: c.largest_cosines(),
         groups: c.groups(),
     }
 }
@@ -65,12 +65,12 @@ impl Coactivation<'_> {
         f64::from(self.isa.dot(self.direction(i), self.direction(j)))
     }
 
-    fn pmi(&self, i: u32, j: u32, pair: &Pair) -> f64 {
+    fn pmi(&self, i: u32, j: u32, pair: &PairSums) -> f64 {
         let count = |h: u32| self.measures.count[h as usize] as f64;
         (f64::from(pair.count) * self.rows / (count(i) * count(j))).log2()
     }
 
-    fn record(&self, i: u32, j: u32, pair: &Pair) -> PairRecord {
+    fn record(&self, i: u32, j: u32, pair: &PairSums) -> PairRecord {
         let cosine = self.cosine(i, j);
         PairRecord {
             a: u64::from(i),
@@ -109,20 +109,20 @@ impl Coactivation<'_> {
     }
 
     /// The pairs with the largest cosine, co-active or not.
-    fn most_alike(&self) -> Vec<PairRecord> {
+    fn largest_cosines(&self) -> Vec<PairRecord> {
         let record = |(i, j, cosine): (u32, u32, f32)| {
             let (i, j) = (self.directions.latents[i as usize], self.directions.latents[j as usize]);
             let coactive = self.partners[i as usize].get(i as usize, j);
             let record = coactive.map(|pair| self.record(i, j, &pair)).unwrap_or_default();
             PairRecord { a: u64::from(i), b: u64::from(j), cosine: f64::from(cosine).into(), ..record }
         };
-        most_alike(self.directions.rows.view(), LISTED).into_iter().map(record).collect()
+        largest_cosines(self.directions.rows.view(), LISTED).into_iter().map(record).collect()
     }
 
     fn groups(&self) -> Vec<GroupRecord> {
         let measures = self.measures;
         let candidates: Vec<usize> = measures.used().filter(|&h| measures.count[h] >= SUPPORT).take(GROUPED).collect();
-        let found = groups(&candidates, self.partners, &measures.count, self.rows);
+        let found = cluster_latents(&candidates, self.partners, &measures.count, self.rows);
         let record = |latents: &[usize], npmi: f64| {
             let pairs = latents.iter().enumerate().flat_map(|(i, &a)| latents[i + 1..].iter().map(move |&b| (a, b)));
             GroupRecord {
@@ -132,6 +132,6 @@ impl Coactivation<'_> {
                 share: latents.iter().map(|&h| measures.columns.share[h]).sum::<f64>().into(),
             }
         };
-        found.iter().take(LISTED).map(|g| record(&g.latents, g.together)).collect()
+        found.iter().take(LISTED).map(|g| record(&g.latents, g.npmi)).collect()
     }
 }

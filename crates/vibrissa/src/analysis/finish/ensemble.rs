@@ -1,6 +1,6 @@
 //! Agreement of the SAEs of an ensemble.
 
-use super::super::compare::{Directions, best_partners, matched};
+use super::super::directions::{UnitDirections, mean_matched_cosine, nearest_directions};
 use crate::metrics::mean;
 use crate::record::Number;
 use crate::record::analysis::EnsembleAnalysis;
@@ -12,7 +12,10 @@ const SAME: f32 = 0.7;
 
 /// Compares the directions of every SAE with those of every other one; an SAE has `latents` latents. Returns the columns by
 /// SAE.
-pub(super) fn compare_members(directions: &[Directions], latents: usize) -> (EnsembleAnalysis, Vec<EnsembleColumns>) {
+pub(super) fn compare_members(
+    directions: &[UnitDirections],
+    latents: usize,
+) -> (EnsembleAnalysis, Vec<EnsembleColumns>) {
     let m = directions.len();
     let mut record = EnsembleAnalysis { mmcs: vec![vec![Number(None); m]; m], ..EnsembleAnalysis::default() };
     let mut columns = Vec::new();
@@ -20,7 +23,7 @@ pub(super) fn compare_members(directions: &[Directions], latents: usize) -> (Ens
         let mut partners = vec![0usize; own.latents.len()];
         let mut best = vec![f64::NAN; latents];
         for j in (0..m).filter(|&j| j != i) {
-            let found = best_partners(own.rows.view(), directions[j].rows.view());
+            let found = nearest_directions(own.rows.view(), directions[j].rows.view());
             record.mmcs[i][j] = mean(found.iter().flatten().map(|f| f64::from(f.1))).into();
             for ((partners, &h), found) in partners.iter_mut().zip(&own.latents).zip(&found) {
                 let Some((_, cosine)) = *found else { continue };
@@ -34,7 +37,7 @@ pub(super) fn compare_members(directions: &[Directions], latents: usize) -> (Ens
     }
     for (i, own) in directions.iter().enumerate() {
         for (j, other) in directions.iter().enumerate().skip(i + 1) {
-            record.mcc.push((i, j, matched(own.rows.view(), other.rows.view()).into()));
+            record.mcc.push((i, j, mean_matched_cosine(own.rows.view(), other.rows.view()).into()));
         }
     }
     (record, columns)

@@ -1,8 +1,8 @@
 //! Images and sampled rows of an analysis. Reads rows again, but only those that it cites.
 
-use super::super::images::{latents_of, maps, rebuild};
-use super::super::separate::separation;
-use super::super::stream::{Gathered, RowQuality};
+use super::super::images::{activation_maps, image_latents, reconstruct_images};
+use super::super::pass::{PassSums, RowQuality};
+use super::super::separation::separation;
 use super::super::sums::EXAMPLES;
 use super::LatentMeasures;
 use super::cited::{CitedRows, SHOWN_CLASSES};
@@ -49,9 +49,9 @@ pub(super) struct RowSample<'a> {
 
 impl<'a> RowSample<'a> {
     /// Samples the rows of a pass.
-    pub fn new(gathered: &'a Gathered) -> RowSample<'a> {
-        let classes = gathered.class_rows.len();
-        let mut overall: Vec<&RowQuality> = gathered.saes[0].rows.iter().collect();
+    pub fn new(pass: &'a PassSums) -> RowSample<'a> {
+        let classes = pass.class_rows.len();
+        let mut overall: Vec<&RowQuality> = pass.saes[0].rows.iter().collect();
         overall.sort_by_key(|r| (mix(u64::MAX, r.row), r.row));
         let mut by_class: Vec<&RowQuality> = Vec::new();
         for c in 0..classes.min(SHOWN_CLASSES) {
@@ -69,7 +69,7 @@ impl<'a> RowSample<'a> {
     /// The latents of the rows sampled by class.
     pub fn columns(&self, sae: &Sae, data: &Dataset) -> SampleColumns {
         let rows: Vec<usize> = self.by_class.iter().map(|r| r.row as usize).collect();
-        let latents = latents_of(sae, data, &rows);
+        let latents = image_latents(sae, data, &rows);
         let (mut start, mut index, mut value) = (vec![0u32], Vec::new(), Vec::new());
         for b in 0..rows.len() {
             let (i, v) = latents.row(b);
@@ -84,7 +84,7 @@ impl<'a> RowSample<'a> {
     pub fn separate(&self, sae: &Sae, data: &Dataset, record: &mut ClassesRecord) {
         let rows: Vec<usize> = self.overall.iter().map(|r| r.row as usize).collect();
         let class: Vec<usize> = self.overall.iter().map(|r| r.class as usize).collect();
-        let latents = latents_of(sae, data, &rows);
+        let latents = image_latents(sae, data, &rows);
         let found = separation(&latents, sae.config().latents, &class, self.classes);
         record.silhouette = found.silhouette.into();
         (record.probe, record.majority) = (found.probe.into(), found.majority.into());
@@ -99,7 +99,7 @@ pub(super) fn reconstruct(
     records: &mut [ReconstructionRecord],
 ) -> Reconstructions {
     let rows: Vec<usize> = records.iter().map(|r| cited.rows[r.cited as usize] as usize).collect();
-    let ((x, recon), latents) = (rebuild(sae, data, &data.images(&rows)), latents_of(sae, data, &rows));
+    let ((x, recon), latents) = (reconstruct_images(sae, data, &data.images(&rows)), image_latents(sae, data, &rows));
     for (b, record) in records.iter_mut().enumerate() {
         let (index, value) = latents.row(b);
         record.active = index.iter().zip(value).map(|(&i, &v)| (u64::from(i), f64::from(v))).collect();
@@ -207,7 +207,7 @@ pub(super) fn map_columns(
         })
         .collect();
     let largest: Vec<f32> = largest.iter().map(|&v| v as f32).collect();
-    let bytes = maps(sae, data, &wanted, &largest);
+    let bytes = activation_maps(sae, data, &wanted, &largest);
     MapColumns { map: Array::new(&[wanted.len(), 1, down, across], bytes) }
 }
 

@@ -1,7 +1,8 @@
 //! The figures of each latent, and the order of the latents by score.
 
-use super::super::stream::SaeSums;
-use super::super::usage::{descending, shares};
+use super::super::pass::SaeSums;
+use super::super::ranks::descending_order;
+use super::super::usage::shares;
 use crate::model::Sae;
 use crate::record::analysis::HistogramsRecord;
 use crate::record::analysis::columns::{HistogramColumns, LatentColumns};
@@ -30,7 +31,7 @@ impl LatentMeasures {
         let scaled = |s: f64| if strongest > 0.0 { s / strongest } else { 0.0 };
         let score_scaled = frequency.iter().zip(&strength).map(|(&f, &s)| weighted(f, scaled(s))).collect();
         let delta_sse: Vec<f64> = sums.latents.iter().map(|l| l.delta_sse.value() / rows).collect();
-        let order = descending(&score);
+        let order = descending_order(&score);
         let mut rank = vec![0u32; count.len()];
         order.iter().enumerate().for_each(|(r, &h)| rank[h] = r as u32 + 1);
         let [encoder_norm, decoder_norm, cosine] = weight_figures(sae);

@@ -1,6 +1,6 @@
 //! Latents against the columns of a metadata table.
 
-use super::super::metadata::{Activations, Relation, relate, with_classes};
+use super::super::metadata::{Activations, MetadataRelation, class_association, relate};
 use crate::data::Dataset;
 use crate::data::metadata::{MetadataTable, MetadataValues};
 use crate::model::Sae;
@@ -33,14 +33,14 @@ pub fn add_metadata(analysis: &mut Analysis, saes: &[&Sae], data: &Dataset, rows
                 left_out,
                 with_classes: match data.classes().len() {
                     0 | 1 => Number(None),
-                    classes => with_classes(&column.values, &class, classes).into(),
+                    classes => class_association(&column.values, &class, classes).into(),
                 },
                 ..MetadataRecord::default()
             }
         })
         .collect();
     for (sae, out) in saes.iter().zip(&mut analysis.columns.saes) {
-        let latents = Activations::of(sae, data, rows);
+        let latents = Activations::new(sae, data, rows);
         for (column, record) in table.columns.iter().zip(&mut records) {
             out.metadata.push(relate(&latents, &column.values).map(|found| {
                 record.rows = found.rows as u64;
@@ -57,7 +57,7 @@ pub fn add_metadata(analysis: &mut Analysis, saes: &[&Sae], data: &Dataset, rows
 }
 
 /// The related latents with the largest |effect|.
-fn strongest(found: &Relation) -> MetadataAssociation {
+fn strongest(found: &MetadataRelation) -> MetadataAssociation {
     let mut top: Vec<usize> = (0..found.q.len()).filter(|&h| found.q[h] < SIGNIFICANT).collect();
     let significant = top.len() as u64;
     top.sort_by(|&a, &b| found.effect[b].abs().total_cmp(&found.effect[a].abs()).then(a.cmp(&b)));

@@ -1,6 +1,6 @@
 //! The order of the latents by score compared with the order by index.
 
-use super::super::usage::spearman;
+use super::super::ranks::spearman;
 use super::LatentMeasures;
 use crate::metrics::mean;
 use crate::model::Sae;

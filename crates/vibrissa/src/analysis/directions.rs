@@ -1,4 +1,4 @@
-//! Directions against directions: the best partner of each latent within a model or in another one.
+//! Decoder directions compared: nearest directions, largest cosines, and a one-to-one matching.
 
 use crate::kernels::{Isa, dots_scratch_len};
 use crate::matrix::{Mat, MatRef, Panels};
@@ -6,17 +6,17 @@ use crate::model::Sae;
 use lapjv::{Matrix, lapjv};
 use rayon::prelude::*;
 
-/// Directions of some latents.
+/// Unit decoder directions of some latents.
 #[derive(Clone, Debug)]
-pub struct Directions {
+pub struct UnitDirections {
     /// Numbers of the latents, ascending.
     pub latents: Vec<u32>,
-    /// Their decoder rows brought to unit length `[n, D]`; zero rows stay zero.
+    /// Their decoder rows brought to unit length `[n, D]`; rows of zeros stay zero.
     pub rows: Mat,
 }
 
-/// Directions of the latents that some row uses, by their counts: the others would only cost time.
-pub fn live_directions(sae: &Sae, count: &[u64]) -> Directions {
+/// Directions of the latents that are active in some row; `count` are the rows of each latent.
+pub fn active_directions(sae: &Sae, count: &[u64]) -> UnitDirections {
     let all = sae.decoder_rows();
     let latents: Vec<u32> = (0..count.len() as u32).filter(|&h| count[h as usize] > 0).collect();
     let mut rows = Mat::zeros(latents.len(), all.cols());
@@ -28,14 +28,15 @@ pub fn live_directions(sae: &Sae, count: &[u64]) -> Directions {
             isa.scale(row, 1.0 / norm);
         }
     });
-    Directions { latents, rows }
+    UnitDirections { latents, rows }
 }
 
-/// Rows of `a` handled together.
+/// Rows of `a` in a block.
 const ROWS: usize = 64;
 
-/// Calls `see(i, j, a_i · b_j)` for all pairs, block by block of rows of `a`, and gives what each block made, in order.
-pub fn products<T: Send>(
+/// Computes the products of all rows of `a` and `b`, block by block of rows of `a`. Each block starts as `begin(its first row)` and
+/// `see(block, i, j, a_i · b_j)` changes it. Returns the blocks in order.
+pub fn for_all_products<T: Send>(
     a: MatRef,
     b: MatRef,
     begin: impl Fn(usize) -> T + Sync,
@@ -66,9 +67,9 @@ pub fn products<T: Send>(
         .collect()
 }
 
-/// For each row of `a` its best partner among the rows of `b`: `(row, product)`; `None` without any.
-pub fn best_partners(a: MatRef, b: MatRef) -> Vec<Option<(u32, f32)>> {
-    let blocks = products(
+/// For each row of `a`, the row of `b` with the largest product, and the product; `None` without rows of `b`.
+pub fn nearest_directions(a: MatRef, b: MatRef) -> Vec<Option<(u32, f32)>> {
+    let blocks = for_all_products(
         a,
         b,
         |first| vec![None; ROWS.min(a.rows() - first)],
@@ -82,13 +83,13 @@ pub fn best_partners(a: MatRef, b: MatRef) -> Vec<Option<(u32, f32)>> {
     blocks.into_iter().flatten().collect()
 }
 
-/// The `n` pairs of rows `i < j` with the largest product, largest first.
-pub fn most_alike(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
+/// The `n` pairs of rows `i < j` with the largest product, the largest first.
+pub fn largest_cosines(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
     let keep = |list: &mut Vec<(u32, u32, f32)>| {
         list.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
         list.truncate(n);
     };
-    let blocks = products(
+    let blocks = for_all_products(
         a,
         a,
         |_| Vec::new(),
@@ -106,24 +107,24 @@ pub fn most_alike(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
     all
 }
 
-/// Most rows that [`matching`] takes: its time grows with their cube.
-pub const MOST_MATCHED: usize = 4096;
+/// Most rows that [`match_one_to_one`] takes: its time grows with their cube.
+pub const MAX_MATCHED: usize = 4096;
 
-/// For each row of `a` its partner in `b` and their |product|, matched one to one so that the sum is largest (Jonker &
-/// Volgenant 1987); of the longer some have none. `None` for more rows than [`MOST_MATCHED`].
-pub fn matching(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>> {
+/// For each row of `a`, its partner in `b` and their |product|, matched one to one so that the sum is largest (Jonker and
+/// Volgenant 1987); where `a` is longer, some rows have no partner. `None` for more rows than [`MAX_MATCHED`].
+pub fn match_one_to_one(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>> {
     let n = a.rows().max(b.rows());
     if a.rows().min(b.rows()) == 0 {
         return Some(vec![None; a.rows()]);
     }
-    if n > MOST_MATCHED {
+    if n > MAX_MATCHED {
         return None;
     }
     // Costs are whole multiples of 2⁻³⁰, so that the method's sums and differences are exact and it always ends.
     const UNIT: f64 = 1_073_741_824.0;
     let cost = |v: f32| ((1.0 - f64::from(v.abs()).min(1.0)) * UNIT).round() / UNIT;
     let mut costs = Matrix::<f64>::ones((n, n));
-    let blocks = products(
+    let blocks = for_all_products(
         a,
         b,
         |first| vec![0.0f64; ROWS.min(a.rows() - first) * b.rows()],
@@ -138,11 +139,11 @@ pub fn matching(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>> {
     Some((0..a.rows()).map(partner).collect())
 }
 
-/// Mean |product| of rows of `a` and `b` as [`matching`] has it (MCC), over the shorter of the two; NaN for none, or for more
-/// than [`MOST_MATCHED`].
-pub fn matched(a: MatRef, b: MatRef) -> f64 {
+/// Mean |product| of the partners of [`match_one_to_one`] (MCC), over the rows of the shorter of the two; NaN without rows, or
+/// with more than [`MAX_MATCHED`].
+pub fn mean_matched_cosine(a: MatRef, b: MatRef) -> f64 {
     let least = a.rows().min(b.rows()) as f64;
-    matching(a, b).map_or(f64::NAN, |all| all.iter().flatten().map(|p| p.1).sum::<f64>() / least)
+    match_one_to_one(a, b).map_or(f64::NAN, |all| all.iter().flatten().map(|p| p.1).sum::<f64>() / least)
 }
 
 #[cfg(test)]
@@ -156,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn partners_and_pairs_equal_all_pairs() {
+    fn nearest_directions_and_largest_cosines_equal_those_of_all_pairs() {
         let (a, b) = (noise(131, 20), noise(77, 20));
         let dot = |a: &[f32], b: &[f32]| crate::kernels::scalar::dot(a, b);
-        for (i, got) in best_partners(a.view(), b.view()).iter().enumerate() {
+        for (i, got) in nearest_directions(a.view(), b.view()).iter().enumerate() {
             let want = (0..77)
                 .map(|j| (j, dot(a.row(i), b.row(j))))
                 .fold(None, |best, (j, v)| if best.is_none_or(|(_, b)| v > b) { Some((j as u32, v)) } else { best });
@@ -170,11 +171,11 @@ mod tests {
             .map(|(i, j)| (i as u32, j as u32, dot(a.row(i), a.row(j))))
             .collect();
         all.sort_by(|a, b| b.2.total_cmp(&a.2));
-        assert_eq!(most_alike(a.view(), 10), all[..10]);
+        assert_eq!(largest_cosines(a.view(), 10), all[..10]);
     }
 
     #[test]
-    fn matching_takes_the_best_of_all_orders() {
+    fn the_matching_is_the_best_of_all_orders() {
         let (a, b) = (noise(5, 3), noise(6, 3));
         let unit = |m: Mat| {
             let rows = m.data().chunks(3).flat_map(|r| {
@@ -199,9 +200,9 @@ mod tests {
                 .fold(f64::NEG_INFINITY, f64::max)
         }
         let want = best(&a, &b, 0, &mut (0..6).collect()) / 5.0;
-        assert!((matched(a.view(), b.view()) - want).abs() < 1e-6);
-        assert!((matched(b.view(), a.view()) - want).abs() < 1e-6);
-        assert!((matched(a.view(), a.view()) - 1.0).abs() < 1e-6);
-        assert!(matched(a.view(), Mat::zeros(0, 3).view()).is_nan());
+        assert!((mean_matched_cosine(a.view(), b.view()) - want).abs() < 1e-6);
+        assert!((mean_matched_cosine(b.view(), a.view()) - want).abs() < 1e-6);
+        assert!((mean_matched_cosine(a.view(), a.view()) - 1.0).abs() < 1e-6);
+        assert!(mean_matched_cosine(a.view(), Mat::zeros(0, 3).view()).is_nan());
     }
 }

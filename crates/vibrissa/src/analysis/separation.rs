@@ -1,15 +1,15 @@
-//! How far the classes lie apart in latent space: silhouette and a linear probe, from the sparse latents of some rows.
+//! Separation of the classes in latent space: silhouette and accuracy of a linear probe, from the sparse latents of some rows.
 
 use crate::matrix::Latents;
 use crate::random::Stream;
 use rayon::prelude::*;
 
-/// Parts of the cross-validation.
+/// Folds of the cross-validation.
 const FOLDS: usize = 5;
-/// Ridge of the probe, against the mean squared length of a row.
+/// Ridge of the probe, as a multiple of the mean squared length of a row.
 const RIDGE: f64 = 0.1;
 
-/// What was found.
+/// The separation of classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Separation {
     /// Mean silhouette (Rousseeuw 1987) by cosine distance; NaN with one class.
@@ -21,8 +21,7 @@ pub struct Separation {
     pub majority: f64,
 }
 
-/// Products of all pairs of rows, `[n, n]`, in f64: each row is laid out in full once, the others meet it where they are
-/// active.
+/// Products of all pairs of rows, `[n, n]`, in f64. Each row is made dense once and multiplied with the sparse others.
 fn gram(rows: &Latents, latents: usize) -> Vec<f64> {
     let n = rows.rows();
     let mut out = vec![0.0; n * n];
@@ -41,7 +40,7 @@ fn gram(rows: &Latents, latents: usize) -> Vec<f64> {
     out
 }
 
-/// Separation of these rows of `latents` latents, whose classes are `class` (below `classes`).
+/// Computes the separation of rows of `latents` latents; `class` is the class of each row, below `classes`.
 pub fn separation(rows: &Latents, latents: usize, class: &[usize], classes: usize) -> Separation {
     let n = rows.rows();
     let mut sizes = vec![0usize; classes];
@@ -59,6 +58,7 @@ pub fn separation(rows: &Latents, latents: usize, class: &[usize], classes: usiz
     }
 }
 
+/// Mean silhouette from the products of all pairs of rows.
 fn silhouette(gram: &[f64], class: &[usize], sizes: &[usize]) -> f64 {
     let n = class.len();
     let length: Vec<f64> = (0..n).map(|i| gram[i * n + i].sqrt()).collect();
@@ -83,10 +83,10 @@ fn silhouette(gram: &[f64], class: &[usize], sizes: &[usize]) -> f64 {
     all.iter().sum::<f64>() / n as f64
 }
 
-/// Ridge regression in its dual form: `(K + λ I) α = Y` on the rows of the other folds.
+/// Cross-validated accuracy of ridge regression in its dual form, `(K + λ I) α = Y` on the rows of the other folds.
 fn probe(gram: &[f64], class: &[usize], classes: usize) -> f64 {
     let n = class.len();
-    // Folds are dealt out within each class, so that each has rows of all.
+    // Folds are assigned within each class, so that every fold has rows of all classes.
     let mut order: Vec<usize> = (0..n).collect();
     Stream::new(0, "probe", &[]).shuffle(&mut order);
     order.sort_by_key(|&i| class[i]);
@@ -102,7 +102,7 @@ fn probe(gram: &[f64], class: &[usize], classes: usize) -> f64 {
             let m = train.len();
             let mean = train.iter().map(|&i| gram[i * n + i]).sum::<f64>() / m as f64;
             let ridge = RIDGE * if mean > 0.0 { mean } else { 1.0 };
-            // One more dimension, constant, stands for the offset.
+            // A constant, as one more dimension, is the intercept.
             let k = |i: usize, j: usize| gram[i * n + j] + mean;
             let mut a = faer::Mat::<f64>::from_fn(m, m, |p, q| k(train[p], train[q]));
             (0..m).for_each(|p| a[(p, p)] += ridge);
@@ -126,15 +126,15 @@ fn probe(gram: &[f64], class: &[usize], classes: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Rows of two latents each, of which the first says the class where `told`.
-    fn rows(n: usize, told: bool) -> (Latents, Vec<usize>) {
+    /// Rows of two active latents each, the first of which is that of the class if `informative`.
+    fn rows(n: usize, informative: bool) -> (Latents, Vec<usize>) {
         let mut latents = Latents::default();
         latents.resize(n, 2);
         let class: Vec<usize> = (0..n).map(|i| i * 7 % 3).collect();
         let (len, index, value, _) = latents.parts_mut();
         for i in 0..n {
             len[i] = 2;
-            index[2 * i] = if told { class[i] as u32 } else { (i % 2) as u32 };
+            index[2 * i] = if informative { class[i] as u32 } else { (i % 2) as u32 };
             index[2 * i + 1] = 5 + (i * 5 % 11) as u32;
             (value[2 * i], value[2 * i + 1]) = (3.0, 0.5);
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_lie_apart_are_told_apart() {
+    fn separate_classes_have_a_high_silhouette_and_probe() {
         let (latents, class) = rows(90, true);
         let s = separation(&latents, 16, &class, 3);
         assert!(s.probe == 1.0 && s.silhouette > 0.9 && (s.majority - 1.0 / 3.0).abs() < 0.02, "{s:?}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_not_a_number() {
+    fn figures_of_one_class_are_undefined() {
         let (latents, _) = rows(5, true);
         let s = separation(&latents, 16, &[0; 5], 1);
         assert!(s.silhouette.is_nan() && s.probe.is_nan() && s.majority == 1.0);
