@@ -1,4 +1,4 @@
-//! `vibrissa encode`: the latents of given rows, for other programs.
+//! `vibrissa encode`: latents of rows, written for other programs.
 
 use crate::data::{DataArgs, read_data};
 use crate::part::Part;
@@ -13,21 +13,21 @@ use vibrissa::matrix::{Latents, Mat};
 use vibrissa::model::Workspace;
 use vibrissa::{Error, Result};
 
-/// Write the latents of every row as a sparse matrix that SciPy reads (scipy.sparse.load_npz), and the rows' names; of a
-/// convolutional model a row is a patch, NAME@LEFT,TOP.
+/// Write the latents of every row as a sparse matrix for SciPy (scipy.sparse.load_npz), and the names of the rows. If the
+/// model was trained on patches, a row is a patch, named NAME@LEFT,TOP.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
     /// A run (or a model file)
     run: PathBuf,
     /// The data to encode
     data: String,
-    /// The file; row names go beside it as .rows.txt
+    /// File to write; the names of the rows are written beside it, as .rows.txt
     #[arg(long, short, value_name = "FILE.npz")]
     out: PathBuf,
     /// Rows to encode
     #[arg(long, value_enum, default_value = "all")]
     split: Part,
-    /// Which SAE of an ensemble
+    /// Number of the SAE, from 0, in an ensemble
     #[arg(long, value_name = "I", default_value_t = 0)]
     sae: usize,
     /// Leave out files that cannot be read, and list them
@@ -35,7 +35,7 @@ pub struct EncodeArgs {
     skip_bad: bool,
 }
 
-/// Encodes.
+/// Runs the command.
 pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     let model = format::read_model(&args.run)?;
     let Some(sae) = model.saes.get(args.sae) else {
@@ -46,15 +46,15 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let mut writer = CsrWriter::new(sae.config().latents)?;
-    let (mut work, mut latents) = (Workspace::default(), Latents::default());
+    let (mut workspace, mut latents) = (Workspace::default(), Latents::default());
     let size = data.batch_rows(rows.len());
     let mut x = Mat::zeros(size, data.dim());
     let bar = show::Bar::new("encoding");
     for (b, batch) in rows.chunks(size).enumerate() {
         data.fill(batch, 0, x.top_mut(batch.len()));
-        sae.encode(x.top(batch.len()), &mut work, &mut latents).map_err(|overflow| {
+        sae.encode(x.top(batch.len()), &mut workspace, &mut latents).map_err(|overflow| {
             let name = data.row_name(batch[overflow.row]);
-            Error::option("data", "rows that the model can encode", name, "its numbers are too large for this model")
+            Error::option("data", "rows that the model can encode", name, "its values are too large for this model")
         })?;
         for r in 0..batch.len() {
             let (index, value) = latents.row(r);
