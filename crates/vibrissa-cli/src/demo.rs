@@ -138,7 +138,7 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
     }
     let scores = &evaluation.saes[0].scores;
     let record = DemoRecord {
-        pearson: scores.pearson,
+        pearson: scores.reconstruction.pearson,
         pearson_mean_image: evaluation.mean_image.scores.pearson,
         recovery: Some(mmcs(decoder.view(), truth.view())),
         recovery_chance: Some(mmcs_chance(decoder.rows(), truth.view(), 1)),
@@ -147,10 +147,15 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         latents: Some(decoder.rows() as u64),
         k: Some(k as u64),
         l0: scores.l0,
-        fvu: scores.fvu,
+        fvu: scores.reconstruction.fvu,
         seconds: Some(started.elapsed().as_secs_f64()),
         pearson_by_class: Ordered(
-            evaluation.saes[0].by_class.0.iter().map(|(n, c)| (n.clone(), Number(c.scores.pearson))).collect(),
+            evaluation.saes[0]
+                .by_class
+                .0
+                .iter()
+                .map(|(n, c)| (n.clone(), Number(c.scores.reconstruction.pearson)))
+                .collect(),
         ),
         ..DemoRecord::default()
     };

@@ -219,16 +219,17 @@ fn line(name: &str, rows: u64, each: Option<u64>, s: &Scores) -> Vec<String> {
         }
         _ => "–".into(),
     };
+    let r = &s.reconstruction;
     vec![
         name.into(),
         show::count(rows as usize),
-        show::figure(s.pearson),
-        show::error(s.mse),
-        show::figure(s.fvu),
-        show::figure(s.cosine),
-        show::figure(s.ssim),
-        show::figure(s.perceptual),
-        s.psnr.map_or("–".into(), |v| format!("{v:.2}")),
+        show::figure(r.pearson),
+        show::error(r.mse),
+        show::figure(r.fvu),
+        show::figure(r.cosine),
+        show::figure(r.ssim),
+        show::figure(r.perceptual),
+        r.psnr.map_or("–".into(), |v| format!("{v:.2}")),
         l0,
         whole(s.dead_latents),
         // Fewer than 1 row of 1,000 needs 1,000 rows to be more than never.
@@ -236,18 +237,9 @@ fn line(name: &str, rows: u64, each: Option<u64>, s: &Scores) -> Vec<String> {
     ]
 }
 
-fn plain(r: &Reconstruction) -> Scores {
-    Scores {
-        pearson: r.pearson,
-        mse: r.mse,
-        fvu: r.fvu,
-        cosine: r.cosine,
-        ssim: r.ssim,
-        perceptual: r.perceptual,
-        cross_entropy: r.cross_entropy,
-        psnr: r.psnr,
-        ..Scores::default()
-    }
+/// The scores of a reconstruction that has no latents.
+fn without_latents(reconstruction: &Reconstruction) -> Scores {
+    Scores { reconstruction: reconstruction.clone(), ..Scores::default() }
 }
 
 /// How well known features were found, beside random directions.
@@ -304,10 +296,10 @@ pub fn report(record: &EvalRecord) -> String {
         if pictures { "mean image" } else { "mean row" },
         record.rows,
         each,
-        &plain(&record.mean_image.scores),
+        &without_latents(&record.mean_image.scores),
     ));
     for (name, class) in &record.mean_image.by_class.0 {
-        rows.push(line(&format!("  class {name}"), class.rows, each, &plain(&class.scores)));
+        rows.push(line(&format!("  class {name}"), class.rows, each, &without_latents(&class.scores)));
     }
     let mut out = show::table(&rows);
     if let (Some(each), Some(l0)) = (each, record.saes.first().and_then(|s| s.scores.l0_image)) {
@@ -318,7 +310,7 @@ pub fn report(record: &EvalRecord) -> String {
         );
     }
     out += &known(&record.recovery);
-    let (own, mean) = (best.scores.pearson, record.mean_image.scores.pearson);
+    let (own, mean) = (best.scores.reconstruction.pearson, record.mean_image.scores.pearson);
     if own.zip(mean).is_some_and(|(own, mean)| own <= mean) {
         out += "warning: no better than the mean of the training rows; train longer, or give more rows\n";
     }

@@ -193,7 +193,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     // The rows looked at while training are all of the test rows, or a part of them that only the log knows.
     let (probed, pictures) = (data.images(&monitored_rows(&data, &rows.test)).len(), data.images(&rows.test).len());
     if let Some(began) = began.as_mut().filter(|_| probed == pictures) {
-        began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.pearson));
+        began.2 = metrics::mean(record.saes.iter().filter_map(|s| s.scores.reconstruction.pearson));
     }
     if let Some((with, Some(before), Some(after))) = began {
         let of = |n: usize| format!(" (of {probed} of {} {}s)", show::count(n), screen::unit(&data));

@@ -205,7 +205,8 @@ pub struct Density {
     pub never: u64,
 }
 
-/// What a reconstruction is measured by, whoever made it (the mean image, an ensemble, an SAE).
+/// The measures of reconstructions, whether by an SAE, an ensemble or the mean image. The only list of them: `metrics` fills it in, other records
+/// embed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reconstruction {
@@ -239,30 +240,9 @@ pub struct Reconstruction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scores {
-    /// Mean Pearson r of row and reconstruction.
-    #[serde(with = "finite")]
-    pub pearson: Option<f64>,
-    /// Mean squared error per element.
-    #[serde(with = "finite")]
-    pub mse: Option<f64>,
-    /// Fraction of variance unexplained.
-    #[serde(with = "finite")]
-    pub fvu: Option<f64>,
-    /// Mean cosine of row and reconstruction.
-    #[serde(with = "finite")]
-    pub cosine: Option<f64>,
-    /// Mean structural similarity.
-    #[serde(with = "finite")]
-    pub ssim: Option<f64>,
-    /// Mean perceptual distance, 0 to 1; lower is better.
-    #[serde(with = "finite")]
-    pub perceptual: Option<f64>,
-    /// Mean binary cross-entropy of an element, in nats; lower is better.
-    #[serde(with = "finite")]
-    pub cross_entropy: Option<f64>,
-    /// Mean peak signal-to-noise ratio, dB.
-    #[serde(with = "finite")]
-    pub psnr: Option<f64>,
+    /// The measures of its reconstructions.
+    #[serde(flatten)]
+    pub reconstruction: Reconstruction,
     /// Mean latents ≠ 0 a row.
     #[serde(with = "finite")]
     pub l0: Option<f64>,

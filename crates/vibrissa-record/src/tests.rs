@@ -2,8 +2,7 @@ use super::*;
 
 fn scores() -> Scores {
     Scores {
-        pearson: Some(0.97),
-        mse: Some(0.005),
+        reconstruction: Reconstruction { pearson: Some(0.97), mse: Some(0.005), ..Reconstruction::default() },
         l0: Some(49.5),
         l0_target: Some(50.0),
         l0_distance: Some(-0.5),
@@ -76,7 +75,8 @@ fn the_keys_are_those_of_the_schema() {
 fn nan_and_infinity_are_null_in_every_format() {
     let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     for v in bad {
-        let scores = Scores { pearson: Some(v), fvu: Some(v), l0: Some(v), ..Scores::default() };
+        let reconstruction = Reconstruction { pearson: Some(v), fvu: Some(v), ..Reconstruction::default() };
+        let scores = Scores { reconstruction, l0: Some(v), ..Scores::default() };
         let line = SaeLine { loss: Ordered(vec![("mse".into(), v.into())]), fvu: Some(v), ..SaeLine::default() };
         let record = EvalRecord {
             ensemble: ByClass { scores, ..ByClass::default() },
@@ -86,7 +86,7 @@ fn nan_and_infinity_are_null_in_every_format() {
         let json = serde_json::to_string(&(record, line)).unwrap();
         assert!(!json.contains("NaN") && !json.contains("inf"), "{json}");
         let (record, line): (EvalRecord, SaeLine) = serde_json::from_str(&json).unwrap();
-        assert_eq!((record.ensemble.scores.pearson, line.loss.get("mse")), (None, Some(&Number(None))));
+        assert_eq!((record.ensemble.scores.reconstruction.pearson, line.loss.get("mse")), (None, Some(&Number(None))));
         // TOML has no null: a NaN that slipped through would be written as `nan` there.
         #[derive(Serialize)]
         struct Table {
@@ -122,6 +122,7 @@ fn schemas_are_checked_before_fields() {
 fn keys_of_later_versions_are_ignored_and_missing_ones_are_undefined() {
     let json = "{\"schema\":\"vibrissa.eval/1\",\"rows\":2,\"saes\":[{\"pearson\":0.5,\"lpips\":1}],\"extra\":{}}";
     let record = parse::<EvalRecord>(json, EVAL_SCHEMA).unwrap();
-    assert_eq!((record.rows, record.saes[0].scores.pearson, record.saes[0].scores.mse), (2, Some(0.5), None));
+    let measures = &record.saes[0].scores.reconstruction;
+    assert_eq!((record.rows, measures.pearson, measures.mse), (2, Some(0.5), None));
     assert!(record.saes[0].by_class.is_empty());
 }

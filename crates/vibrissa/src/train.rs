@@ -16,7 +16,7 @@ use crate::format::{self, CheckpointProgress, Model, ModelConfig};
 use crate::kernels::{Isa, PerThread};
 use crate::loss::{Loss, Losses, consistency, match_latents};
 use crate::matrix::{Mat, MatRef};
-use crate::metrics::perceptual::{Bank, Scratch};
+use crate::metrics::perceptual::{FilterBank, Scratch};
 use crate::model::Sae;
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
 use crate::random::Stream;
@@ -82,7 +82,7 @@ pub struct Trainer<'a> {
     /// The input rows where noise or dropout change them; else empty.
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch for each thread.
-    perceptual: Option<(Bank, PerThread<Scratch>)>,
+    perceptual: Option<(FilterBank, PerThread<Scratch>)>,
     /// Consistency: for each pair of SAEs the matched latents of this epoch.
     matches: Vec<Vec<u32>>,
     consistency_gradients: Vec<Mat>,
@@ -139,7 +139,7 @@ impl<'a> Trainer<'a> {
             .data
             .shape()
             .filter(|_| options.perceptual > 0.0)
-            .map(|shape| (Bank::new(shape, facts.scale), PerThread::new()));
+            .map(|shape| (FilterBank::new(shape, facts.scale), PerThread::new()));
         let consistency_gradients = if options.consistency > 0.0 {
             (0..options.saes).map(|_| Mat::zeros(options.latents, facts.dim)).collect()
         } else {

@@ -70,7 +70,7 @@ pub fn describe(spec: &str, data: &Dataset, rows: &RunRows, o: &TrainOptions, wi
 /// for.
 pub fn warn_sparsity(o: &TrainOptions, record: &EvalRecord, line: Option<&MetricsLine>) {
     for (s, sae) in record.saes.iter().enumerate() {
-        if sae.scores.fvu.is_some_and(|fvu| fvu >= 1.0) {
+        if sae.scores.reconstruction.fvu.is_some_and(|fvu| fvu >= 1.0) {
             continue;
         }
         let which = if record.saes.len() > 1 { format!("SAE {s}: ") } else { String::new() };

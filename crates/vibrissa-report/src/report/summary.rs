@@ -5,8 +5,8 @@ use super::markdown::{bullet_list, card_list, table};
 use super::words::{count, fixed, percent};
 use serde::Serialize;
 use std::fmt::Write;
-use vibrissa_record::Number;
 use vibrissa_record::analysis::AnalysisRecord;
+use vibrissa_record::{Number, Reconstruction};
 
 /// Fewest rows, or images, for figures that count as precise.
 const FEW: u64 = 200;
@@ -127,31 +127,26 @@ pub(super) struct TitledTable {
 
 /// The scores of the evaluation: of each SAE, by class, and of the mean image. `None` without an evaluation.
 pub(super) fn scores(context: &Context) -> Option<TitledTable> {
-    macro_rules! measures {
-        ($s:expr) => {
-            [$s.pearson, $s.mse, $s.fvu, $s.ssim, $s.perceptual, $s.psnr]
-        };
-    }
     let eval = context.report.eval?;
-    let row = |name: String, rows: u64, measures: [Option<f64>; 6]| {
-        let measures = measures.into_iter().zip([4, 5, 4, 4, 4, 2]);
+    let row = |name: String, rows: u64, r: &Reconstruction| {
+        let measures = [r.pearson, r.mse, r.fvu, r.ssim, r.perceptual, r.psnr].into_iter().zip([4, 5, 4, 4, 4, 2]);
         let measures = measures.map(|(v, digits)| fixed(Number(v), digits));
         [name, count(rows)].into_iter().chain(measures).collect::<Vec<String>>()
     };
     let saes = eval.saes.iter().enumerate();
     let mut rows: Vec<Vec<String>> =
-        saes.map(|(i, s)| row(context.sae_name(i), eval.rows, measures!(s.scores))).collect();
+        saes.map(|(i, s)| row(context.sae_name(i), eval.rows, &s.scores.reconstruction)).collect();
     // With several SAEs the scores by class are those of the mean of their reconstructions.
     let by_class = if eval.saes.len() > 1 {
-        rows.push(row(context.t("mean_of_saes"), eval.rows, measures!(eval.ensemble.scores)));
+        rows.push(row(context.t("mean_of_saes"), eval.rows, &eval.ensemble.scores.reconstruction));
         &eval.ensemble.by_class
     } else {
         &eval.saes[0].by_class
     };
     for (name, c) in &by_class.0 {
-        rows.push(row(format!("{} {name}", context.t("class")), c.rows, measures!(c.scores)));
+        rows.push(row(format!("{} {name}", context.t("class")), c.rows, &c.scores.reconstruction));
     }
-    rows.push(row(context.t("mean_image"), eval.rows, measures!(eval.mean_image.scores)));
+    rows.push(row(context.t("mean_image"), eval.rows, &eval.mean_image.scores));
     let title = match eval.split.as_deref() {
         Some("train") => "scores_train",
         Some("folds") => "scores_folds",

@@ -283,8 +283,8 @@ impl RuleResults {
             l0: Number::from(counts.iter().sum::<f64>() / n as f64),
             l0_quantiles: [0.05, 0.25, 0.5, 0.75, 0.95].map(quantile).to_vec(),
             at_reach: Number::from(counts.iter().filter(|&&n| n >= reach as f64).count() as f64 / n as f64),
-            fvu: Number(summary.fvu),
-            pearson: Number(summary.pearson),
+            fvu: Number(summary.reconstruction.fvu),
+            pearson: Number(summary.reconstruction.pearson),
             with_complexity: Number::from(spearman(counts, complexities)),
             l0_by_complexity: groups.means(counts),
         }

@@ -124,8 +124,8 @@ impl Scale {
 /// The filters for pictures of one shape: immutable, one serves all threads. The module says what is computed.
 ///
 /// ```
-/// use vibrissa::metrics::perceptual::{Bank, Scratch};
-/// let bank = Bank::new((1, 8, 8).into(), 1.0);
+/// use vibrissa::metrics::perceptual::{FilterBank, Scratch};
+/// let bank = FilterBank::new((1, 8, 8).into(), 1.0);
 /// let (x, mut y, mut scratch) = ([0.5; 64], [0.5; 64], Scratch::default());
 /// assert_eq!(bank.distance(&x, &y, &mut scratch), 0.0);
 /// y[27] = 0.6;
@@ -134,7 +134,7 @@ impl Scale {
 /// assert!(gradient[27] > 0.0);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Bank {
+pub struct FilterBank {
     shape: ImageShape,
     peak: f32,
     /// The scales, and what is left after them.
@@ -142,7 +142,7 @@ pub struct Bank {
     left: Scale,
 }
 
-/// The memory that a [`Bank`] works in: one a thread. Grows at the first use with a larger bank, then never.
+/// The memory that a [`FilterBank`] works in: one a thread. Grows at the first use with a larger bank, then never.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     /// Both pictures at all scales, and the gradient of the second.
@@ -158,12 +158,12 @@ pub struct Scratch {
     line: Vec<f32>,
 }
 
-impl Bank {
+impl FilterBank {
     /// For pictures of this shape whose brightest value is `peak` (1, times the scale of the data).
     ///
     /// # Panics
     /// If the shape has no values, or `peak` is not positive and finite.
-    pub fn new(shape: ImageShape, peak: f32) -> Bank {
+    pub fn new(shape: ImageShape, peak: f32) -> FilterBank {
         assert!(shape.dim() > 0, "a picture has pixels");
         assert!(peak > 0.0 && peak.is_finite(), "a peak is positive");
         let mut scale = Scale { height: shape.height, width: shape.width, start: 0 };
@@ -173,7 +173,7 @@ impl Bank {
             let (height, width) = (scale.height.div_ceil(2), scale.width.div_ceil(2));
             scale = Scale { height, width, start: scale.start + scale.len() };
             if scales.len() == SCALES || height.min(width) < SHORTEST {
-                return Bank { shape, peak, scales, left: scale };
+                return FilterBank { shape, peak, scales, left: scale };
             }
         }
     }
@@ -333,7 +333,7 @@ impl Bank {
 }
 
 impl Scratch {
-    fn fit(&mut self, bank: &Bank, gradient: bool) {
+    fn fit(&mut self, bank: &FilterBank, gradient: bool) {
         let (all, first) = (bank.left.start + bank.left.len(), bank.scales[0]);
         let grow = |v: &mut Vec<f32>, n: usize| {
             if v.len() < n {

@@ -1,7 +1,10 @@
 //! The accumulators against sums over all rows at once.
 
+use super::evaluation::COLUMN_CHUNK;
+use super::perceptual::{FilterBank, Scratch};
 use super::*;
 use crate::matrix::Mat;
+use crate::shape::ImageShape;
 
 const D: usize = 13 * 12;
 const CLASSES: usize = 4;
@@ -67,7 +70,7 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
     let (mut residual, mut variance) = (0.0, 0.0);
     let mut ssim = Ssim::new(shape().unwrap()).unwrap();
     let mut s = Summary { rows: which.len() as u64, latents: Some(H as u64), ..Summary::default() };
-    let (bank, mut scratch) = (Bank::new(shape().unwrap(), 1.0), Scratch::default());
+    let (bank, mut scratch) = (FilterBank::new(shape().unwrap(), 1.0), Scratch::default());
     let mut sums = [0.0f64; 7];
     let mut active = vec![0u64; H];
     for &b in which {
@@ -89,21 +92,22 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
         let (indices, values) = latents(b);
         indices.iter().zip(values).filter(|(_, v)| *v != 0.0).for_each(|(&h, _)| active[h as usize] += 1);
     }
-    [s.pearson, s.mse, s.cosine, s.psnr, s.ssim, s.perceptual, s.cross_entropy] = sums.map(Some);
-    s.fvu = Some(residual / variance);
+    let [pearson, mse, cosine, psnr, ssim, perceptual, cross_entropy] = sums.map(Some);
+    let fvu = Some(residual / variance);
+    s.reconstruction = Reconstruction { pearson, mse, fvu, cosine, ssim, perceptual, cross_entropy, psnr };
     let l0 = active.iter().sum::<u64>() as f64 / n;
     s.l0 = Some(l0);
     s.l0_fraction = Some(l0 / H as f64);
     s.dead_latents = Some(active.iter().filter(|&&a| a == 0).count() as u64);
     s.rare_latents = Some(active.iter().filter(|&&a| (a as f64) < n / 1000.0).count() as u64);
-    s.density = Some(Density::new(&active, which.len() as u64));
+    s.density = Some(density(&active, which.len() as u64));
     s
 }
 
 fn assert_close(got: &Summary, want: &Summary, tolerance: f64) {
     let floats = |s: &Summary| {
-        let of_pictures = [s.ssim, s.perceptual, s.cross_entropy, s.psnr];
-        [&[s.pearson, s.mse, s.fvu, s.cosine], &of_pictures[..], &[s.l0, s.l0_fraction]].concat()
+        let Reconstruction { pearson, mse, fvu, cosine, ssim, perceptual, cross_entropy, psnr } = s.reconstruction;
+        [pearson, mse, fvu, cosine, ssim, perceptual, cross_entropy, psnr, s.l0, s.l0_fraction]
     };
     for (i, (g, w)) in floats(got).into_iter().zip(floats(want)).enumerate() {
         assert_eq!(g.is_some(), w.is_some(), "value {i}: {got:?} against {want:?}");
@@ -183,8 +187,8 @@ fn wide_rows_are_summed_over_every_column() {
     let mut e = Evaluation::new(d, 2, None, 0);
     e.add_against(x.view(), &vec![0.0; d], &[1, 0]);
     let squares: f64 = x.row(1).iter().map(|&v| f64::from(v * v)).sum();
-    assert!((e.overall().fvu.unwrap() - squares / (squares / 2.0)).abs() < 1e-12);
-    assert_eq!((e.overall().ssim, e.overall().perceptual), (None, None));
+    assert!((e.overall().reconstruction.fvu.unwrap() - squares / (squares / 2.0)).abs() < 1e-12);
+    assert_eq!((e.overall().reconstruction.ssim, e.overall().reconstruction.perceptual), (None, None));
     assert_eq!((e.overall().l0, e.overall().latents), (None, None));
 }
 
@@ -194,8 +198,8 @@ fn the_mean_of_the_rows_has_an_fvu_of_one() {
     let mean: Vec<f32> = (0..D).map(|j| (0..90).map(|b| x.row(b)[j]).sum::<f32>() / 90.0).collect();
     let mut e = Evaluation::new(D, CLASSES, shape(), 0);
     e.add_against(x.view(), &mean, &labels);
-    assert!((e.overall().fvu.unwrap() - 1.0).abs() < 1e-6);
-    assert!(e.class(0).fvu.unwrap() > 1.0, "a class is measured against its own mean");
+    assert!((e.overall().reconstruction.fvu.unwrap() - 1.0).abs() < 1e-6);
+    assert!(e.class(0).reconstruction.fvu.unwrap() > 1.0, "a class is measured against its own mean");
 }
 
 #[test]
@@ -205,8 +209,8 @@ fn rows_without_variance_have_no_fvu() {
     let (_, recon, labels) = rows(9);
     let mut e = Evaluation::new(D, CLASSES, None, 0);
     e.add(x.view(), recon.view(), &labels);
-    assert_eq!((e.overall().fvu, e.class(0).fvu), (None, None));
-    assert!(e.overall().mse.is_some());
+    assert_eq!((e.overall().reconstruction.fvu, e.class(0).reconstruction.fvu), (None, None));
+    assert!(e.overall().reconstruction.mse.is_some());
 }
 
 #[test]
@@ -218,8 +222,8 @@ fn a_large_mean_does_not_drown_the_variance() {
     let labels: Vec<u16> = (0..n).map(|b| (b % 2) as u16).collect();
     e.add_against(x.view(), &[65536.0; 3], &labels);
     // Levels 0, 1, 2, 3: mean square 3.5, variance 1.25; class 0 has 0 and 2: 2 and 1.
-    assert!((e.overall().fvu.unwrap() - 3.5 / 1.25).abs() < 1e-9);
-    assert!((e.class(0).fvu.unwrap() - 2.0).abs() < 1e-9);
+    assert!((e.overall().reconstruction.fvu.unwrap() - 3.5 / 1.25).abs() < 1e-9);
+    assert!((e.class(0).reconstruction.fvu.unwrap() - 2.0).abs() < 1e-9);
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn nan_rows_show() {
     x.row_mut(1)[2] = f32::NAN;
     let mut e = Evaluation::new(4, 0, None, 0);
     e.add_against(x.view(), &[0.0; 4], &[]);
-    assert!(e.overall().fvu.unwrap().is_nan() && e.overall().mse.unwrap().is_nan());
+    assert!(e.overall().reconstruction.fvu.unwrap().is_nan() && e.overall().reconstruction.mse.unwrap().is_nan());
 }
 
 #[test]
@@ -242,11 +246,11 @@ fn latents_are_counted_where_not_zero() {
     let s = e.overall();
     assert_eq!((s.l0, s.l0_fraction), (Some(2201.0 / 2000.0), Some(2201.0 / 8000.0)));
     assert_eq!((s.dead_latents, s.rare_latents, s.latents), (Some(1), Some(2), Some(4)));
-    let density = s.density.unwrap();
-    assert_eq!((density.never, density.counts.len(), density.counts.iter().sum::<u64>()), (1, 60, 3));
+    let histogram = s.density.unwrap();
+    assert_eq!((histogram.never, histogram.counts.len(), histogram.counts.iter().sum::<u64>()), (1, 60, 3));
     // 1 falls into the last bucket, 0.1 opens the last decade, 1/2000 = 10^-3.301 lies in [-3.4, -3.3).
-    assert_eq!((density.counts[59], density.counts[50], density.counts[26]), (1, 1, 1));
-    assert_eq!(Density::new(&[1], 100_000_000).counts[0], 1, "below the axis");
+    assert_eq!((histogram.counts[59], histogram.counts[50], histogram.counts[26]), (1, 1, 1));
+    assert_eq!(density(&[1], 100_000_000).counts[0], 1, "below the axis");
 }
 
 #[test]
@@ -261,5 +265,8 @@ fn small_pictures_have_a_perceptual_distance_and_no_ssim() {
     let x = Mat::from_vec(1, 12, (0..12).map(|i| i as f32 / 12.0).collect());
     e.add_against(x.view(), &[0.5; 12], &[]);
     let s = e.overall();
-    assert!(s.ssim.is_none() && s.perceptual.is_some_and(|d| d > 0.05 && d < 1.0), "{s:?}");
+    assert!(
+        s.reconstruction.ssim.is_none() && s.reconstruction.perceptual.is_some_and(|d| d > 0.05 && d < 1.0),
+        "{s:?}"
+    );
 }

@@ -4,7 +4,6 @@ use super::training::test_figures;
 use crate::loss::Losses;
 use crate::metrics;
 use crate::record::{MetricsLine, Number, Ordered, SaeLine};
-use crate::train::evaluate::density;
 use crate::train::{StepReport, Trainer};
 
 /// Sums over the steps since the last line of the log.
@@ -56,7 +55,7 @@ impl Interval {
                 mean_activation: seen.then(|| activity.mean()),
                 density: seen.then(|| {
                     let counts: Vec<u64> = activity.counts.iter().map(|&c| u64::from(c)).collect();
-                    density(metrics::Density::new(&counts, activity.rows))
+                    metrics::density(&counts, activity.rows)
                 }),
                 dead_latents: Some(dead as u64),
                 reborn: options.reinforce.then(|| self.resampled.get(s).map_or(0, |&n| n as u64)),

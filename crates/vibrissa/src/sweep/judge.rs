@@ -47,7 +47,8 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
         };
         let share =
             |n: Option<u64>, s: &Scores| Some(n? as f64 / s.latents.filter(|h| *h > 0).unwrap_or(cell.latents) as f64);
-        let (fvu, pearson, l0) = (values(&|s| s.fvu), values(&|s| s.pearson), score(&|s| s.l0));
+        let (fvu, pearson, l0) =
+            (values(&|s| s.reconstruction.fvu), values(&|s| s.reconstruction.pearson), score(&|s| s.l0));
         let k = cell.k as f64;
         out.push(ConfigurationRecord {
             name: cell.configuration.clone(),
@@ -63,12 +64,12 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
             fvu_band: Number(band(&fvu)),
             pearson: Number(mean(&pearson)),
             pearson_band: Number(band(&pearson)),
-            mse: score(&|s| s.mse),
-            cosine: score(&|s| s.cosine),
-            ssim: score(&|s| s.ssim),
-            psnr: score(&|s| s.psnr),
-            perceptual: score(&|s| s.perceptual),
-            cross_entropy: score(&|s| s.cross_entropy),
+            mse: score(&|s| s.reconstruction.mse),
+            cosine: score(&|s| s.reconstruction.cosine),
+            ssim: score(&|s| s.reconstruction.ssim),
+            psnr: score(&|s| s.reconstruction.psnr),
+            perceptual: score(&|s| s.reconstruction.perceptual),
+            cross_entropy: score(&|s| s.reconstruction.cross_entropy),
             mcc: whole(&|c| c.recovery.as_ref()?.mcc),
             f1: whole(&|c| c.recovery.as_ref()?.f1),
             dead_latents: score(&|s| s.dead_latents.map(|d| d as f64)),
@@ -129,7 +130,7 @@ pub fn effects(cells: &[CellRecord], keys: &[String]) -> Vec<EffectRecord> {
                     let has =
                         |c: &&&CellRecord| k.is_none_or(|k| c.k == k) && c.values.get(key).is_some_and(|v| v == *value);
                     let own: Vec<&&CellRecord> = finished.iter().filter(has).collect();
-                    let fvu: Vec<f64> = own.iter().filter_map(|c| c.scores.as_ref()?.fvu).collect();
+                    let fvu: Vec<f64> = own.iter().filter_map(|c| c.scores.as_ref()?.reconstruction.fvu).collect();
                     let validation: Vec<f64> = own.iter().filter_map(|c| c.validation_fvu).collect();
                     EffectPoint {
                         value: (*value).to_owned(),
@@ -183,13 +184,17 @@ pub fn knee(all: &[ConfigurationRecord]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Scores;
+    use crate::record::{Reconstruction, Scores};
 
     fn cell(configuration: &str, l0: f64, fvu: f64, validation: f64) -> CellRecord {
         CellRecord {
             configuration: configuration.into(),
             validation_fvu: Some(validation),
-            scores: Some(Scores { l0: Some(l0), fvu: Some(fvu), ..Scores::default() }),
+            scores: Some(Scores {
+                l0: Some(l0),
+                reconstruction: Reconstruction { fvu: Some(fvu), ..Reconstruction::default() },
+                ..Scores::default()
+            }),
             ..CellRecord::default()
         }
     }
@@ -224,7 +229,7 @@ mod tests {
     fn means_over_seeds_have_every_measure() {
         let scores = |mse: f64, dead: u64| Scores {
             l0: Some(12.0),
-            mse: Some(mse),
+            reconstruction: Reconstruction { mse: Some(mse), ..Reconstruction::default() },
             dead_latents: Some(dead),
             latents: Some(64),
             ..Scores::default()

@@ -8,7 +8,7 @@ use crate::kernels::Isa;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::{Evaluation, Summary};
 use crate::model::{Output, Sae, Workspace};
-use crate::record::{ByClass, Density, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
+use crate::record::{ByClass, EvalRecord, OfClass, Ordered, Reconstruction, Scores};
 use crate::train::{Trainer, set::rescale};
 
 /// Accumulators of one evaluation; several can be pooled (folds).
@@ -34,12 +34,12 @@ impl Pool {
 
     /// Mean Pearson and fvu of each SAE.
     pub fn brief(&self) -> Vec<(Option<f64>, Option<f64>)> {
-        self.saes.iter().map(|e| e.overall()).map(|s| (s.pearson, s.fvu)).collect()
+        self.saes.iter().map(|e| e.overall().reconstruction).map(|r| (r.pearson, r.fvu)).collect()
     }
 
     /// Mean squared error of each SAE; NaN where there is none.
     pub fn mse(&self) -> Vec<f64> {
-        self.saes.iter().map(|e| e.overall().mse.unwrap_or(f64::NAN)).collect()
+        self.saes.iter().map(|e| e.overall().reconstruction.mse.unwrap_or(f64::NAN)).collect()
     }
 
     /// One that saw all rows.
@@ -67,7 +67,7 @@ impl Pool {
                 .by_class(self.saes.first().filter(|_| self.saes.len() == 1).unwrap_or(&self.ensemble), |s| {
                     self.scores(s, None)
                 }),
-            mean_image: self.by_class(&self.mean, |s| reconstruction(s, self.pictures)),
+            mean_image: self.by_class(&self.mean, |s| self.reconstruction(s)),
             patches_per_image: self.places.map(|n| n as u64),
             tool_version: Some(env!("CARGO_PKG_VERSION").into()),
             ..EvalRecord::default()
@@ -77,14 +77,7 @@ impl Pool {
     fn scores(&self, s: &Summary, k: Option<usize>) -> Scores {
         let with_latents = k.is_some();
         Scores {
-            pearson: s.pearson,
-            mse: s.mse,
-            fvu: s.fvu,
-            cosine: s.cosine,
-            ssim: s.ssim,
-            perceptual: s.perceptual,
-            cross_entropy: s.cross_entropy,
-            psnr: s.psnr.filter(|_| self.pictures),
+            reconstruction: self.reconstruction(s),
             l0: s.l0.filter(|_| with_latents),
             l0_target: k.map(|k| k as f64),
             l0_image: s.l0.zip(self.places).filter(|_| with_latents).map(|(l0, places)| l0 * places as f64),
@@ -94,8 +87,14 @@ impl Pool {
             rare_latents: s.rare_latents.filter(|_| with_latents),
             latents: s.latents.filter(|_| with_latents),
             constant_rows: Some(s.constant_rows),
-            density: s.density.clone().filter(|_| with_latents).map(density),
+            density: s.density.clone().filter(|_| with_latents),
         }
+    }
+
+    /// The measures; PSNR needs a peak, which only images have.
+    fn reconstruction(&self, s: &Summary) -> Reconstruction {
+        let psnr = s.reconstruction.psnr.filter(|_| self.pictures);
+        Reconstruction { psnr, ..s.reconstruction.clone() }
     }
 
     fn by_class<T>(&self, evaluation: &Evaluation, make: impl Fn(&Summary) -> T) -> ByClass<T> {
@@ -104,20 +103,6 @@ impl Pool {
             (name.clone(), OfClass { rows: s.rows, scores: make(&s) })
         });
         ByClass { scores: make(&evaluation.overall()), by_class: Ordered(classes.collect()) }
-    }
-}
-
-/// PSNR needs a peak, which only pictures have.
-fn reconstruction(s: &Summary, pictures: bool) -> Reconstruction {
-    Reconstruction {
-        pearson: s.pearson,
-        mse: s.mse,
-        fvu: s.fvu,
-        cosine: s.cosine,
-        ssim: s.ssim,
-        perceptual: s.perceptual,
-        cross_entropy: s.cross_entropy,
-        psnr: s.psnr.filter(|_| pictures),
     }
 }
 
@@ -209,9 +194,4 @@ impl Evaluator<'_> {
         }
         pool
     }
-}
-
-/// A histogram as records have it.
-pub fn density(d: crate::metrics::Density) -> Density {
-    Density { log10_from: d.log10_from, per_decade: d.per_decade, counts: d.counts, never: d.never }
 }

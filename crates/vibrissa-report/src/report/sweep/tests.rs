@@ -36,7 +36,10 @@ fn record() -> SweepRecord {
         steps: 320,
         seconds: Some(2.0),
         validation_fvu: Some(fvu),
-        scores: (ended == Ended::Finished).then(|| Scores { fvu: Some(fvu), ..Scores::default() }),
+        scores: (ended == Ended::Finished).then(|| Scores {
+            reconstruction: Reconstruction { fvu: Some(fvu), ..Reconstruction::default() },
+            ..Scores::default()
+        }),
         ..CellRecord::default()
     };
     let done = Ended::Finished;

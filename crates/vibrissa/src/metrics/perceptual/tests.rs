@@ -168,7 +168,7 @@ fn with_mse(x: &[f32], y: &[f32], error: f32) -> Vec<f32> {
 }
 
 fn distance(x: &[f32], y: &[f32], shape: ImageShape) -> f64 {
-    Bank::new(shape, 1.0).distance(x, y, &mut Scratch::default())
+    FilterBank::new(shape, 1.0).distance(x, y, &mut Scratch::default())
 }
 
 const SHAPES: [(usize, usize, usize); 11] = [
@@ -193,7 +193,7 @@ fn matches_the_definition() {
         for peak in [1.0f32, 37.5] {
             let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * peak).collect::<Vec<_>>();
             let (x, y) = (scaled(scene(shape, 1)), scaled(noisy(&scene(shape, 2), 0.3, 3)));
-            let bank = Bank::new(shape, peak);
+            let bank = FilterBank::new(shape, peak);
             let (got, want) = (bank.distance(&x, &y, &mut scratch), twin(&wide(&x), &wide(&y), shape, peak.into()));
             assert!((got - want).abs() < 1e-6, "{shape:?}, peak {peak}: {got} against {want}");
             assert!((0.0..1.0).contains(&got) && (got > 0.02 || shape.dim() < 10), "{shape:?}: {got}");
@@ -208,7 +208,7 @@ fn the_gradient_is_that_of_the_definition() {
         for peak in [1.0f32, 20.0] {
             let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * peak).collect::<Vec<_>>();
             let (x, y) = (scaled(scene(shape, 4)), scaled(noisy(&scene(shape, 5), 0.2, 6)));
-            let bank = Bank::new(shape, peak);
+            let bank = FilterBank::new(shape, peak);
             let mut gradient = vec![f32::NAN; shape.dim()];
             let value = bank.distance_and_gradient(&x, &y, &mut gradient, &mut scratch);
             assert!((value - bank.distance(&x, &y, &mut scratch)).abs() < 1e-7);
@@ -254,7 +254,7 @@ fn filters_are_blind_to_brightness_and_see_a_unit_edge_as_one() {
 fn symmetric_and_nothing_for_itself() {
     let mut scratch = Scratch::default();
     for shape in SHAPES.map(ImageShape::from) {
-        let bank = Bank::new(shape, 1.0);
+        let bank = FilterBank::new(shape, 1.0);
         let (x, y) = (scene(shape, 7), noisy(&scene(shape, 8), 0.5, 9));
         assert_eq!(bank.distance(&x, &y, &mut scratch), bank.distance(&y, &x, &mut scratch), "{shape:?}");
         let mut gradient = vec![1.0; shape.dim()];
@@ -274,7 +274,7 @@ fn the_scale_of_the_data_is_divided_out() {
         let scaled = |v: &[f32]| v.iter().map(|v| v * c).collect::<Vec<_>>();
         let mut gradient = vec![0.0; shape.dim()];
         let mut scratch = Scratch::default();
-        let d = Bank::new(shape, c).distance_and_gradient(&scaled(&x), &scaled(&y), &mut gradient, &mut scratch);
+        let d = FilterBank::new(shape, c).distance_and_gradient(&scaled(&x), &scaled(&y), &mut gradient, &mut scratch);
         (d, gradient[33] * c)
     };
     // A power of two changes no bit.
@@ -285,7 +285,7 @@ fn the_scale_of_the_data_is_divided_out() {
 fn constant_pictures_differ_in_brightness_alone() {
     for shape in [(1, 28, 28), (3, 9, 9), (1, 1, 1), (1, 3, 5)].map(ImageShape::from) {
         let flat = |v: f32| vec![v; shape.dim()];
-        let terms = (Bank::new(shape, 1.0).scales() + 1) as f64;
+        let terms = (FilterBank::new(shape, 1.0).scales() + 1) as f64;
         for (a, b) in [(0.0f32, 1.0f32), (0.5, 0.6), (0.2, -0.3)] {
             let d2 = f64::from(a - b).powi(2);
             let (got, want) = (distance(&flat(a), &flat(b), shape), d2 / (d2 + 0.0625) / terms);
@@ -297,7 +297,7 @@ fn constant_pictures_differ_in_brightness_alone() {
 
 #[test]
 fn scales_by_the_shorter_side() {
-    let scales = |h: usize, w: usize| Bank::new((1, h, w).into(), 1.0).scales();
+    let scales = |h: usize, w: usize| FilterBank::new((1, h, w).into(), 1.0).scales();
     let got = [scales(28, 28), scales(64, 64), scales(500, 500), scales(11, 11), scales(10, 90), scales(1, 1)];
     assert_eq!(got, [3, 4, 4, 2, 1, 1]);
 }
@@ -350,7 +350,7 @@ fn descent_sharpens() {
     let shape = ImageShape::from((1, 28, 28));
     let x = scene(shape, 12);
     let mut y = blurred(&x, shape, 4);
-    let (bank, mut scratch, mut gradient) = (Bank::new(shape, 1.0), Scratch::default(), vec![0.0; shape.dim()]);
+    let (bank, mut scratch, mut gradient) = (FilterBank::new(shape, 1.0), Scratch::default(), vec![0.0; shape.dim()]);
     let (first, error) = (bank.distance(&x, &y, &mut scratch), mse(&x, &y));
     for _ in 0..200 {
         bank.distance_and_gradient(&x, &y, &mut gradient, &mut scratch);
@@ -373,5 +373,5 @@ fn nan_shows() {
 #[test]
 #[should_panic(expected = "a peak is positive")]
 fn a_peak_of_zero_panics() {
-    Bank::new((1, 4, 4).into(), 0.0);
+    FilterBank::new((1, 4, 4).into(), 0.0);
 }

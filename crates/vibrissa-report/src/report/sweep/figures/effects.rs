@@ -29,7 +29,7 @@ pub fn figures(context: &Context, target: Target) -> Vec<Figure> {
 /// The vertical axis, which holds fvu of all finished cells.
 fn shared_axis(context: &Context) -> Axis {
     let cells = context.report.sweep.cells.iter().filter(|c| c.ended == Ended::Finished);
-    let fvu = cells.flat_map(|c| [c.validation_fvu, c.scores.as_ref().and_then(|s| s.fvu)]).flatten();
+    let fvu = cells.flat_map(|c| [c.validation_fvu, c.scores.as_ref().and_then(|s| s.reconstruction.fvu)]).flatten();
     let mut axis = adaptive_axis("fvu".into(), fvu.clone());
     let [low, high] = extent(fvu);
     if axis.log {
@@ -133,7 +133,7 @@ fn cell_points(
     let finished = sweep.cells.iter().filter(|c| c.ended == Ended::Finished);
     for c in finished.filter(|c| line.k.is_none_or(|k| c.k == k)) {
         let Some(value) = c.values.get(key) else { continue };
-        let test = c.scores.as_ref().and_then(|s| s.fvu).filter(|_| has_test);
+        let test = c.scores.as_ref().and_then(|s| s.reconstruction.fvu).filter(|_| has_test);
         for (shape, fvu) in [(0, test), (2, c.validation_fvu)] {
             out.push(Point {
                 at: [place(value), fvu.unwrap_or(f64::NAN)],
