@@ -1,9 +1,9 @@
-//! Model and checkpoint files: safetensors, written whole or not at all. Other projects' formats belong here too, and only
-//! this module knows their names.
+//! Model and checkpoint files: safetensors, written whole or not at all. Other projects' formats belong here too, and
+//! only this module knows their names.
 //!
-//! `model.safetensors` holds for each SAE i: `sae.i.W_enc [H, D]`, `sae.i.W_dec [H, D]` (absent when tied: the decoder is
-//! then W_enc with rows of unit length), `sae.i.b_enc [H]`, `sae.i.b_dec [D]` (absent without), and `data.mean [D]`, the
-//! mean of the training rows. Weights act on rows as loaded. Metadata: `schema`, `config` (JSON, [`ModelConfig`]),
+//! `model.safetensors` holds for each SAE i: `sae.i.W_enc [H, D]`, `sae.i.W_dec [H, D]` (absent when tied: the decoder
+//! is then W_enc with rows of unit length), `sae.i.b_enc [H]`, `sae.i.b_dec [D]` (absent without), and `data.mean [D]`,
+//! the mean of the training rows. Weights act on rows as loaded. Metadata: `schema`, `config` (JSON, [`ModelConfig`]),
 //! `config_hash` (BLAKE3 of that text), `tool_version`. A checkpoint adds the optimiser's state.
 #![allow(non_snake_case)]
 
@@ -84,8 +84,8 @@ fn unscaled(name: String, values: &[f32], scale: f32) -> TensorData<'static> {
     TensorData::owned(name, &values.iter().map(|v| v / scale).collect::<Vec<f32>>())
 }
 
-/// Returns the tensors of a model. They are divided by `scale` as in [`Sae::unscale`], without a copy of the weights, since
-/// that may not fit in memory.
+/// Returns the tensors of a model. They are divided by `scale` as in [`Sae::unscale`], without a copy of the weights,
+/// since that may not fit in memory.
 fn model_tensors<'a>(saes: &[&'a Sae], mean: &'a [f32], scale: f32) -> Vec<TensorData<'a>> {
     let mut out = Vec::new();
     for (i, sae) in saes.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! Arrays of numbers from `.npy` and `.safetensors` files, folders of such files (shards), and folders of MNIST's idx files.
-//! Files are memory-mapped where the format allows. Decodes no images and splits no rows.
+//! Arrays of numbers from `.npy` and `.safetensors` files, folders of such files (shards), and folders of MNIST's idx
+//! files. Files are memory-mapped where the format allows. Decodes no images and splits no rows.
 //!
-//! A numeric array is rows × columns; each file becomes one [`Block`] and its rows are named `file:row`. Of the options only
-//! [`LoadOptions::skip_bad`] has an effect: arrays are never resized.
+//! A numeric array is rows × columns; each file becomes one [`Block`] and its rows are named `file:row`. Of the options
+//! only [`LoadOptions::skip_bad`] has an effect: arrays are never resized.
 
 mod file;
 mod finite;
@@ -59,8 +59,8 @@ pub fn is_shard_folder(path: &Path) -> bool {
     shards(path).is_ok_and(|shards| !shards.is_empty())
 }
 
-/// Splits `file.safetensors:tensor` into the file and the tensor's name. A path that exists is never split, so a file name
-/// may hold a colon; so may a tensor's name, since the shortest path that fits is taken.
+/// Splits `file.safetensors:tensor` into the file and the tensor's name. A path that exists is never split, so a file
+/// name may hold a colon; so may a tensor's name, since the shortest path that fits is taken.
 pub fn split_spec(path_spec: &str) -> (PathBuf, Option<String>) {
     let whole = PathBuf::from(path_spec);
     if whole.exists() {
@@ -110,8 +110,8 @@ fn load_file(path: &Path, tensor: Option<&str>, origin: String) -> Result<Block>
     }
 }
 
-/// Reads every `.npy` and `.safetensors` file directly in `folder`, in the order of their names, as one array; other files
-/// are ignored. `tensor` picks the tensor in the safetensors files.
+/// Reads every `.npy` and `.safetensors` file directly in `folder`, in the order of their names, as one array; other
+/// files are ignored. `tensor` picks the tensor in the safetensors files.
 ///
 /// # Errors
 /// No shard at all, a shard that cannot be read (with `skip_bad` it is left out and listed), or shards of different

@@ -1,8 +1,8 @@
 //! Augmented variants of an image, as torchvision's transforms make them: bilinear, with reflected borders. No files.
 //!
-//! A variant depends on (seed, epoch, row, variant) alone: its random numbers come from the stream of this key, and its arithmetic uses
-//! only + − × ÷ √ of IEEE 754 (not the platform's sin and exp), so that it is the same on every machine and with any number of
-//! threads.
+//! A variant depends on (seed, epoch, row, variant) alone: its random numbers come from the stream of this key, and its
+//! arithmetic uses only + − × ÷ √ of IEEE 754 (not the platform's sin and exp), so that it is the same on every machine
+//! and with any number of threads.
 
 use crate::block::Dtype;
 use crate::images::{Window, luma_plane, resample, to_level};
@@ -24,8 +24,8 @@ const KINDS: u64 = 5;
 /// 5. perspective with distortion scale 0.2: each corner moves inwards by up to 10 % of the sides.
 ///
 /// These are torchvision's RandomRotation, RandomResizedCrop, ColorJitter, RandomHorizontalFlip, RandomVerticalFlip,
-/// RandomAffine and RandomPerspective. In contrast to them, 1. resamples once instead of twice, its crop is not rounded to
-/// whole pixels, and the image is continued by its mirror image instead of black.
+/// RandomAffine and RandomPerspective. In contrast to them, 1. resamples once instead of twice, its crop is not rounded
+/// to whole pixels, and the image is continued by its mirror image instead of black.
 pub fn variant(image: &Image, seed: u64, epoch: u64, row: u64, variant: u64) -> Image {
     let mut order = [0, 1, 2, 3, 4];
     let mut stream =
@@ -43,8 +43,8 @@ pub fn variant(image: &Image, seed: u64, epoch: u64, row: u64, variant: u64) -> 
     }
 }
 
-/// Writes a variant of a working image as a row: made at the working size, then reduced to `shape` by the triangle filter.
-/// For `Dtype::U8` the values are rounded to levels, so that a variant made in an epoch equals the stored one.
+/// Writes a variant of a working image as a row: made at the working size, then reduced to `shape` by the triangle
+/// filter. For `Dtype::U8` the values are rounded to levels, so that a variant made in an epoch equals the stored one.
 ///
 /// # Shapes
 /// `out` takes `shape.dim()` channel-planar values in [0, 1]; an image of one channel fills all channels of `shape`.
@@ -90,8 +90,8 @@ fn compose(outer: Map, inner: Map) -> Map {
     std::array::from_fn(|i| std::array::from_fn(|j| cell(i, j)))
 }
 
-/// Returns the sine and cosine of a small angle (|x| ≤ 0.3), accurate to the last place, by Taylor series: results of platforms
-/// differ.
+/// Returns the sine and cosine of a small angle (|x| ≤ 0.3), accurate to the last place, by Taylor series: results of
+/// platforms differ.
 fn sin_cos(x: f64) -> (f64, f64) {
     let y = x * x;
     let sin = x * (1.0 - y / 6.0 * (1.0 - y / 20.0 * (1.0 - y / 42.0 * (1.0 - y / 72.0 * (1.0 - y / 110.0)))));

@@ -1,5 +1,5 @@
-//! A block of rows in one numeric format, owned or memory-mapped, and its conversion to f32. The meaning of the values is
-//! not known here.
+//! A block of rows in one numeric format, owned or memory-mapped, and its conversion to f32. The meaning of the values
+//! is not known here.
 
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::ops::Range;

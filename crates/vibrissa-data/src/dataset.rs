@@ -51,8 +51,8 @@ fn refuse_other_tables(path: &Path) -> Result<()> {
 const VARIANTS_IN_MEMORY: usize = 4 << 30;
 
 impl Dataset {
-    /// Opens the data set that `spec` names: a folder of images, a folder with MNIST's idx files, an array file (or a folder
-    /// of them), or `synthetic:…`.
+    /// Opens the data set that `spec` names: a folder of images, a folder with MNIST's idx files, an array file (or a
+    /// folder of them), or `synthetic:…`.
     ///
     /// # Errors
     /// A file that cannot be read, by its name; NaN or infinity, by row and column; options that do not fit the data.
@@ -248,8 +248,8 @@ impl Dataset {
         originals.iter().flat_map(|&o| o * each..o * each + of_original).collect()
     }
 
-    /// Returns the number of rows to read at a time in a pass over all: at most 256, and at most a million values, so that
-    /// wide rows need no more memory than narrow ones.
+    /// Returns the number of rows to read at a time in a pass over all: at most 256, and at most a million values, so
+    /// that wide rows need no more memory than narrow ones.
     pub fn batch_rows(&self, rows: usize) -> usize {
         ((1 << 20) / self.dim().max(1)).clamp(16, 256).min(rows.max(1))
     }
@@ -300,13 +300,14 @@ impl Dataset {
         out.data().par_chunks_mut(self.dim()).zip(rows).for_each(|(out, &row)| self.read(row, epoch, out));
     }
 
-    /// Returns the mean of each column `[D]`, and the mean squared distance of a row from it. Sums in f64 over fixed chunks
-    /// of rows, added in order.
+    /// Returns the mean of each column `[D]`, and the mean squared distance of a row from it. Sums in f64 over fixed
+    /// chunks of rows, added in order.
     pub fn moments(&self, rows: &[usize]) -> (Vec<f64>, f64) {
         moments(rows, self.dim(), |row, out| self.read(row, 0, out))
     }
 
-    /// Returns the first value of these rows that is not between 0 and 1: the name of its row, its column, and the value.
+    /// Returns the first value of these rows that is not between 0 and 1: the name of its row, its column, and the
+    /// value.
     pub fn first_outside_unit(&self, rows: &[usize]) -> Option<(String, usize, f32)> {
         if self.shape().is_some() {
             return None;

@@ -1,7 +1,8 @@
 //! Images from a folder: listed, decoded, brought to one size. No model, no split.
 //!
-//! [`load`] reads the header of every file (pages, depth, size), decodes batches of images in parallel, resizes each at once
-//! and keeps only the rows. The order of rows, the variants and the first error do not depend on the number of threads.
+//! [`load`] reads the header of every file (pages, depth, size), decodes batches of images in parallel, resizes each at
+//! once and keeps only the rows. The order of rows, the variants and the first error do not depend on the number of
+//! threads.
 
 mod decode;
 pub(crate) mod list;
@@ -40,8 +41,8 @@ const BATCH_BYTES: usize = 128 << 20;
 /// - Rows: one for each image, sorted by path relative to `dir` (bytes, `/` between folders); each page of a TIFF is a
 ///   row, named `path#page`. The first frame of an animation is taken. EXIF orientation is applied, transparency is
 ///   laid over white.
-/// - Classes: the sub-folders of `dir`, also for images deeper down. Images directly in `dir` have the class `.`; without
-///   sub-folders there are no classes.
+/// - Classes: the sub-folders of `dir`, also for images deeper down. Images directly in `dir` have the class `.`;
+///   without sub-folders there are no classes.
 /// - Size, if none is requested: that of the images if all have the same and it is at most 64 × 64, else 64 × 64.
 /// - Channels, if none are requested: grey if R = G = B in every image, otherwise RGB.
 /// - Values: bytes if no image has more than 8 bits ([`Dtype::U8`]), else floats in [0, 1] ([`Dtype::F32`]) on the

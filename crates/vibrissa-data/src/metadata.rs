@@ -47,8 +47,8 @@ fn is_missing(cell: &str) -> bool {
 }
 
 impl MetadataTable {
-    /// Reads a CSV file whose first column names rows of `data` by their path, or by their file name where only one row has
-    /// it; `originals` are the requested rows.
+    /// Reads a CSV file whose first column names rows of `data` by their path, or by their file name where only one row
+    /// has it; `originals` are the requested rows.
     ///
     /// # Errors
     /// [`Error::File`] for a file that is not a table, names a row twice, or names none of these rows.

@@ -57,7 +57,8 @@ impl CsrWriter {
         write_atomically(path, |out| {
             let parts = |f: std::io::BufWriter<std::fs::File>| f.into_inner().map_err(|e| e.into_error());
             let (mut index, mut value) = (parts(index)?, parts(value)?);
-            // The archive writer seeks back to fill in lengths, which `out` cannot do: the archive is made in a file of its own.
+            // The archive writer seeks back to fill in lengths, which `out` cannot do: the archive is made in a file of
+            // its own.
             let mut zip = ZipWriter::new(tempfile::tempfile()?);
             let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
             let begin = |zip: &mut ZipWriter<std::fs::File>, name: &str, head: Vec<u8>| -> std::io::Result<()> {

@@ -1,18 +1,19 @@
 //! Images cut into overlapping patches, and put together again, for convolutional models. No model, no file, no split.
 //!
-//! Let an image be `[C, H, W]`, with patches of p × q pixels every s × t pixels. Patches start at the rows 0, s, 2s, … of
-//! pixels as far as a patch fits, and at H - p where that leaves pixels uncovered; columns likewise. The patch at position
-//! `i` (counted row by row: `i = down · columns + across`) is a row `[C · p · q]` of a [`Dataset`](crate::Dataset). One model reconstructs
-//! all of them, so its features are shared by all positions, and overlapping reconstructions are averaged:
+//! Let an image be `[C, H, W]`, with patches of p × q pixels every s × t pixels. Patches start at the rows 0, s, 2s, …
+//! of pixels as far as a patch fits, and at H - p where that leaves pixels uncovered; columns likewise. The patch at
+//! position `i` (counted row by row: `i = down · columns + across`) is a row `[C · p · q]` of a
+//! [`Dataset`](crate::Dataset). One model reconstructs all of them, so its features are shared by all positions, and
+//! overlapping reconstructions are averaged:
 //!
 //! ```text
 //! x_i = patch i of the image          recon_i = model(x_i)
 //! recon[c, y, x] = Σ_i recon_i[c, y - top_i, x - left_i] / n[y, x]      over the n[y, x] patches that cover the pixel
 //! ```
 //!
-//! Originals, variants, names, classes and means remain those of whole images; only rows are patches. Row
-//! `(original · copies + variant) · patches_per_image + position` is cut out of the original or the variant when it is read.
-//! Nothing is held in memory twice, and all patches of an image are on one side of every split (hash, list, groups, folds).
+//! Originals, variants, names, classes and means remain those of whole images; only rows are patches. Row `(original ·
+//! copies + variant) · patches_per_image + position` is cut out of the original or the variant when it is read. Nothing
+//! is held in memory twice, and all patches of an image are on one side of every split (hash, list, groups, folds).
 
 use rayon::prelude::*;
 use vibrissa_core::error::{Error, Result};
@@ -30,7 +31,8 @@ pub struct PatchLayout {
     coverage: [Vec<u32>; 2],
 }
 
-/// Returns the first pixels of patches of `side` pixels, every `stride` pixels of `length`; the last one ends at the border.
+/// Returns the first pixels of patches of `side` pixels, every `stride` pixels of `length`; the last one ends at the
+/// border.
 fn starts(length: usize, side: usize, stride: usize) -> Vec<usize> {
     let last = length - side;
     let mut out: Vec<usize> = (0..=last).step_by(stride).collect();
@@ -51,8 +53,8 @@ impl PatchLayout {
     /// Lays out the patches of an image.
     ///
     /// # Errors
-    /// [`Error::Option`] for a patch that is empty or larger than the image, a stride of 0, or one larger than the patch,
-    /// which would leave out pixels.
+    /// [`Error::Option`] for a patch that is empty or larger than the image, a stride of 0, or one larger than the
+    /// patch, which would leave out pixels.
     pub fn new(image: ImageShape, grid: PatchGrid) -> Result<PatchLayout> {
         let PatchGrid { height, width, stride: [down, across] } = grid;
         if !grid.fits(image) {
@@ -130,8 +132,8 @@ impl PatchLayout {
         }
     }
 
-    /// Writes the mean of the patches over each pixel, given the sum of all patches. Sums in f64 make the mean exact where
-    /// all patches agree.
+    /// Writes the mean of the patches over each pixel, given the sum of all patches. Sums in f64 make the mean exact
+    /// where all patches agree.
     ///
     /// # Shapes
     /// `sum [C · H · W]` → `out [C · H · W]`.
@@ -149,9 +151,9 @@ impl PatchLayout {
 /// Number of patches that a model is given at a time.
 const BATCH: usize = 512;
 
-/// Reconstructs images from the reconstructions of their patches. `model(from, x, recon)` is given patches in order, with
-/// the number of the image of each, and its reconstructions are averaged. Without patches the model is given the rows as
-/// they are.
+/// Reconstructs images from the reconstructions of their patches. `model(from, x, recon)` is given patches in order,
+/// with the number of the image of each, and its reconstructions are averaged. Without patches the model is given the
+/// rows as they are.
 ///
 /// # Shapes
 /// `images [B, C · H · W]` → `recon` alike; the model `x [n, C · p · q]` → `recon` alike.

@@ -1,5 +1,5 @@
-//! Training and test rows. Test rows are the files' own, or are listed, or are chosen by a hash of each row's name, so that
-//! adding a file moves no other row. Variants follow their original.
+//! Training and test rows. Test rows are the files' own, or are listed, or are chosen by a hash of each row's name, so
+//! that adding a file moves no other row. Variants follow their original.
 
 use crate::Dataset;
 use regex::Regex;
@@ -170,8 +170,8 @@ pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>)
         .collect())
 }
 
-/// Divides the training originals into training and validation originals, by a second hash of each row or group. At least
-/// one training original remains.
+/// Divides the training originals into training and validation originals, by a second hash of each row or group. At
+/// least one training original remains.
 ///
 /// # Errors
 /// A bad pattern.

@@ -1,9 +1,9 @@
-//! Synthetic rows made of known features (small images or random directions), to measure how well training recovers them.
-//! Nothing is read from disk. Row r depends on (seed, r) alone.
+//! Synthetic rows made of known features (small images or random directions), to measure how well training recovers
+//! them. Nothing is read from disk. Row r depends on (seed, r) alone.
 //!
-//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0, which `synthetic/firing.rs` samples. Except for the
-//! powers in the features' probabilities, all arithmetic is additions, multiplications, divisions and square roots, which
-//! every machine rounds alike, so that the same seed gives the same bits everywhere.
+//! A row is `background + Σ_i a_i · feature_i + noise`, with few a_i ≠ 0, which `synthetic/firing.rs` samples. Except
+//! for the powers in the features' probabilities, all arithmetic is additions, multiplications, divisions and square
+//! roots, which every machine rounds alike, so that the same seed gives the same bits everywhere.
 
 mod firing;
 mod strokes;
@@ -51,10 +51,11 @@ pub struct Synthetic {
     pub features: usize,
     /// Mean number of features of a row (`active`), in (0, features]; default 6 for images, 8 for directions.
     pub active: f64,
-    /// Standard deviation of the Gaussian noise on each value (`noise`), in [0, 1]; default 0.02 for images, 0 for directions.
+    /// Standard deviation of the Gaussian noise on each value (`noise`), in [0, 1]; default 0.02 for images, 0 for
+    /// directions.
     pub noise: f64,
-    /// Exponent of the frequencies (`z`), in [0, 4]: feature i is used with probability ∝ (i + 1)^-z, at most 1; default 0.3
-    /// for images, 0.5 for directions.
+    /// Exponent of the frequencies (`z`), in [0, 4]: feature i is used with probability ∝ (i + 1)^-z, at most 1;
+    /// default 0.3 for images, 0.5 for directions.
     pub z: f64,
     /// Directions only: correlation of the features of one factor (`correlation`), in [0, 0.99]; default 0.
     pub correlation: f64,
@@ -212,7 +213,8 @@ impl Synthetic {
         Firing::new(self)
     }
 
-    /// Makes the rows in parallel; they do not depend on the number of threads. Images have the classes `1` and `2` in turn.
+    /// Makes the rows in parallel; they do not depend on the number of threads. Images have the classes `1` and `2` in
+    /// turn.
     pub fn rows(&self) -> LoadedRows {
         let (dim, images) = (self.dim(), matches!(self.kind, SyntheticKind::Images { .. }));
         let (features, firing) = (self.features(), self.firing());

@@ -42,8 +42,8 @@ impl Header {
     /// Reads the header of a file of `file_len` bytes from its start. `remedy` ends every message.
     ///
     /// # Errors
-    /// [`Error::Io`] when reading fails; [`Error::File`] for a damaged or shortened file; [`Error::Tensor`] for tensors that
-    /// overlap, leave a gap, leave the file or do not have the bytes that their shape needs.
+    /// [`Error::Io`] when reading fails; [`Error::File`] for a damaged or shortened file; [`Error::Tensor`] for tensors
+    /// that overlap, leave a gap, leave the file or do not have the bytes that their shape needs.
     pub fn read(path: &Path, reader: &mut dyn Read, file_len: u64, remedy: &'static str) -> Result<Header> {
         let damaged = |found: String| Error::file(path, found, remedy);
         let mut length = [0u8; 8];
@@ -175,8 +175,8 @@ pub struct TensorFile<'a> {
 }
 
 impl<'a> TensorFile<'a> {
-    /// Opens a file and checks its header. `remedy` ends every message about damage, `missing` the one about a file that
-    /// cannot be opened.
+    /// Opens a file and checks its header. `remedy` ends every message about damage, `missing` the one about a file
+    /// that cannot be opened.
     ///
     /// # Errors
     /// As [`Header::read`].

@@ -10,12 +10,12 @@ use vibrissa_core::error::{Error, Result};
 /// Bytes of a task: large enough that starting one costs nothing, small enough that progress is smooth.
 const TASK_BYTES: usize = 1 << 20;
 
-/// Bytes between two checks for a bad value: within the first-level cache, so that locating the value reads them again at
-/// no cost.
+/// Bytes between two checks for a bad value: within the first-level cache, so that locating the value reads them again
+/// at no cost.
 const STRIDE_BYTES: usize = 1 << 13;
 
-/// Checks that every value of every block of floating-point values is finite; f64 values must be within the range of f32,
-/// since they are read as f32. `on_progress` counts the rows of those blocks.
+/// Checks that every value of every block of floating-point values is finite; f64 values must be within the range of
+/// f32, since they are read as f32. `on_progress` counts the rows of those blocks.
 ///
 /// # Errors
 /// [`Error::NotFinite`] for the first such value in the order of the rows, whatever the number of threads.

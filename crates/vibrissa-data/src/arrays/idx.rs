@@ -47,7 +47,8 @@ pub(super) fn is_folder(path: &Path) -> bool {
 /// the test files.
 ///
 /// # Errors
-/// Missing training images, labels for only the training or only the test images, a damaged file, sizes that do not agree.
+/// Missing training images, labels for only the training or only the test images, a damaged file, sizes that do not
+/// agree.
 pub fn load_idx(folder: &Path) -> Result<LoadedRows> {
     let Some(train_images) = TRAIN_IMAGES.find(folder) else {
         return Err(Error::file(
@@ -146,7 +147,8 @@ fn load_file(path: &Path, kind: &IdxFile) -> Result<(Bytes, usize, Vec<usize>)> 
     };
     unpack(&mut (&mut reader).take(header_len as u64), &mut header)?;
     let (sizes, promised) = read_header(path, kind, &header)?;
-    // Deflate compresses by a factor of at most 1032: a header that promises more is wrong, and the file is not unpacked.
+    // Deflate compresses by a factor of at most 1032: a header that promises more is wrong, and the file is not
+    // unpacked.
     if promised as u64 / 1032 > packed_len {
         return Err(wrong_size(path, &sizes, promised, "fewer"));
     }

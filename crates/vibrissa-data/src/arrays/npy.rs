@@ -1,5 +1,5 @@
-//! NumPy's `.npy` format, versions 1 to 3: arrays are read, and headers written. The header is not parsed by a general parser
-//! of Python literals, since those recurse, and a header of ten thousand parentheses would overflow the stack.
+//! NumPy's `.npy` format, versions 1 to 3: arrays are read, and headers written. The header is not parsed by a general
+//! parser of Python literals, since those recurse, and a header of ten thousand parentheses would overflow the stack.
 
 use super::{byte_count, file};
 use crate::block::{Block, Bytes, Dtype};
@@ -57,8 +57,8 @@ pub fn load_npy(path: &Path, origin: String) -> Result<Block> {
     Ok(Block::new(origin, Bytes::Owned(Arc::new(owned)), 0, header.dtype, rows, columns))
 }
 
-/// Transposes column-major values to row-major order, in tiles of 32 columns so that each cache line of the source is used
-/// whole.
+/// Transposes column-major values to row-major order, in tiles of 32 columns so that each cache line of the source is
+/// used whole.
 fn transposed(values: &[u8], rows: usize, columns: usize, size: usize) -> Vec<u8> {
     const TILE: usize = 32;
     let mut out = vec![0u8; values.len()];

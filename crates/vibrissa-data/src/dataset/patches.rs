@@ -69,8 +69,8 @@ impl Dataset {
         images.iter().flat_map(|i| i * each..(i + 1) * each).collect()
     }
 
-    /// Returns at most `most` of these rows, in order. Whole images are evenly spaced. Patches are sampled, one from each
-    /// of `most` equal parts of the rows, since any fixed distance may meet the same position of every image.
+    /// Returns at most `most` of these rows, in order. Whole images are evenly spaced. Patches are sampled, one from
+    /// each of `most` equal parts of the rows, since any fixed distance may meet the same position of every image.
     pub fn subsample_rows(&self, rows: &[usize], most: usize) -> Vec<usize> {
         if self.patches.is_none() || rows.len() <= most {
             return evenly_spaced(rows, most);

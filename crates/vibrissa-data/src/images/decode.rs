@@ -344,8 +344,8 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns the next marker (FF, any number of further FF, a byte that is not 0) at any distance: entropy-coded data, which
-/// has no length, holds only restart markers.
+/// Returns the next marker (FF, any number of further FF, a byte that is not 0) at any distance: entropy-coded data,
+/// which has no length, holds only restart markers.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         let ff = bytes.get(*at..)?.iter().position(|b| *b == 0xff)?;

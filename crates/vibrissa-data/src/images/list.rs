@@ -128,8 +128,8 @@ fn has_extension(path: &Path, wanted: &[&str]) -> bool {
     wanted.iter().any(|w| w.eq_ignore_ascii_case(extension))
 }
 
-/// Returns the class names of the rows (numbers first, by value; then text) and the index of each row's class; both are empty
-/// where no image lies in a sub-folder.
+/// Returns the class names of the rows (numbers first, by value; then text) and the index of each row's class; both are
+/// empty where no image lies in a sub-folder.
 ///
 /// # Errors
 /// More classes than a label of 16 bits can number.

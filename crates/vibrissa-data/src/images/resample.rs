@@ -1,8 +1,8 @@
 //! Resizing with the triangle filter, widened by the factor of reduction, and the three ways to fit an image. No files.
 //!
-//! The results are bit for bit those of Pillow's `Image.resize(size, BILINEAR, box)`, for bytes (22-bit weights, rounded to
-//! bytes between the passes over rows and columns) and for floats (f64 sums). Only Pillow 13 differs, where the height is
-//! reduced much more than the width: it then filters columns first, and some bytes differ by one level.
+//! The results are bit for bit those of Pillow's `Image.resize(size, BILINEAR, box)`, for bytes (22-bit weights,
+//! rounded to bytes between the passes over rows and columns) and for floats (f64 sums). Only Pillow 13 differs, where
+//! the height is reduced much more than the width: it then filters columns first, and some bytes differ by one level.
 //! The crate fast_image_resize is not used, because it rounds weights to 15 bits, always filters the columns of bytes
 //! first, and adds floats in an order that depends on the processor.
 

@@ -1,5 +1,5 @@
-//! Pages of TIFF files: every page is an image. They are read with the tiff crate, because the image crate reads only the
-//! first page and no grey floats.
+//! Pages of TIFF files: every page is an image. They are read with the tiff crate, because the image crate reads only
+//! the first page and no grey floats.
 
 use super::decode::{self, DecodeOptions, Decoded, MAX_BYTES, Probe, Samples, bad, undecodable};
 use image::metadata::Orientation;

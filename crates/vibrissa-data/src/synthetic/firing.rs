@@ -1,12 +1,13 @@
-//! The features of each synthetic row and their amplitudes, sampled by (seed, row) alone. A feature of a row *fires* in it.
+//! The features of each synthetic row and their amplitudes, sampled by (seed, row) alone. A feature of a row *fires* in
+//! it.
 //!
 //! There are three laws by which features fire together; all of them keep the probability p_i of each feature:
 //!
 //! - *independent*: feature i fires with probability p_i.
 //! - *correlation* ρ with F *factors*: a Gaussian copula of rank F. Each factor f of a row has a value g_f ~ N(0, 1);
 //!   feature i fires where √ρ g_{i mod F} + √(1-ρ) e_i > t_i, with e_i ~ N(0, 1) and P(N(0, 1) > t_i) = p_i.
-//! - *parents* P: feature i ≥ P fires only in rows in which feature i mod P does, there with probability p_i / p_{i mod P} and
-//!   independently of all else. The p_i fall with i, so that this is at most 1. Factors affect the parents only.
+//! - *parents* P: feature i ≥ P fires only in rows in which feature i mod P does, there with probability p_i / p_{i mod
+//!   P} and independently of all else. The p_i fall with i, so that this is at most 1. Factors affect the parents only.
 //!
 //! An amplitude is |N(1, 0.25)|.
 
@@ -127,8 +128,8 @@ fn amplitude(stream: &mut Stream) -> f64 {
     (1.0 + 0.25 * stream.paired_normal()).abs()
 }
 
-/// Divides the features of each factor (i mod `factors`) into blocks, where the probability falls below half of the block's
-/// first one.
+/// Divides the features of each factor (i mod `factors`) into blocks, where the probability falls below half of the
+/// block's first one.
 fn blocks(p: &[f64], factors: usize) -> Vec<FeatureBlock> {
     let mut out: Vec<FeatureBlock> = Vec::new();
     for factor in 0..factors.min(p.len()) {
@@ -145,9 +146,9 @@ fn blocks(p: &[f64], factors: usize) -> Vec<FeatureBlock> {
     out
 }
 
-/// Samples the features that fire, feature i with `probability(i)`, which falls along a block. Skips geometric numbers of
-/// features to the next candidate, as if all had the probability of the first one, and accepts the candidate with the
-/// ratio of its probability to that of the first.
+/// Samples the features that fire, feature i with `probability(i)`, which falls along a block. Skips geometric numbers
+/// of features to the next candidate, as if all had the probability of the first one, and accepts the candidate with
+/// the ratio of its probability to that of the first.
 fn sample_blocks(
     blocks: &[FeatureBlock],
     probability: impl Fn(usize) -> f64,
@@ -187,7 +188,8 @@ impl Copula {
 }
 
 impl Synthetic {
-    /// Returns the probability that a row of the class uses each feature; their sum is `active`. Directions have one class,
+    /// Returns the probability that a row of the class uses each feature; their sum is `active`. Directions have one
+    /// class,
     /// 0. Of images' features one in four belongs to class 0 and one in four to class 1; the others are shared.
     pub fn probabilities(&self, class: usize) -> Vec<f64> {
         let weights = (0..self.features).map(|i| {
@@ -270,7 +272,8 @@ fn density(x: f64) -> f64 {
     e / (2.0 * std::f64::consts::PI).sqrt()
 }
 
-/// Returns Φ(x): near 0 by Φ = ½ + φ (x + x³/3 + x⁵/15 + …) (Marsaglia 2004), further out by Laplace's continued fraction.
+/// Returns Φ(x): near 0 by Φ = ½ + φ (x + x³/3 + x⁵/15 + …) (Marsaglia 2004), further out by Laplace's continued
+/// fraction.
 fn distribution(x: f64) -> f64 {
     if x.abs() > 3.0 {
         let fraction = (1..200).rev().fold(0.0, |rest, n| f64::from(n) / (x.abs() + rest));

@@ -74,8 +74,8 @@ fn coordinates(point: [f64; 2], centre: [f64; 2], along: [f64; 2]) -> (f64, f64)
     (x * along[0] + y * along[1], y * along[0] - x * along[1])
 }
 
-/// Returns figures, each of them the one among a few samples that is least similar to its predecessors. Similarity is measured
-/// at 16 × 16 pixels, so that a seed gives the same figures at every size.
+/// Returns figures, each of them the one among a few samples that is least similar to its predecessors. Similarity is
+/// measured at 16 × 16 pixels, so that a seed gives the same figures at every size.
 pub fn strokes(n: usize, size: usize, seed: u64) -> Mat {
     const SAMPLES: u64 = 48;
     const SIMILAR: f32 = 0.2;

@@ -1,6 +1,6 @@
 //! How good models are on given rows: each SAE, the mean of all, and the mean image as the baseline. Streams batches;
 //! memory does not grow with the rows. Where rows are patches, what is judged are the whole pictures that they make
-//! together (`data/patches.rs`); latents are counted by patch.
+//! together (`vibrissa-data/src/patches.rs`); latents are counted by patch.
 
 use crate::data::Dataset;
 use crate::data::patches::map_images;
