@@ -13,7 +13,20 @@ use vibrissa_core::shape::ImageShape;
 /// Number of kinds of variants; each group of five consecutive variants has one of each.
 const KINDS: u64 = 5;
 
-/// Variant number `variant` of an image, of the same shape.
+/// The numbers that a variant depends on, besides its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VariantKey {
+    /// Seed of the augmentation.
+    pub seed: u64,
+    /// Epoch, from 0; always 0 for variants that are made once.
+    pub epoch: u64,
+    /// Number of the original.
+    pub row: u64,
+    /// Number of the variant, from 0.
+    pub variant: u64,
+}
+
+/// Returns a variant of an image, of the same shape.
 ///
 /// Each group of variants (0–4, 5–9, …) has one of each of the five kinds, in a random order:
 /// 1. rotation by up to 15° either way, then a crop of 0.8–1 of the area with an aspect ratio of 0.9–1.1 (log-uniform)
@@ -26,7 +39,8 @@ const KINDS: u64 = 5;
 /// These are torchvision's RandomRotation, RandomResizedCrop, ColorJitter, RandomHorizontalFlip, RandomVerticalFlip,
 /// RandomAffine and RandomPerspective. In contrast to them, 1. resamples once instead of twice, its crop is not rounded
 /// to whole pixels, and the image is continued by its mirror image instead of black.
-pub fn variant(image: &Image, seed: u64, epoch: u64, row: u64, variant: u64) -> Image {
+pub fn variant(image: &Image, key: VariantKey) -> Image {
+    let VariantKey { seed, epoch, row, variant } = key;
     let mut order = [0, 1, 2, 3, 4];
     let mut stream =
         Stream::in_domain("vibrissa augment: order of the kinds", &[seed, epoch, row, variant / KINDS], "");
@@ -51,25 +65,16 @@ pub fn variant(image: &Image, seed: u64, epoch: u64, row: u64, variant: u64) -> 
 ///
 /// # Panics
 /// If `out` has another length, or `shape` fewer channels than the image.
-pub fn variant_row(
-    image: &Image,
-    shape: ImageShape,
-    dtype: Dtype,
-    seed: u64,
-    epoch: u64,
-    row: u64,
-    variant: u64,
-    out: &mut [f32],
-) {
+pub fn variant_row(image: &Image, shape: ImageShape, dtype: Dtype, key: VariantKey, out: &mut [f32]) {
     assert_eq!(out.len(), shape.dim());
     assert!(image.shape.channels <= shape.channels, "a colour image does not fit a grey row");
-    let varied = self::variant(image, seed, epoch, row, variant);
+    let varied = variant(image, key);
     let size = (varied.shape.width, varied.shape.height);
     let mut values = resample(&varied.data, size, Window::whole(size.0, size.1), (shape.width, shape.height));
     if dtype == Dtype::U8 {
         values.iter_mut().for_each(|value| *value = f32::from(to_level(*value)) / 255.0);
     } else {
-        // The filter's weights add up to 1 only nearly.
+        // The weights of the filter add up to 1 only approximately.
         values.iter_mut().for_each(|value| *value = value.min(1.0));
     }
     out.chunks_exact_mut(values.len()).for_each(|plane| plane.copy_from_slice(&values));
@@ -288,6 +293,10 @@ mod tests {
         Image { shape, data: (0..shape.dim()).map(value).collect() }
     }
 
+    fn key(seed: u64, epoch: u64, row: u64, variant: u64) -> VariantKey {
+        VariantKey { seed, epoch, row, variant }
+    }
+
     fn speckled(channels: usize, height: usize, width: usize) -> Image {
         image(channels, height, width, |i| (i * 7919 % 256) as f32 / 255.0)
     }
@@ -299,7 +308,7 @@ mod tests {
         let upside_down = rearranged(&original, |x| x, |y| 15 - y);
         let mut orders = std::collections::HashSet::new();
         for group in 0..20 {
-            let five: Vec<Image> = (0..5).map(|v| variant(&original, 1, 2, 3, group * 5 + v)).collect();
+            let five: Vec<Image> = (0..5).map(|v| variant(&original, key(1, 2, 3, group * 5 + v))).collect();
             let at = |wanted: &Image| five.iter().position(|v| v == wanted);
             assert!(at(&flipped).is_some() && at(&upside_down).is_some(), "group {group}");
             orders.insert((at(&flipped), at(&upside_down)));
@@ -310,11 +319,11 @@ mod tests {
     #[test]
     fn variants_depend_on_each_number_of_their_key() {
         let original = speckled(1, 24, 24);
-        let base: Vec<Image> = (0..5).map(|v| variant(&original, 1, 1, 1, v)).collect();
+        let base: Vec<Image> = (0..5).map(|v| variant(&original, key(1, 1, 1, v))).collect();
         for (seed, epoch, row) in [(2, 1, 1), (1, 2, 1), (1, 1, 2)] {
-            assert_ne!(base, (0..5).map(|v| variant(&original, seed, epoch, row, v)).collect::<Vec<_>>());
+            assert_ne!(base, (0..5).map(|v| variant(&original, key(seed, epoch, row, v))).collect::<Vec<_>>());
         }
-        assert_eq!(base[3], variant(&original, 1, 1, 1, 3));
+        assert_eq!(base[3], variant(&original, key(1, 1, 1, 3)));
     }
 
     #[test]
@@ -330,7 +339,7 @@ mod tests {
         for (height, width) in [(1, 1), (1, 9), (2, 2), (13, 40), (28, 28)] {
             let white = image(3, height, width, |_| 1.0);
             for v in 0..50 {
-                let varied = variant(&white, 9, 0, 0, v);
+                let varied = variant(&white, key(9, 0, 0, v));
                 // Brightness may take 20 % off; nothing else may.
                 let level = varied.data[0];
                 assert!(level >= 0.799 && varied.data.iter().all(|x| *x == level), "{height}×{width} variant {v}");
@@ -342,7 +351,7 @@ mod tests {
     fn values_stay_in_range_and_images_stay_recognisable() {
         let original = image(1, 40, 40, |i| (i % 40) as f32 / 39.0);
         for v in 0..100 {
-            let varied = variant(&original, 5, 0, 1, v);
+            let varied = variant(&original, key(5, 0, 1, v));
             assert!(varied.data.iter().all(|x| (0.0..=1.0).contains(x)));
             let mean = varied.data.iter().sum::<f32>() / 1600.0;
             assert!((0.35..0.65).contains(&mean), "variant {v}: {mean}");
@@ -411,7 +420,7 @@ mod tests {
         let working = speckled(1, 20, 20);
         let shape = ImageShape { channels: 3, height: 10, width: 10 };
         let mut out = vec![0.0; shape.dim()];
-        variant_row(&working, shape, Dtype::U8, 1, 2, 3, 4, &mut out);
+        variant_row(&working, shape, Dtype::U8, key(1, 2, 3, 4), &mut out);
         assert!(out.iter().all(|v| f32::from(to_level(*v)) / 255.0 == *v));
         assert!(out[..100] == out[100..200] && out[..100] == out[200..]);
     }

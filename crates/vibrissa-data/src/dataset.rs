@@ -2,11 +2,12 @@
 
 mod patches;
 
+use crate::augment::{self, VariantKey};
 use crate::block::{Block, Bytes, Dtype};
 use crate::patches::PatchLayout;
 use crate::rows::{Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile};
 use crate::synthetic::Synthetic;
-use crate::{arrays, augment, images};
+use crate::{arrays, images};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -158,14 +159,14 @@ impl Dataset {
     /// Makes one variant.
     fn make_variant(&self, original: usize, variant: usize, epoch: u64, out: &mut [f32]) {
         let shape = self.rows.shape.expect("only images are augmented");
-        let (row, variant) = (original as u64, variant as u64);
+        let key = VariantKey { seed: self.seed, epoch, row: original as u64, variant: variant as u64 };
         let dtype = self.rows.blocks[0].dtype();
         match self.rows.working_images.get(original) {
-            Some(image) => augment::variant_row(image, shape, dtype, self.seed, epoch, row, variant, out),
+            Some(image) => augment::variant_row(image, shape, dtype, key, out),
             None => {
                 let mut data = vec![0.0; self.dim];
                 self.read_original(original, &mut data);
-                augment::variant_row(&Image { shape, data }, shape, dtype, self.seed, epoch, row, variant, out);
+                augment::variant_row(&Image { shape, data }, shape, dtype, key, out);
             }
         }
     }

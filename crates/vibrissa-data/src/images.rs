@@ -13,7 +13,7 @@ use resample::append_values;
 pub use resample::fit_to;
 pub(crate) use resample::{Window, luma_plane, resample, to_level};
 
-use crate::augment;
+use crate::augment::{self, VariantKey};
 use crate::block::{Block, Bytes, Dtype};
 use crate::rows::{Channels, Fit, Image, LoadOptions, LoadedRows, OnProgress, RowNames, SkippedFile, ValueRange};
 use decode::{DecodeOptions, Decoded, Planes, Probe, SampleType};
@@ -326,8 +326,8 @@ impl LoadState {
             let mut values = vec![0.0; shape.dim()];
             let mut bytes = Vec::with_capacity(options.augment * shape.dim() * dtype.size());
             for variant in 0..options.augment as u64 {
-                let row = (first + i) as u64;
-                augment::variant_row(image, shape, dtype, options.seed, 0, row, variant, &mut values);
+                let key = VariantKey { seed: options.seed, epoch: 0, row: (first + i) as u64, variant };
+                augment::variant_row(image, shape, dtype, key, &mut values);
                 append_values(&values, dtype, &mut bytes);
             }
             bytes

@@ -1,6 +1,7 @@
 //! Loads of small folders that are made here: a test for each rule and each failure.
 
 use super::*;
+use crate::augment::VariantKey;
 use image::{DynamicImage, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use tempfile::TempDir;
 use vibrissa_core::random::Stream;
@@ -486,7 +487,8 @@ fn stored_variants_and_those_of_an_epoch_agree() {
         let (mut made, mut stored_row) = (vec![0.0; shape.dim()], vec![0.0; shape.dim()]);
         for (r, image) in each.working_images.iter().enumerate() {
             for v in 0..7 {
-                augment::variant_row(image, shape, dtype, 0, 0, r as u64, v, &mut made);
+                let key = VariantKey { seed: 0, epoch: 0, row: r as u64, variant: v };
+                augment::variant_row(image, shape, dtype, key, &mut made);
                 variants.read(r * 7 + v as usize, &mut stored_row);
                 assert_eq!(made, stored_row, "row {r} variant {v} {dtype:?}");
             }

@@ -109,37 +109,28 @@ fn read(decoder: &mut Pages, path: &Path, options: DecodeOptions) -> Result<Deco
     }
     let mut buffer = DecodingResult::U8(Vec::new());
     decoder.read_image_to_buffer(&mut buffer).map_err(error)?;
-    let planes = layout.planes;
+    let float = |values: Vec<f32>| {
+        let values = interleaved(path, values, layout.planes, n, size)?;
+        Samples::Float(&values, n).decoded(path, size, orientation, options)
+    };
     match buffer {
         DecodingResult::U8(v) => {
-            let v = expand_bits(v, size, color);
-            Samples::Eight(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, options)
+            let v = interleaved(path, expand_bits(v, size, color), layout.planes, n, size)?;
+            Samples::Eight(&v, n).decoded(path, size, orientation, options)
         }
         DecodingResult::U16(v) => {
-            Samples::Sixteen(&interleaved(path, v, planes, n, size)?, n).decoded(path, size, orientation, options)
+            let v = interleaved(path, v, layout.planes, n, size)?;
+            Samples::Sixteen(&v, n).decoded(path, size, orientation, options)
         }
-        DecodingResult::F16(v) => float(path, v.iter().map(|f| f.to_f32()), planes, n, size, orientation, options),
-        DecodingResult::F32(v) => float(path, v.into_iter(), planes, n, size, orientation, options),
-        DecodingResult::F64(v) => float(path, v.iter().map(|f| *f as f32), planes, n, size, orientation, options),
+        DecodingResult::F16(v) => float(v.iter().map(|f| f.to_f32()).collect()),
+        DecodingResult::F32(v) => float(v),
+        DecodingResult::F64(v) => float(v.iter().map(|f| *f as f32).collect()),
         _ => Err(Error::file(
             path,
             format!("{}-bit integer samples are not read", color.bit_depth()),
             "save it with 8 or 16 bits without sign or as floats, or set `skip_bad`",
         )),
     }
-}
-
-fn float(
-    path: &Path,
-    values: impl Iterator<Item = f32>,
-    planes: usize,
-    n: usize,
-    size: (usize, usize),
-    orientation: Orientation,
-    options: DecodeOptions,
-) -> Result<Decoded> {
-    let values = interleaved(path, values.collect(), planes, n, size)?;
-    Samples::Float(&values, n).decoded(path, size, orientation, options)
 }
 
 /// Returns the number of samples of a decoded pixel; `None` for colours that are not read.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Dataset;
-use crate::augment;
+use crate::augment::{self, VariantKey};
 use crate::rows::LoadOptions;
 use crate::split::{SplitOptions, folds, split, validation};
 use std::collections::HashSet;
@@ -149,7 +149,7 @@ fn rows_are_the_patches_of_images_and_of_their_variants() {
     let mut original = vec![0.0; whole.dim()];
     whole.read(0, 0, &mut original);
     let image = crate::rows::Image { shape, data: original };
-    let made = augment::variant(&image, 9, 0, 0, 2);
+    let made = augment::variant(&image, VariantKey { seed: 9, epoch: 0, row: 0, variant: 2 });
     let mut variant = vec![0.0; patched.image_dim()];
     patched.read_image(3, 0, &mut variant);
     assert_eq!(variant, made.data);
