@@ -13,10 +13,10 @@ struct Ready {
     run: PathBuf,
 }
 
-/// A run of two SAEs on pictures of two classes.
+/// A run of two SAEs on images of two classes.
 fn ready() -> Ready {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 60, 12, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 60, 12, &["a", "b"]);
     let run = dir.path().join("run");
     let options = ["--latents", "40", "-k", "5", "--batch", "8", "--epochs", "5", "--lr", "1e-3", "--saes", "2"];
     train(&data, &run, &options).ok();
@@ -135,10 +135,10 @@ fn the_report_stands_alone() {
     let r = ready();
     vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "vibrissa analyze"]);
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
-    let pictures = r.dir.path().join("pictures");
-    std::fs::rename(&pictures, r.dir.path().join("away")).expect("moved");
+    let images = r.dir.path().join("images");
+    std::fs::rename(&images, r.dir.path().join("away")).expect("moved");
     vibrissa(&["report", s(&r.run)]).ok();
-    std::fs::rename(r.dir.path().join("away"), &pictures).expect("moved back");
+    std::fs::rename(r.dir.path().join("away"), &images).expect("moved back");
     let page = String::from_utf8(read(&r.run.join("report.html"))).expect("UTF-8");
     let addresses: Vec<&str> = page.match_indices("http").map(|(i, _)| &page[i..(i + 26).min(page.len())]).collect();
     assert!(addresses.iter().all(|a| a.starts_with("http://www.w3.org/2000/svg")), "{addresses:?}");
@@ -271,7 +271,7 @@ fn a_report_leaves_its_figures_and_its_text() {
 #[test]
 fn the_report_of_a_sweep_stands_alone() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 60, 12, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 60, 12, &["a", "b"]);
     let out = dir.path().join("sweep");
     let options = ["--latents", "20", "--batch", "8", "--steps", "12"];
     let grid = ["--grid", "k=2,4,8", "seed=1,2"];

@@ -16,10 +16,10 @@ fn bad_data(dir: &TempDir, data: &str, parts: &[&str]) {
     assert_eq!(snapshot(dir.path()), before, "something was written");
 }
 
-/// Three good pictures and a bad one: refused by name; with `--skip-bad` it goes on and says what it left out.
-fn bad_picture(name: &str, bytes: &[u8], found: &str) {
+/// Three good images and a bad one: refused by name; with `--skip-bad` it goes on and says what it left out.
+fn bad_image(name: &str, bytes: &[u8], found: &str) {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("data"), 24, 12, &[]);
+    let data = image_folder(&dir.path().join("data"), 24, 12, &[]);
     write(&dir.path().join("data").join(name), bytes);
     bad_data(&dir, &data, &[name, found, "remove it or set --skip-bad"]);
 
@@ -38,25 +38,25 @@ fn bad_picture(name: &str, bytes: &[u8], found: &str) {
 
 #[test]
 fn truncated_jpeg() {
-    let whole = encoded(&picture(64, 64, 1), image::ImageFormat::Jpeg);
-    bad_picture("cut.jpg", &whole[..whole.len() / 2], "cut.jpg: ");
+    let whole = encoded(&synthetic_image(64, 64, 1), image::ImageFormat::Jpeg);
+    bad_image("cut.jpg", &whole[..whole.len() / 2], "cut.jpg: ");
 }
 
 #[test]
 fn text_file_named_png() {
-    bad_picture("notes.png", b"these are my notes", "not an image (starts with 74 68 65 73");
+    bad_image("notes.png", b"these are my notes", "not an image (starts with 74 68 65 73");
 }
 
 #[test]
 fn zero_byte_file() {
-    bad_picture("empty.png", b"", "empty (0 bytes)");
+    bad_image("empty.png", b"", "empty (0 bytes)");
 }
 
 #[test]
 fn skip_bad_with_nothing_left() {
     let dir = tempdir();
     let data = dir.path().join("data");
-    write(&data.join("a.png"), b"no picture");
+    write(&data.join("a.png"), b"no image");
     write(&data.join("b.png"), b"");
     train(s(&data), &dir.path().join("run"), &["--skip-bad"]).refused(&[s(&data), "2"]);
     assert!(!dir.path().join("run").exists());
@@ -283,7 +283,7 @@ fn test_list_that_is_missing_or_names_other_rows() {
 #[test]
 fn skipped_files_may_be_on_the_list() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("p"), 30, 8, &["a", "b"]);
+    let data = image_folder(&dir.path().join("p"), 30, 8, &["a", "b"]);
     let list = dir.path().join("list.txt");
     write(&dir.path().join("p/a/bad.png"), "");
     write(&list, "a/bad.png\n");
@@ -293,9 +293,9 @@ fn skipped_files_may_be_on_the_list() {
 }
 
 #[test]
-fn an_array_among_pictures() {
+fn an_array_among_images() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("p"), 30, 8, &["a", "b"]);
+    let data = image_folder(&dir.path().join("p"), 30, 8, &["a", "b"]);
     npy(&dir.path().join("p"), "stray.npy", 8, &rows(2, 8, 1));
     let run = dir.path().join("run");
     train(&data, &run, &[]).refused(&["stray.npy", "among 30 images", "move it"]);

@@ -32,14 +32,14 @@ fn from_data_to_report() {
     let config = String::from_utf8(read(&run.join("config.toml"))).expect("UTF-8");
     assert!(config.contains("patch = \"6x5\"") && config.contains("stride = \"3x4\""), "{config}");
 
-    // Figures are of pictures, and those of the run are those of eval, which knows nothing but the run.
+    // Figures are of images, and those of the run are those of eval, which knows nothing but the run.
     let own = json(&run.join("eval.json"));
     let again = vibrissa(&["eval", s(&run), DATA, "--json"]).ok().json();
     assert_eq!(own["saes"], again["saes"]);
     assert_eq!(own["mean_image"], again["mean_image"]);
     let sae = &own["saes"][0];
     let (rows, each) = (figure(&own, "rows"), figure(&own, "patches_per_image"));
-    assert!(rows > 10.0 && rows < 100.0, "{rows} pictures of 400 are held out");
+    assert!(rows > 10.0 && rows < 100.0, "{rows} images of 400 are held out");
     assert!((figure(sae, "l0_image") - each * figure(sae, "l0")).abs() < 1e-9 && figure(sae, "l0") <= 4.0);
     assert!(figure(sae, "pearson") > figure(&own["mean_image"], "pearson"));
     assert!(sae["ssim"].is_f64() && sae["psnr"].is_f64());
@@ -49,7 +49,7 @@ fn from_data_to_report() {
         assert!(read(&run.join(name)).starts_with(b"\x89PNG"));
     }
 
-    // Rows of encode are patches, named by picture and place.
+    // Rows of encode are patches, named by image and position.
     let out = dir.path().join("latents.npz");
     vibrissa(&["encode", s(&run), DATA, "--split", "test", "--out", s(&out)]).ok();
     let names = String::from_utf8(read(&out.with_extension("rows.txt"))).expect("UTF-8");
@@ -80,7 +80,7 @@ fn from_data_to_report() {
 }
 
 #[test]
-fn shards_merge_to_one_pass_and_never_cut_a_picture() {
+fn shards_merge_to_one_pass_and_never_cut_an_image() {
     let dir = tempdir();
     let run = dir.path().join("run");
     trained(&run, &[]);
@@ -125,7 +125,7 @@ fn threads_and_interruptions_change_nothing() {
 }
 
 #[test]
-fn a_model_of_patches_is_fine_tuned_on_pictures_of_another_size() {
+fn a_model_of_patches_is_fine_tuned_on_images_of_another_size() {
     let dir = tempdir();
     let run = dir.path().join("run");
     trained(&run, &[]);

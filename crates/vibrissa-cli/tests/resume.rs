@@ -136,7 +136,7 @@ fn killed_while_latents_begin_again_and_resumed() {
 #[test]
 fn killed_with_augmentation_and_early_stop_and_resumed() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 60, 16, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 60, 16, &["a", "b"]);
     let options = [
         "--latents",
         "64",
@@ -330,7 +330,7 @@ fn resume_needs_neither_the_test_list_nor_the_first_model() {
 #[test]
 fn other_augmentation_is_another_run() {
     let dir = tempdir();
-    let (data, run) = (pictures(&dir.path().join("pictures"), 60, 16, &["a", "b"]), dir.path().join("run"));
+    let (data, run) = (image_folder(&dir.path().join("images"), 60, 16, &["a", "b"]), dir.path().join("run"));
     let options = ["--latents", "64", "-k", "6", "--batch", "8", "--epochs", "90", "--augment", "1", "--lr", "1e-3"];
     kill_after_checkpoint(&data, &run, &[&options[..], &["--checkpoint-every", "25"]].concat());
     let ran = train(&data, &run, &["--resume", "--augment-each-epoch"]);

@@ -89,14 +89,14 @@ fn threads_change_nothing_for_wide_rows() {
 fn threads_change_nothing_by_the_rule() {
     let dir = tempdir();
     same_bits(&small(&dir), &["--epochs", "3"]);
-    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 40, 16, &["a", "b"]);
     same_bits(&data, &["--epochs", "3"]);
 }
 
 #[test]
 fn threads_change_nothing_with_augmentation() {
     let dir = tempdir();
-    let folder = pictures(&dir.path().join("pictures"), 40, 20, &["a", "b"]);
+    let folder = image_folder(&dir.path().join("images"), 40, 20, &["a", "b"]);
     let idx = idx_folder(&dir.path().join("idx"), 40, 10, 10);
     for data in [&folder, &idx] {
         let options = [&SMALL[..], &["--size", "10", "--augment", "3", "--epochs", "3", "--init", "data"]].concat();
@@ -150,7 +150,7 @@ fn metrics_have_every_key_and_a_last_line() {
 #[test]
 fn a_run_holds_everything() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 40, 16, &["a", "b"]);
     let out = dir.path().join("run");
     let more = ["--steps", "10", "--saes", "2", "--size", "12x8", "--seed", "9"];
     train(&data, &out, &[&SMALL[..], &more].concat()).ok();
@@ -159,8 +159,8 @@ fn a_run_holds_everything() {
     }
     assert!(out.join("checkpoints").is_dir());
     for file in ["features.png", "reconstructions.png"] {
-        let picture = image::load_from_memory(&read(&out.join(file))).expect("a picture");
-        assert!(picture.width() > 12 && picture.height() > 8, "{file}");
+        let image = image::load_from_memory(&read(&out.join(file))).expect("an image");
+        assert!(image.width() > 12 && image.height() > 8, "{file}");
     }
     let text = config(&out);
     for line in
@@ -216,7 +216,7 @@ fn from_inherits_model_size_and_channels() {
     let first = dir.path().join("first");
     let options = ["--tied", "--raw-topk", "--saes", "2", "--size", "12", "--steps", "10"];
     train(&idx, &first, &[&SMALL[..], &options].concat()).ok();
-    let folder = pictures(&dir.path().join("pictures"), 30, 20, &["a", "b"]);
+    let folder = image_folder(&dir.path().join("images"), 30, 20, &["a", "b"]);
     let same = dir.path().join("same");
     train(&folder, &same, &["--from", s(&first), "--steps", "0"]).ok();
     for name in ["sae.0.W_enc", "sae.0.b_enc", "sae.0.b_dec", "sae.1.W_enc"] {
@@ -249,7 +249,7 @@ fn from_inherits_model_size_and_channels() {
 #[test]
 fn config_of_a_run_repeats_it_and_flags_win() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 40, 16, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 40, 16, &["a", "b"]);
     let run = |name: &str, more: &[&str]| {
         let out = dir.path().join(name);
         train(&data, &out, more).ok();
@@ -296,7 +296,7 @@ fn config_of_a_run_repeats_it_and_flags_win() {
 #[test]
 fn eval_json_has_the_schema_it_says() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 40, 16, &["1", "2"]);
+    let data = image_folder(&dir.path().join("images"), 40, 16, &["1", "2"]);
     let out = dir.path().join("run");
     train(&data, &out, &[&SMALL[..], &["--steps", "10", "--saes", "2", "--test-fraction", "0.4"]].concat()).ok();
     let json = vibrissa(&["eval", s(&out), &data, "--json"]).ok().json();
@@ -335,7 +335,7 @@ fn eval_json_has_the_schema_it_says() {
 }
 
 #[test]
-fn eval_without_classes_or_pictures() {
+fn eval_without_classes_or_images() {
     let dir = tempdir();
     let (data, out) = (small(&dir), dir.path().join("run"));
     train(&data, &out, &[&SMALL[..], &["--steps", "10"]].concat()).ok();
@@ -383,7 +383,7 @@ fn several_runs_are_one_ensemble() {
 }
 
 #[test]
-fn a_model_of_idx_files_looks_at_pictures_of_another_size() {
+fn a_model_of_idx_files_looks_at_images_of_another_size() {
     let dir = tempdir();
     let idx = idx_folder(&dir.path().join("idx"), 60, 20, 10);
     let out = dir.path().join("run");
@@ -392,7 +392,7 @@ fn a_model_of_idx_files_looks_at_pictures_of_another_size() {
     let json = vibrissa(&["eval", s(&out), &idx, "--json"]).ok().json();
     assert_eq!(json["rows"], 20, "the test files are the test set");
     assert_eq!(json["saes"][0]["by_class"].as_object().expect("classes").keys().collect::<Vec<_>>(), ["3", "8"]);
-    let folder = pictures(&dir.path().join("pictures"), 13, 30, &["1", "2"]);
+    let folder = image_folder(&dir.path().join("images"), 13, 30, &["1", "2"]);
     let all = |more: &[&str]| {
         let base = ["eval", s(&out), &folder, "--split", "all", "--json"];
         vibrissa(&[&base[..], more].concat()).ok().json()
@@ -407,7 +407,7 @@ fn a_model_of_idx_files_looks_at_pictures_of_another_size() {
 #[test]
 fn folds_hold_out_every_row_once() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 23, 12, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 23, 12, &["a", "b"]);
     let out = dir.path().join("run");
     let options = [&SMALL[..], &["--steps", "12", "--folds", "3", "--init", "data"]].concat();
     train(&data, &out, &options).ok();
@@ -475,7 +475,7 @@ fn early_stop_judges_the_last_step() {
 #[test]
 fn a_test_list_names_the_test_rows() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 30, 12, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 30, 12, &["a", "b"]);
     let list = dir.path().join("list.txt");
     write(&list, "a/p000.png\nb/p003.png\n\na/p010.png\n");
     let out = dir.path().join("run");
@@ -494,7 +494,7 @@ fn groups_stay_together() {
     let dir = tempdir();
     let data = dir.path().join("frames");
     for i in 0..60 {
-        let bytes = encoded(&picture(10, 10, i), image::ImageFormat::Png);
+        let bytes = encoded(&synthetic_image(10, 10, i), image::ImageFormat::Png);
         write(&data.join(format!("mouse{}_{i}.png", i / 5)), bytes);
     }
     let out = dir.path().join("run");
@@ -511,11 +511,11 @@ fn sixteen_bit_tiffs_and_their_range() {
     for i in 0..20u32 {
         // 12 of 16 bits, as microscopes write them; one pixel reaches the top.
         let values = numbers(64, u64::from(i) + 5);
-        let picture = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(8, 8, |x, y| {
+        let image = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(8, 8, |x, y| {
             image::Luma([if (x, y, i) == (0, 0, 0) { 4095 } else { (values[(y * 8 + x) as usize] * 4000.0) as u16 }])
         });
         let mut out = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut out, image::ImageFormat::Tiff).expect("encoded");
+        image.write_to(&mut out, image::ImageFormat::Tiff).expect("encoded");
         write(&data.join(format!("p{i:02}.tif")), out.into_inner());
     }
     let mean = |name: &str, more: &[&str]| {
@@ -554,8 +554,9 @@ fn numpy_recomputes_the_figures() {
     let huge = npy(dir.path(), "huge.npy", 24, &huge);
     let unit: Vec<f32> = rows(200, 24, 1).iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
     let unit = npy(dir.path(), "unit.npy", 24, &unit);
-    let images = pictures(&dir.path().join("images"), 30, 12, &[]);
-    let pixels = (0..30).flat_map(|i| picture(12, 12, i).into_raw()).map(|p| f32::from(p) / 255.0).collect::<Vec<_>>();
+    let images = image_folder(&dir.path().join("images"), 30, 12, &[]);
+    let pixels =
+        (0..30).flat_map(|i| synthetic_image(12, 12, i).into_raw()).map(|p| f32::from(p) / 255.0).collect::<Vec<_>>();
     let pixels = npy(dir.path(), "pixels.npy", 144, &pixels);
 
     // The data of train and eval, the same rows for NumPy, the options.
@@ -719,8 +720,8 @@ fn several_runs_are_tested_on_rows_that_none_was_trained_on() {
 #[test]
 fn a_grouped_run_is_evaluated_on_other_data() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("mouse"), 30, 16, &["a", "b"]);
-    let other = pictures(&dir.path().join("other"), 40, 16, &["q"]);
+    let data = image_folder(&dir.path().join("mouse"), 30, 16, &["a", "b"]);
+    let other = image_folder(&dir.path().join("other"), 40, 16, &["q"]);
     let run = dir.path().join("run");
     train(&data, &run, &["--latents", "16", "-k", "2", "--epochs", "2", "--group", "^(a/.)"]).ok();
     vibrissa(&["eval", s(&run), &other]).ok();
@@ -729,7 +730,7 @@ fn a_grouped_run_is_evaluated_on_other_data() {
 #[test]
 fn held_out_figures_while_training_are_of_all_classes() {
     let dir = tempdir();
-    let data = pictures(&dir.path().join("pictures"), 1400, 8, &["a", "b"]);
+    let data = image_folder(&dir.path().join("images"), 1400, 8, &["a", "b"]);
     let run = dir.path().join("run");
     train(&data, &run, &["--latents", "32", "-k", "4", "--steps", "30", "--test-fraction", "0.9"]).ok();
     let eval: Value = serde_json::from_slice(&read(&run.join("eval.json"))).expect("JSON");
@@ -766,10 +767,10 @@ fn known_features_are_recovered_and_counted() {
 #[test]
 fn only_the_features_of_synthetic_rows_as_drawn_are_known() {
     let dir = tempdir();
-    let (pictures, smaller) = (dir.path().join("pictures"), dir.path().join("smaller"));
+    let (images, smaller) = (dir.path().join("images"), dir.path().join("smaller"));
     let spec = "synthetic:size=8,rows=300,features=20,active=3";
-    train(spec, &pictures, &["--steps", "2", "--latents", "64", "--augment", "1"]).ok();
-    let json = vibrissa(&["eval", s(&pictures), spec, "--augment", "1", "--json"]).ok().json();
+    train(spec, &images, &["--steps", "2", "--latents", "64", "--augment", "1"]).ok();
+    let json = vibrissa(&["eval", s(&images), spec, "--augment", "1", "--json"]).ok().json();
     assert_eq!(json["rows"].as_u64().map(|n| n / 2), json["recovery"][0]["rows"].as_u64(), "variants are passed over");
     train(spec, &smaller, &["--steps", "2", "--latents", "64", "--size", "7"]).ok();
     let json = vibrissa(&["eval", s(&smaller), spec, "--json"]).ok().json();

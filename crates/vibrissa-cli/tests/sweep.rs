@@ -158,12 +158,12 @@ fn a_halved_sweep_goes_on_without_halving_and_does_not_grow() {
 #[test]
 fn without_rows_to_choose_by() {
     let dir = tempdir();
-    let folder = dir.path().join("pictures");
+    let folder = dir.path().join("images");
     std::fs::create_dir(&folder).expect("a folder");
     for i in 0..40 {
         let pixels: Vec<u8> = (0..64).map(|p| (p * (i + 3) % 251) as u8).collect();
         let file = folder.join(format!("{i}_{}.png", i % 2));
-        image::save_buffer(file, &pixels, 8, 8, image::ExtendedColorType::L8).expect("a picture");
+        image::save_buffer(file, &pixels, 8, 8, image::ExtendedColorType::L8).expect("an image");
     }
     let out = dir.path().join("sweep");
     let run = |more: &[&str]| {

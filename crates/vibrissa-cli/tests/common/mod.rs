@@ -190,7 +190,7 @@ pub fn idx_bytes(sizes: &[u32], data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A folder like MNIST's: `train` and `test` pictures of `side` pixels in two classes, 3 and 8.
+/// A folder like MNIST's: `train` and `test` images of `side` pixels in two classes, 3 and 8.
 pub fn idx_folder(dir: &Path, train: usize, test: usize, side: usize) -> String {
     for (name, n, seed) in [("train", train, 1), ("t10k", test, 2)] {
         let values = rows(n, side * side, seed);
@@ -211,8 +211,8 @@ pub fn safetensors_bytes(header: &str, data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Some picture: a bright bar at a place and slant given by `i`, on noise.
-pub fn picture(width: u32, height: u32, i: usize) -> image::GrayImage {
+/// An image of a bright bar, at a position and slant given by `i`, on noise.
+pub fn synthetic_image(width: u32, height: u32, i: usize) -> image::GrayImage {
     let noise = numbers((width * height) as usize, i as u64 + 1);
     let (slant, place) = ((i % 5) as f32 - 2.0, (i * 7 % width as usize) as f32);
     image::GrayImage::from_fn(width, height, |x, y| {
@@ -221,17 +221,17 @@ pub fn picture(width: u32, height: u32, i: usize) -> image::GrayImage {
     })
 }
 
-pub fn encoded(picture: &image::GrayImage, format: image::ImageFormat) -> Vec<u8> {
+pub fn encoded(image: &image::GrayImage, format: image::ImageFormat) -> Vec<u8> {
     let mut out = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut out, format).expect("encoded");
+    image.write_to(&mut out, format).expect("encoded");
     out.into_inner()
 }
 
 /// `n` PNG files, in sub-folders of these names by turns, or in the folder itself where there are none.
-pub fn pictures(dir: &Path, n: usize, side: u32, classes: &[&str]) -> String {
+pub fn image_folder(dir: &Path, n: usize, side: u32, classes: &[&str]) -> String {
     for i in 0..n {
         let class = if classes.is_empty() { "." } else { classes[i % classes.len()] };
-        let bytes = encoded(&picture(side, side, i), image::ImageFormat::Png);
+        let bytes = encoded(&synthetic_image(side, side, i), image::ImageFormat::Png);
         write(&dir.join(class).join(format!("p{i:03}.png")), bytes);
     }
     s(dir).to_owned()

@@ -441,7 +441,7 @@ fn shards_of_different_widths() {
 }
 
 #[test]
-fn shard_that_cannot_be_read_is_left_out_only_when_asked() {
+fn shard_that_cannot_be_read_is_left_out_only_with_skip_bad() {
     let folder = Folder::new();
     folder.put("a.npy", b"oops");
     folder.put("b.npy", &npy("|u1", false, "(3, 4)", &[0; 12]));

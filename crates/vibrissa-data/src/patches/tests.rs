@@ -51,7 +51,7 @@ fn every_pixel_is_covered_and_every_patch_lies_inside() {
 }
 
 #[test]
-fn patches_put_back_are_the_image_to_the_last_bit() {
+fn averaged_patches_of_an_image_are_the_image_bit_for_bit() {
     every(|patches| {
         let images = speckled(3, patches.image().dim());
         let mut back = Mat::zeros(3, images.cols());
@@ -82,7 +82,7 @@ fn where_patches_overlap_their_mean_is_taken() {
 }
 
 #[test]
-fn without_patches_rows_go_through_as_they_are() {
+fn without_patches_the_model_is_given_whole_rows() {
     let rows = speckled(4, 5);
     let mut out = Mat::zeros(4, 5);
     map_images(None, rows.view(), out.view_mut(), &mut |from, x, mut out| {
@@ -181,7 +181,7 @@ fn no_image_is_on_both_sides_of_a_split() {
 }
 
 #[test]
-fn some_rows_take_every_original_and_spread_images_keep_them_whole() {
+fn sampled_rows_have_every_original_and_evenly_spaced_images_are_whole() {
     let (_, patched) = whole_and_cut(LoadOptions { augment: 1, ..LoadOptions::default() });
     let positions = patched.rows_per_image();
     let all: Vec<usize> = (0..60).rev().collect();

@@ -1,5 +1,5 @@
-//! The features of each synthetic row and their amplitudes, sampled by (seed, row) alone. A feature of a row *fires* in
-//! it.
+//! The features of each synthetic row and their amplitudes, sampled by (seed, row) alone. A feature *fires* in a row that
+//! is made of it.
 //!
 //! There are three laws by which features fire together; all of them keep the probability p_i of each feature:
 //!
@@ -49,7 +49,7 @@ struct Copula {
     /// √ρ.
     shared: f64,
     /// √(1-ρ).
-    own: f64,
+    individual: f64,
     /// t_i.
     thresholds: Vec<f64>,
     normal: NormalDistribution,
@@ -70,7 +70,7 @@ impl Firing {
                 Copula {
                     factors,
                     shared: of.correlation.sqrt(),
-                    own: (1.0 - of.correlation).sqrt(),
+                    individual: (1.0 - of.correlation).sqrt(),
                     thresholds: p[..free].iter().map(|&p| normal.exceeded_with(p)).collect(),
                     normal,
                 }
@@ -183,18 +183,17 @@ fn sample_blocks(
 impl Copula {
     /// Returns the probability of feature i, given the value of its factor.
     fn given(&self, factor: f64, i: usize) -> f64 {
-        self.normal.below((self.shared * factor - self.thresholds[i]) / self.own)
+        self.normal.below((self.shared * factor - self.thresholds[i]) / self.individual)
     }
 }
 
 impl Synthetic {
-    /// Returns the probability that a row of the class uses each feature; their sum is `active`. Directions have one
-    /// class,
-    /// 0. Of images' features one in four belongs to class 0 and one in four to class 1; the others are shared.
+    /// Returns the probability that a row of the class uses each feature; their sum is `active`. Directions have one class
+    /// (0). One feature of images in four belongs to class 0 and one in four to class 1; the others are shared.
     pub fn probabilities(&self, class: usize) -> Vec<f64> {
         let weights = (0..self.features).map(|i| {
             let belongs = match (self.kind, i % 4) {
-                (SyntheticKind::Images { .. }, own @ (0 | 1)) if own != class => OTHER_CLASS,
+                (SyntheticKind::Images { .. }, feature_class @ (0 | 1)) if feature_class != class => OTHER_CLASS,
                 _ => 1.0,
             };
             belongs * ((i + 1) as f64).powf(-self.z)

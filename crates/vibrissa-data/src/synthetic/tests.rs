@@ -81,7 +81,7 @@ fn probabilities_sum_to_active_and_never_exceed_one() {
 }
 
 #[test]
-fn directions_are_used_as_often_as_asked_and_sum_to_the_rows() {
+fn directions_have_their_probabilities_and_sum_to_the_rows() {
     // With no more features than dimensions their coefficients can be read off again.
     let it = Synthetic::parse("synthetic:kind=directions,features=16,dim=512,rows=4000,active=3,z=1").unwrap();
     let (features, rows) = (it.features(), matrix(&it.rows()));
@@ -125,10 +125,11 @@ fn images_are_rarely_clipped_balanced_and_distinguished_by_the_features_of_their
     assert_eq!(rows.labels.iter().filter(|&&label| label == 0).count(), 2000);
     assert_eq!(rows.shape.unwrap().dim(), 256);
     let mean_of = |feature: usize, class: u16| {
-        let own = (0..4000).filter(|&r| rows.labels[r] == class);
-        own.map(|r| f64::from(dot(pixels.row(r), features.row(feature)))).sum::<f64>() / 2000.0
+        let of_class = (0..4000).filter(|&r| rows.labels[r] == class);
+        of_class.map(|r| f64::from(dot(pixels.row(r), features.row(feature)))).sum::<f64>() / 2000.0
     };
-    let lead = |own: usize| (0..64).filter(|i| i % 4 == own).map(|i| mean_of(i, 0) - mean_of(i, 1)).sum::<f64>();
+    let lead =
+        |of_class: usize| (0..64).filter(|i| i % 4 == of_class).map(|i| mean_of(i, 0) - mean_of(i, 1)).sum::<f64>();
     // Overlapping figures blur the means, so the margin is half of what the smaller one was found to be.
     assert!(lead(0) > 0.45 && lead(1) < -0.45, "{} {}", lead(0), lead(1));
     let (one, two) = (it.probabilities(0), it.probabilities(1));
@@ -198,7 +199,7 @@ fn children_fire_only_with_their_parents_and_as_often_as_without() {
 }
 
 #[test]
-fn rows_are_made_of_the_features_that_are_said_to_fire() {
+fn rows_are_sums_of_the_features_that_fire() {
     for spec in
         ["synthetic:kind=directions,rows=30,correlation=0.2,parents=50", "synthetic:kind=directions,rows=30,z=1"]
     {
