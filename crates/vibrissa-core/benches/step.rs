@@ -1,13 +1,13 @@
-//! Milliseconds per training step, beside the physical floor of this machine, which is measured in turns with it: medians of fifteen
-//! rounds.
+//! Milliseconds per training step, beside the physical floor of this machine, which is measured in turns with it:
+//! medians of fifteen rounds.
 //!
 //! ```text
 //! floor = max( 2·B·D·H / GEMM rate,  read(W_enc) / read rate + (parameters + moments, in and out) / update rate )
 //! ```
 //!
-//! `cargo bench` prints a table. `cargo bench --bench step -- --json FILE` also writes it, `--only NAME` keeps one shape,
-//! `--threads N` sets the threads, `--smoke` (or `VIBRISSA_BENCH_SMOKE=1`) runs every shape tiny, once. Rows are random
-//! around 0, so that all latents are in use. Set-up is outside the timing.
+//! `cargo bench` prints a table. `cargo bench --bench step -- --json FILE` also writes it, `--only NAME` keeps one
+//! shape, `--threads N` sets the threads, `--smoke` (or `VIBRISSA_BENCH_SMOKE=1`) runs every shape tiny, once. Rows are
+//! random around 0, so that all latents are in use. Set-up is outside the timing.
 
 #![allow(non_snake_case)]
 
@@ -45,8 +45,8 @@ const SHAPES: [Shape; 5] = [
     Shape { name: "wide",        dim: 768,   latents: 24576, k: 32,  batch: 2048, tied: false, auxk: false },
 ];
 
-/// Length and number of the repetitions. The machine and the step are timed in turns: the speed of a shared machine varies, so only
-/// figures of one round are compared.
+/// Length and number of the repetitions. The machine and the step are timed in turns: the speed of a shared machine
+/// varies, so only figures of one round are compared.
 #[derive(Clone, Copy)]
 struct Effort {
     smoke: bool,

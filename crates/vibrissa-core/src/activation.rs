@@ -1,6 +1,6 @@
 //! Activations: the functions that turn pre-activations into latents. Each has a file of its own with its equation, its
-//! parameters, its selection in training and in inference, its backward pass and its default penalty. This file holds the
-//! closed enum over them and the one place that dispatches. No weights live here.
+//! parameters, its selection in training and in inference, its backward pass and its default penalty. This file holds
+//! the closed enum over them and the one place that dispatches. No weights live here.
 //!
 //! To add one: a file that defines its [`Properties`] and `backward`, a variant of [`Activation`] with its two lines of
 //! dispatch below, and a golden case (CONTRIBUTING.md, "Adding an activation").
@@ -167,7 +167,8 @@ impl Activation {
     }
 
     /// Backward pass of one active latent of one row: takes its value and the gradient that reaches it from the
-    /// reconstruction, adds to the gradients of the latent's parameters, and returns the gradient of its pre-activation.
+    /// reconstruction, adds to the gradients of the latent's parameters, and returns the gradient of its
+    /// pre-activation.
     #[inline(always)]
     pub(crate) fn backward(
         self,

@@ -34,8 +34,9 @@ pub struct AuxK {
 pub struct Penalties {
     /// λ of L1; its initial value if it is steered.
     pub l1: f64,
-    /// Gain by which λ of L1 is steered until k latents are active; 0 = λ is fixed. With e_t = ln(L0 / k) of a batch, clipped to ±2, λ is
-    /// multiplied by exp(steer · e_t + e_t - e_(t-1)) after each step: a proportional-integral control of ln λ.
+    /// Gain by which λ of L1 is steered until k latents are active; 0 = λ is fixed. With e_t = ln(L0 / k) of a batch,
+    /// clipped to ±2, λ is multiplied by exp(steer · e_t + e_t - e_(t-1)) after each step: a proportional-integral
+    /// control of ln λ.
     pub steer: f64,
     /// λ of L0.
     pub l0: f64,
@@ -43,7 +44,8 @@ pub struct Penalties {
     pub bandwidth: f64,
     /// β of KL.
     pub kl: f64,
-    /// jumprelu: share that the threshold of each dead latent loses at every step, since no gradient reaches it any more.
+    /// jumprelu: share that the threshold of each dead latent loses at every step, since no gradient reaches it any
+    /// more.
     pub sink: f64,
 }
 
@@ -123,9 +125,11 @@ pub fn cross_entropy(x: f32, y: f32) -> f64 {
 /// Columns that one worker sums in [`spread`].
 const COLUMNS: usize = 64;
 
-/// Returns `Σ_b ‖row_b - mean‖²` over every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b / B`.
+/// Returns `Σ_b ‖row_b - mean‖²` over every `stride`-th row from `first` on, with the column means `mean = Σ_b row_b /
+/// B`.
 ///
-/// `sums` is scratch of `cols` values. Chunks of columns are fixed and added in order, so the thread count changes nothing.
+/// `sums` is scratch of `cols` values. Chunks of columns are fixed and added in order, so the thread count changes
+/// nothing.
 pub fn spread(rows: MatRef, first: usize, stride: usize, sums: &mut [f64]) -> f64 {
     let (n, cols) = (rows.rows() / stride, rows.cols());
     sums[..cols].par_chunks_mut(COLUMNS).enumerate().for_each(|(c, out)| {

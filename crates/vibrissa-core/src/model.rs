@@ -1,5 +1,5 @@
-//! The sparse autoencoder: an activation × a weight layout, encode and decode. Training steps are in `model/step.rs`, initial weights
-//! that need no data in `model/init.rs`. No files here: see `format`.
+//! The sparse autoencoder: an activation × a weight layout, encode and decode. Training steps are in `model/step.rs`,
+//! initial weights that need no data in `model/init.rs`. No files here: see `format`.
 
 mod encode;
 pub mod init;
@@ -287,7 +287,8 @@ impl Sae {
         self.W_dec.as_ref().unwrap_or(&self.W_enc).view()
     }
 
-    /// Returns the factor that turns a row of [`Sae::decoder_rows`] into the decoder direction: 1 untied, tied 1/‖W_enc[h]‖.
+    /// Returns the factor that turns a row of [`Sae::decoder_rows`] into the decoder direction: 1 untied, tied
+    /// 1/‖W_enc[h]‖.
     pub fn decoder_scale(&self, latent: usize) -> f32 {
         if self.config.tied { self.inv_norm[latent] } else { 1.0 }
     }
@@ -333,8 +334,8 @@ impl Sae {
         }
     }
 
-    /// Returns the coefficients of decoder rows in a sum of latents times directions: the values, divided by the rows' lengths when
-    /// tied.
+    /// Returns the coefficients of decoder rows in a sum of latents times directions: the values, divided by the rows'
+    /// lengths when tied.
     fn decoder_coefs<'a>(&self, index: &[u32], value: &'a [f32], scratch: &'a mut [f32]) -> &'a [f32] {
         if !self.config.tied {
             return value;
@@ -383,9 +384,9 @@ impl Sae {
         Sae::new(config, weights)
     }
 
-    /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model of the rows
-    /// themselves. Only biases and thresholds change, since the model is homogeneous (models with a sigmoid are not, and are trained
-    /// on unscaled rows).
+    /// Folds a scale of the data into the weights: a model trained on rows multiplied by `factor` becomes the model of
+    /// the rows themselves. Only biases and thresholds change, since the model is homogeneous (models with a sigmoid
+    /// are not, and are trained on unscaled rows).
     pub fn unscale(&mut self, factor: f32) {
         let all = [&mut self.b_enc, &mut self.threshold, &mut self.b_gate];
         all.into_iter().chain(&mut self.b_dec).flatten().for_each(|b| *b /= factor);

@@ -39,7 +39,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Returns the factor of the learning rate at `step` (from 0) of `steps`: `(step+1)/warmup` in the warm-up, then that of the schedule.
+    /// Returns the factor of the learning rate at `step` (from 0) of `steps`: `(step+1)/warmup` in the warm-up, then
+    /// that of the schedule.
     pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / warmup as f64;
@@ -105,7 +106,8 @@ impl AdamOptions {
         MomentDecay { m: of(self.beta1), v: of(self.beta2) }
     }
 
-    /// Returns the number of steps without gradient after which the first moment has decayed to 0: the row then rests, no step moves it.
+    /// Returns the number of steps without gradient after which the first moment has decayed to 0: the row then rests,
+    /// no step moves it.
     pub fn rests_after(&self) -> u32 {
         // The power falls: bisect the range in which it passes the bound.
         let (mut above, mut below) = (0, u32::MAX);
@@ -121,8 +123,8 @@ impl AdamOptions {
     }
 }
 
-/// Moments that steps without gradient have decayed to less than this share count as 0: f32 would hardly show what they still add to
-/// the row, a few millionths of one step of `lr` in all.
+/// Moments that steps without gradient have decayed to less than this share count as 0: f32 would hardly show what they
+/// still add to the row, a few millionths of one step of `lr` in all.
 pub const SMALLEST_DECAY: f64 = 1.0 / (1 << 24) as f64;
 
 /// Scales a row to unit length; a zero row stays the same.

@@ -1,4 +1,5 @@
-//! A step allocates memory the first time only. This file has one test: allocations of others beside it would be counted, too.
+//! A step allocates memory the first time only. This file has one test: allocations of others beside it would be
+//! counted, too.
 #![allow(unsafe_code)] // the allocator that counts
 
 use rayon::prelude::*;

@@ -1,5 +1,5 @@
-//! Ten training steps against PyTorch (scripts/make_golden.py): losses within 1e-5, each tensor within 1e-4 of the distance that it
-//! moved, and gradients, read from the first moments after one step.
+//! Ten training steps against PyTorch (scripts/make_golden.py): losses within 1e-5, each tensor within 1e-4 of the
+//! distance that it moved, and gradients, read from the first moments after one step.
 #![allow(non_snake_case)]
 
 use safetensors::SafeTensors;

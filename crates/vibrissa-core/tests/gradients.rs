@@ -1,9 +1,9 @@
-//! The gradient of a training step against finite differences of an independent forward pass: dense loops in f64 straight from the
-//! equations, which share no code with the library. Every parameter, every combination of options.
+//! The gradient of a training step against finite differences of an independent forward pass: dense loops in f64
+//! straight from the equations, which share no code with the library. Every parameter, every combination of options.
 //!
-//! A step does not return its gradient, but the first moment after one step from zero is `(1 - β1) g`. Constants of the equations are
-//! constant here, too: the selection (inputs have gaps, so that a small change reorders nothing), AuxK's residual, its spread and V, and
-//! the matches between SAEs.
+//! A step does not return its gradient, but the first moment after one step from zero is `(1 - β1) g`. Constants of the
+//! equations are constant here, too: the selection (inputs have gaps, so that a small change reorders nothing), AuxK's
+//! residual, its spread and V, and the matches between SAEs.
 #![allow(non_snake_case)]
 
 use vibrissa_core::kernels::Isa;

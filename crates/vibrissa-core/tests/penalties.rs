@@ -1,7 +1,7 @@
-//! The gradient of every activation × penalty × weight layout against finite differences of an independent forward pass in f64, straight
-//! from the equations. As in `gradients.rs`, the gradient is read from the first moment after one step, and constants of the equations
-//! are constant. Thresholds have no derivative: their gradient is compared with the formula of the straight-through estimate, into
-//! which finite differences of the loss to each latent are put.
+//! The gradient of every activation × penalty × weight layout against finite differences of an independent forward pass
+//! in f64, straight from the equations. As in `gradients.rs`, the gradient is read from the first moment after one
+//! step, and constants of the equations are constant. Thresholds have no derivative: their gradient is compared with
+//! the formula of the straight-through estimate, into which finite differences of the loss to each latent are put.
 #![allow(non_snake_case)]
 
 use vibrissa_core::activation::Activation;

@@ -58,14 +58,15 @@ pub struct Sample<'a> {
     pub mean: &'a [f32],
     /// Some training rows `[n, D]`, in random order.
     pub rows: MatRef<'a>,
-    /// Number of rows, the first ones, that are only used to choose between dictionaries; the others hold no variants of them.
+    /// Number of rows, the first ones, that are only used to choose between dictionaries; the others hold no variants
+    /// of them.
     pub held_out: usize,
     /// Shape of the rows where they are images.
     pub shape: Option<ImageShape>,
 }
 
-/// Returns the model before its first step, and its initial directions in words. Each member `sae` of an ensemble has its own random
-/// numbers.
+/// Returns the model before its first step, and its initial directions in words. Each member `sae` of an ensemble has
+/// its own random numbers.
 ///
 /// # Errors
 /// [`crate::Error::Option`] for a configuration that is out of range.

@@ -4,10 +4,11 @@
 //! latents = the B·k largest pre-activations of a batch of B rows that are above 0
 //! ```
 //!
-//! The lower row, then the lower index wins a tie. Inference compares with one threshold θ, `p > θ`, so that a row does not
-//! depend on others. Parameter: `threshold` θ `[1]`, a moving mean of the smallest selected value of every batch, and set anew
-//! after training so that k latents are active in the mean (`Sae::calibrate`). Backward: the gradient of a selected latent
-//! reaches its pre-activation unchanged (`topk::backward`). Penalty: none by default, k fixes the sparsity.
+//! The lower row, then the lower index wins a tie. Inference compares with one threshold θ, `p > θ`, so that a row does
+//! not depend on others. Parameter: `threshold` θ `[1]`, a moving mean of the smallest selected value of every batch,
+//! and set anew after training so that k latents are active in the mean (`Sae::calibrate`). Backward: the gradient of a
+//! selected latent reaches its pre-activation unchanged (`topk::backward`). Penalty: none by default, k fixes the
+//! sparsity.
 
 use super::{DefaultPenalties, InitialSparsity, Properties, Selection, SelectionOptions, SparsityControl, Threshold};
 use crate::matrix::Latents;
@@ -34,16 +35,16 @@ fn selection_in_training(options: SelectionOptions) -> Selection {
 /// Decay of the moving mean of the smallest selected value: one batch weighs 1 - this.
 const THRESHOLD_DECAY: f64 = 0.99;
 
-/// Adds the smallest selected value of batch number `steps` (from 0) to the moving sum. Returns the moving mean, corrected for
-/// the sum's start at 0 as Adam's moments are.
+/// Adds the smallest selected value of batch number `steps` (from 0) to the moving sum. Returns the moving mean,
+/// corrected for the sum's start at 0 as Adam's moments are.
 pub(crate) fn moving_threshold(sum: &mut f64, smallest: f32, steps: u64) -> f32 {
     *sum = THRESHOLD_DECAY * *sum + (1.0 - THRESHOLD_DECAY) * f64::from(smallest);
     let weight = 1.0 - THRESHOLD_DECAY.powf((steps + 1) as f64);
     (*sum / weight) as f32
 }
 
-/// Keeps the `n` (1 or more) largest of all entries, which are > 0; the lower row, then the lower index wins a tie. Returns
-/// the smallest value kept (0 if none is). `scratch` keeps its memory.
+/// Keeps the `n` (1 or more) largest of all entries, which are > 0; the lower row, then the lower index wins a tie.
+/// Returns the smallest value kept (0 if none is). `scratch` keeps its memory.
 pub(crate) fn keep_largest(n: usize, latents: &mut Latents, scratch: &mut Vec<u32>) -> f32 {
     let (rows, total) = (latents.rows(), latents.count());
     scratch.clear();
@@ -71,8 +72,8 @@ pub(crate) fn keep_largest(n: usize, latents: &mut Latents, scratch: &mut Vec<u3
     f32::from_bits(least)
 }
 
-/// The threshold that the `n` largest of these values exceed and the others do not: half-way between the n-th and the next one.
-/// `None` if there are no more than `n`. `values` are the bits of positive floats, and are reordered.
+/// The threshold that the `n` largest of these values exceed and the others do not: half-way between the n-th and the
+/// next one. `None` if there are no more than `n`. `values` are the bits of positive floats, and are reordered.
 pub(crate) fn threshold_above_largest(n: usize, values: &mut [u32]) -> Option<f32> {
     if values.len() <= n {
         return None;

@@ -4,12 +4,12 @@
 //! latents = [π > 0] · max(m, 0),   π = x̃·w + b_gate,   m = (x̃·w) exp(r_mag) + b_enc,   x̃ = x - b_dec
 //! ```
 //!
-//! Parameters: `b_gate [H]` and `r_mag [H]`. Selection: π > 0 in training and inference. Inference drops latents with m ≤ 0;
-//! training keeps them with the value 0, since their gates still learn.
+//! Parameters: `b_gate [H]` and `r_mag [H]`. Selection: π > 0 in training and inference. Inference drops latents with m
+//! ≤ 0; training keeps them with the value 0, since their gates still learn.
 //!
-//! Backward: the reconstruction's gradient reaches m, and through it `b_enc`, `r_mag` and w, where m > 0. The gate has no
-//! gradient from there; π learns from the auxiliary loss `‖x - x̂(max(π, 0))‖²` (decoder held constant) and from the L1 penalty
-//! on max(π, 0) alone. Penalty: L1; unless λ is given, training steers it until k latents are active.
+//! Backward: the reconstruction's gradient reaches m, and through it `b_enc`, `r_mag` and w, where m > 0. The gate has
+//! no gradient from there; π learns from the auxiliary loss `‖x - x̂(max(π, 0))‖²` (decoder held constant) and from the
+//! L1 penalty on max(π, 0) alone. Penalty: L1; unless λ is given, training steers it until k latents are active.
 
 use super::{
     DefaultPenalties, InitialSparsity, LatentGradients, LatentParameters, LatentPenalty, Properties, Selection,

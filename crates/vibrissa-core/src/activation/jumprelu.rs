@@ -4,8 +4,8 @@
 //! latents = p · [p > θ_h],   θ_h ≥ 0
 //! ```
 //!
-//! Parameters: `threshold` θ `[H]`. Inference: as the equation says. Training also looks at pre-activations within ε/2 below θ,
-//! with the value 0, since θ learns from them.
+//! Parameters: `threshold` θ `[H]`. Inference: as the equation says. Training also looks at pre-activations within ε/2
+//! below θ, with the value 0, since θ learns from them.
 //!
 //! Backward: the gradient d of a latent reaches its pre-activation where p > θ. θ has no derivative; it learns by
 //! straight-through estimates (eqs. 11 and 12) with bandwidth ε and rect = 1 on (-½, ½):
@@ -14,8 +14,8 @@
 //! -(θ/ε) rect((p - θ)/ε) · d   and   -(1/ε) rect((p - θ)/ε) · (derivative of the L0 penalty to the count)
 //! ```
 //!
-//! Penalty: L0, `λ (L0/k - 1)²`. Default λ: the variance of the rows, so that twice k active latents cost as much as explaining
-//! nothing. Default ε: a tenth of the mean size of k latents that share the variance.
+//! Penalty: L0, `λ (L0/k - 1)²`. Default λ: the variance of the rows, so that twice k active latents cost as much as
+//! explaining nothing. Default ε: a tenth of the mean size of k latents that share the variance.
 
 use super::{
     DefaultPenalties, InitialSparsity, LatentGradients, LatentParameters, LatentPenalty, Properties, Selection,
@@ -64,14 +64,15 @@ pub(crate) fn backward(
     d
 }
 
-/// The straight-through estimate of the threshold's gradient from a pre-activation within ε/2 of it, on either side. `d` is
-/// what would reach the latent's value.
+/// The straight-through estimate of the threshold's gradient from a pre-activation within ε/2 of it, on either side.
+/// `d` is what would reach the latent's value.
 #[inline(always)]
 pub(crate) fn backward_threshold(d: f32, threshold: f32, penalty: &LatentPenalty, sums: &mut LatentGradients) {
     sums.threshold -= (threshold * d + penalty.l0) / penalty.bandwidth;
 }
 
-/// The threshold after a step: at least 0, and of a dead latent, which no gradient reaches any more, `decay` of it less.
+/// The threshold after a step: at least 0, and of a dead latent, which no gradient reaches any more, `decay` of it
+/// less.
 #[inline]
 pub(crate) fn limit_threshold(threshold: &mut f32, dead: bool, decay: f32) {
     let share = if dead { 1.0 - decay } else { 1.0 };

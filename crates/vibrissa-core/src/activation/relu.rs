@@ -4,9 +4,9 @@
 //! latents = max(p, 0)
 //! ```
 //!
-//! Parameters: none besides the encoder's. Training and inference select alike. Backward: the gradient of a latent reaches its
-//! pre-activation where p > 0 (`topk::backward`). Penalty: L1; unless λ is given, training steers it until k latents are
-//! active. `b_enc` is initialised so that k are.
+//! Parameters: none besides the encoder's. Training and inference select alike. Backward: the gradient of a latent
+//! reaches its pre-activation where p > 0 (`topk::backward`). Penalty: L1; unless λ is given, training steers it until
+//! k latents are active. `b_enc` is initialised so that k are.
 
 use super::{DefaultPenalties, InitialSparsity, Properties, Selection, SparsityControl, Threshold};
 

@@ -1,4 +1,5 @@
-//! Selection of latents from pre-activations: by rank (`select/rank.rs`) or by threshold (`select/threshold.rs`). No weights here.
+//! Selection of latents from pre-activations: by rank (`select/rank.rs`) or by threshold (`select/threshold.rs`). No
+//! weights here.
 //!
 //! Ties go to the lower index.
 
@@ -17,8 +18,8 @@ pub struct Candidates {
     value: Vec<f32>,
     /// Lower bounds of approximate values.
     lower: Vec<f32>,
-    /// A guess of the next row's k-th largest value, below that of the last row by a margin. It affects the time only, never
-    /// the result.
+    /// A guess of the next row's k-th largest value, below that of the last row by a margin. It affects the time only,
+    /// never the result.
     guess: f32,
 }
 
@@ -82,8 +83,8 @@ impl<'a> PrefilteredRow<'a> {
         self.found.iter().all(|found| found.row(self.row).is_some())
     }
 
-    /// Returns a lower bound of the k-th largest exact value, from approximate ones: the k-th largest of (value - error).
-    /// `None` if the row is not complete or if fewer than `k` values certainly reach the limit.
+    /// Returns a lower bound of the k-th largest exact value, from approximate ones: the k-th largest of (value -
+    /// error). `None` if the row is not complete or if fewer than `k` values certainly reach the limit.
     pub fn kth_lower_bound(self, isa: Isa, k: usize, limit: f32, scratch: &mut Candidates) -> Option<f32> {
         let mut n = 0;
         self.found.iter().for_each(|found| found.prefetch_row(self.row + 1));

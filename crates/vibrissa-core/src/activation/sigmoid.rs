@@ -4,9 +4,10 @@
 //! latents = 1/(1 + e⁻ᵖ)
 //! ```
 //!
-//! All latents are active in every row. Parameters: none besides the encoder's. Backward: the gradient of a latent a reaches its
-//! pre-activation times a(1 - a). Penalty: KL between k/H and the mean of every latent in the batch. Default β: twice the wanted
-//! mean costs a tenth of the variance of the rows. `b_enc` is initialised to the logit of k/H.
+//! All latents are active in every row. Parameters: none besides the encoder's. Backward: the gradient of a latent a
+//! reaches its pre-activation times a(1 - a). Penalty: KL between k/H and the mean of every latent in the batch.
+//! Default β: twice the wanted mean costs a tenth of the variance of the rows. `b_enc` is initialised to the logit of
+//! k/H.
 
 use super::{
     DefaultPenalties, InitialSparsity, LatentGradients, LatentPenalty, Properties, Selection, SparsityControl,

@@ -1,5 +1,5 @@
-//! Encoding: one dense product, or its prefilter, then the activation's selection. Thresholds and biases that make latents sparse
-//! are set in `encode/sparsity.rs`.
+//! Encoding: one dense product, or its prefilter, then the activation's selection. Thresholds and biases that make
+//! latents sparse are set in `encode/sparsity.rs`.
 
 mod sparsity;
 
@@ -60,7 +60,8 @@ fn kth_value(latents: &Latents, b: usize, k: usize) -> f32 {
 
 #[allow(non_snake_case)]
 impl Sae {
-    /// `latents = activation((x - b_dec) W_encᵀ + b_enc)` by the activation's inference rule: batchtopk compares with its threshold.
+    /// `latents = activation((x - b_dec) W_encᵀ + b_enc)` by the activation's inference rule: batchtopk compares with
+    /// its threshold.
     ///
     /// # Shapes
     /// `x [B, D]` → `latents [B, H]`.
@@ -80,8 +81,8 @@ impl Sae {
 
     /// [`Sae::encode`] of rows any of which may overflow: such a row has the latents that were found, fewer than k.
     ///
-    /// This is right for statistics over many rows and for reconstructions to look at: a valid model on finite rows can overflow at
-    /// worst, and without this row the figures would be of other rows.
+    /// This is right for statistics over many rows and for reconstructions to look at: a valid model on finite rows can
+    /// overflow at worst, and without this row the figures would be of other rows.
     pub fn encode_lossy(&self, x: MatRef, work: &mut Workspace, latents: &mut Latents) {
         // The latents of all rows are there before an overflow is reported.
         let _ = self.encode(x, work, latents);
@@ -216,9 +217,9 @@ impl Sae {
         });
     }
 
-    /// Computes the exact pre-activations of all latents that may be selected: by the prefilter, if `work.prefiltered` is set and it pays
-    /// off for this batch, else by the dense product, after which `work.prefiltered` is not set. Returns true if the prefilter looked at
-    /// the batch.
+    /// Computes the exact pre-activations of all latents that may be selected: by the prefilter, if `work.prefiltered`
+    /// is set and it pays off for this batch, else by the dense product, after which `work.prefiltered` is not set.
+    /// Returns true if the prefilter looked at the batch.
     fn compute_pre_acts(&self, wanted: Wanted, input: &[f32], work: &mut Workspace) -> bool {
         let dim = self.config.d_in;
         let rows = input.len() / dim;
@@ -325,7 +326,8 @@ impl Sae {
     }
 }
 
-/// Leaves in `latents` the pre-activations in the workspace that exceed these thresholds, changed by `adjust(index, value)`.
+/// Leaves in `latents` the pre-activations in the workspace that exceed these thresholds, changed by `adjust(index,
+/// value)`.
 fn keep_above(
     t: &Thresholds,
     rows: usize,

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 /// Returns a model with the given encoder rows.
 ///
-/// Without `decoder`, the initial decoder is the encoder; its rows are scaled to unit length. `b_dec` is `mean`, all other
-/// parameters are 0.
+/// Without `decoder`, the initial decoder is the encoder; its rows are scaled to unit length. `b_dec` is `mean`, all
+/// other parameters are 0.
 ///
 /// # Shapes
 /// `encoder` and `decoder` `[H, D]`, `mean` `[D]`.
@@ -32,8 +32,8 @@ pub fn from_directions(config: Config, encoder: Mat, decoder: Option<Mat>, mean:
     Sae::new(config, Weights { W_enc: encoder, W_dec: decoder, b_enc, b_dec, threshold, b_gate, r_mag })
 }
 
-/// Returns a model whose encoder is uniform in ±1/√D, as in `torch.nn.Linear`. `member` numbers the SAEs of an ensemble:
-/// each has its own random numbers.
+/// Returns a model whose encoder is uniform in ±1/√D, as in `torch.nn.Linear`. `member` numbers the SAEs of an
+/// ensemble: each has its own random numbers.
 ///
 /// # Errors
 /// [`crate::Error::Option`] for a configuration that is out of range.

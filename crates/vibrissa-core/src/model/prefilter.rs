@@ -1,15 +1,16 @@
-//! The prefilter of encoding: products in bf16 exclude latents that certainly are not selected, and only the others are computed in
-//! f32. The selection, and every value, is that of the dense product, to the bit. This is a safe screening rule (El Ghaoui et al. 2012,
-//! arXiv 1009.4219): a latent is left out only where a bound proves that it does not matter.
+//! The prefilter of encoding: products in bf16 exclude latents that certainly are not selected, and only the others are
+//! computed in f32. The selection, and every value, is that of the dense product, to the bit. This is a safe screening
+//! rule (El Ghaoui et al. 2012, arXiv 1009.4219): a latent is left out only where a bound proves that it does not
+//! matter.
 //!
 //! With `x̂, ŵ` the rounded rows, `|x·w - x̂·ŵ| ≤ ‖x‖ ‖w - ŵ‖ + ‖x - x̂‖ ‖ŵ‖` (Cauchy–Schwarz). Sums in f32 add at most
-//! `c ‖x̂‖ ‖ŵ‖`, `c = 1.2 n 2⁻²⁴`, n the roundings that one product may go through (Higham, Accuracy and Stability of Numerical
-//! Algorithms, §3.1 and §4.2): of approximate sums those of 1,024 columns and of the sums of these, of exact ones D/16 and a few.
-//! The norms are computed, not guessed.
+//! `c ‖x̂‖ ‖ŵ‖`, `c = 1.2 n 2⁻²⁴`, n the roundings that one product may go through (Higham, Accuracy and Stability of
+//! Numerical Algorithms, §3.1 and §4.2): of approximate sums those of 1,024 columns and of the sums of these, of exact
+//! ones D/16 and a few. The norms are computed, not guessed.
 //!
-//! A guess of the k-th largest value (`prefilter/guess.rs`) decides which sums leave the kernel at all. A row for which it was too high,
-//! or which has more hits than memory for them, is unresolved: it is left to the dense product. Exact values are computed in
-//! `prefilter/exact.rs`; `prefilter/rounded.rs` keeps the rounded encoder between batches.
+//! A guess of the k-th largest value (`prefilter/guess.rs`) decides which sums leave the kernel at all. A row for which
+//! it was too high, or which has more hits than memory for them, is unresolved: it is left to the dense product. Exact
+//! values are computed in `prefilter/exact.rs`; `prefilter/rounded.rs` keeps the rounded encoder between batches.
 
 mod exact;
 mod guess;
@@ -71,7 +72,8 @@ pub struct Prefilter {
 #[derive(Debug, Default)]
 struct Scratch {
     lines: Vec<CacheLine>,
-    /// The rounded rows of a small batch: rounding it again takes less time than fetching what another core has rounded.
+    /// The rounded rows of a small batch: rounding it again takes less time than fetching what another core has
+    /// rounded.
     tiles: BatchTiles,
 }
 
@@ -93,14 +95,15 @@ const PAUSE: u32 = 64;
 /// Batches in a row with too many unresolved rows after which the prefilter pauses.
 const MOST_MISSES: u32 = 3;
 
-/// The prefilter pauses when it requests more than k + H/8 exact products a row: they cost more than the dense product saves.
+/// The prefilter pauses when it requests more than k + H/8 exact products a row: they cost more than the dense product
+/// saves.
 const MOST_EXACT: usize = 8;
 
 /// Fewest rows of a batch that is prefiltered; with fewer the product waits for the weights anyway.
 const FEWEST_ROWS: usize = 32;
 
-/// Batches of fewer rows are not prefiltered if they request more than one latent in [`MOST_READ`], since the weights of these are
-/// read twice.
+/// Batches of fewer rows are not prefiltered if they request more than one latent in [`MOST_READ`], since the weights
+/// of these are read twice.
 const FEW_ROWS: usize = 64;
 const MOST_READ: usize = 3;
 
@@ -115,8 +118,8 @@ pub fn most_unresolved(rows: usize) -> usize {
 /// Ranges of latents for each worker. Few, since every row has a few hits in each, and these lie apart.
 const RANGES: usize = 2;
 
-/// True if a prefilter can pay for such batches: there must be enough rows for the rounding of the weights, unless it is done, and most
-/// exact products must be avoidable.
+/// True if a prefilter can pay for such batches: there must be enough rows for the rounding of the weights, unless it
+/// is done, and most exact products must be avoidable.
 fn is_possible(isa: Isa, rows: usize, config: &Config, is_rounded: bool) -> bool {
     let enough = rows >= if is_rounded { TILE_ROWS } else { FEWEST_ROWS };
     isa.has_prefilter() && enough && 8 * config.k <= config.latents && config.d_in <= MOST_COLUMNS
@@ -191,8 +194,8 @@ impl Prefilter {
         PrefilteredRow { found: &self.hits, row: b }
     }
 
-    /// Finds the latents of `input [B, D]` that may be selected, and requests their exact values. Returns false if no bound can be given,
-    /// since weights or rows are near the end of f32.
+    /// Finds the latents of `input [B, D]` that may be selected, and requests their exact values. Returns false if no
+    /// bound can be given, since weights or rows are near the end of f32.
     pub fn find(&mut self, sae: &Sae, input: &[f32], wanted: Wanted, candidates: &PerThread<Candidates>) -> bool {
         let Config { d_in, latents, k, .. } = sae.config;
         let (rows, started) = (input.len() / d_in, Instant::now());
@@ -231,7 +234,8 @@ impl Prefilter {
         self.exact.par_iter_mut().zip(&mut self.hits).for_each(|(exact, hits)| exact.compute(hits, sae, isa, input));
     }
 
-    /// Rounds the batch; of a small one each block in the worker that comes to it, which rounds the others when it needs them.
+    /// Rounds the batch; of a small one each block in the worker that comes to it, which rounds the others when it
+    /// needs them.
     fn round(&mut self, input: &[f32], dim: usize) {
         let Prefilter { isa, tiles, squares, scratch, .. } = self;
         let (isa, rows) = (*isa, input.len() / dim);

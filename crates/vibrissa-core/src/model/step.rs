@@ -1,5 +1,5 @@
-//! One training step, which exploits sparsity: one dense product (select), all else is O(B·k·D) (decode, update). No dense `[B, H]`
-//! gradient, no `[B, k, D]` buffer, no allocation after the first step.
+//! One training step, which exploits sparsity: one dense product (select), all else is O(B·k·D) (decode, update). No
+//! dense `[B, H]` gradient, no `[B, k, D]` buffer, no allocation after the first step.
 //!
 //! | phase | file | result |
 //! | --- | --- | --- |
@@ -7,9 +7,9 @@
 //! | 2. decode | `forward.rs`, `panel_sums.rs`, `penalties.rs`, `auxk.rs` | residuals and losses, entries by latent |
 //! | 3. update | `update.rs` and below | gradients and Adam, latent by latent |
 //!
-//! `state.rs` is what a checkpoint holds, `resample.rs` is dead-latent resampling between steps. The phases meet in two places only,
-//! the latents after `select` and the reconstruction after `decode`: a machine that owns a share of the latents could take part by
-//! exchanging these two.
+//! `state.rs` is what a checkpoint holds, `resample.rs` is dead-latent resampling between steps. The phases meet in two
+//! places only, the latents after `select` and the reconstruction after `decode`: a machine that owns a share of the
+//! latents could take part by exchanging these two.
 
 mod auxk;
 mod forward;
@@ -69,8 +69,8 @@ impl Default for StepOptions {
     }
 }
 
-/// A term of the loss of each row besides its error: takes the row and its reconstruction, writes the gradient to the reconstruction,
-/// returns the value.
+/// A term of the loss of each row besides its error: takes the row and its reconstruction, writes the gradient to the
+/// reconstruction, returns the value.
 pub type RowTerm<'a> = dyn Fn(&[f32], &[f32], &mut [f32]) -> f64 + Sync + 'a;
 
 /// One batch, and the options that change from step to step.
@@ -84,13 +84,13 @@ pub struct Step<'a> {
     pub lr: f64,
     /// Active latents a row, in place of the model's k.
     pub k: Option<usize>,
-    /// Matryoshka (Bussmann et al. 2025, arXiv 2503.17547): the reconstruction loss is the mean over prefixes of the latents of these
-    /// lengths, ascending and below H, and over all latents.
+    /// Matryoshka (Bussmann et al. 2025, arXiv 2503.17547): the reconstruction loss is the mean over prefixes of the
+    /// latents of these lengths, ascending and below H, and over all latents.
     pub prefixes: &'a [usize],
     /// A gradient to the decoder directions `[H, D]` from outside (consistency), and its loss.
     pub extra: Option<(&'a Mat, f64)>,
-    /// λ and a perceptual distance: adds `λ V` times its mean over rows, V = Σ‖x - mean(x)‖²/B of the batch, detached, so that λ has
-    /// no units. Needs a linear output.
+    /// λ and a perceptual distance: adds `λ V` times its mean over rows, V = Σ‖x - mean(x)‖²/B of the batch, detached,
+    /// so that λ has no units. Needs a linear output.
     pub perceptual: Option<(f64, &'a RowTerm<'a>)>,
 }
 
@@ -206,8 +206,8 @@ impl Engine {
         self.state.moments_mut().for_each(|(_, moments)| *moments = Moments::default());
     }
 
-    /// Returns the mean number of active latents of a batch by the selection of training. Call it after the last step: it moves
-    /// batchtopk's threshold.
+    /// Returns the mean number of active latents of a batch by the selection of training. Call it after the last step:
+    /// it moves batchtopk's threshold.
     ///
     /// # Errors
     /// [`Error::Diverged`] when a pre-activation is not finite.
@@ -369,8 +369,8 @@ impl Engine {
         self.update_decoder_bias(step);
     }
 
-    /// Adam of the decoder bias, whose gradient is `-2/B Σ_b residual_b - Σ_h (Σ_b d_pre[b, h]) W_enc[h]`, summed in a fixed order of
-    /// columns, rows, chunks.
+    /// Adam of the decoder bias, whose gradient is `-2/B Σ_b residual_b - Σ_h (Σ_b d_pre[b, h]) W_enc[h]`, summed in a
+    /// fixed order of columns, rows, chunks.
     fn update_decoder_bias(&mut self, step: &Step) {
         let Engine { sae, state, options, work, forward, update, .. } = self;
         let Some(b_dec) = &mut sae.b_dec else { return };

@@ -1,9 +1,11 @@
-//! Initialisation for few rows: a dictionary found without gradients. Every choice is made on held-out rows of the sample.
+//! Initialisation for few rows: a dictionary found without gradients. Every choice is made on held-out rows of the
+//! sample.
 //!
 //! 1. Candidate orthonormal bases B `[m, D]`, m ≤ H/2: the principal directions and, for pictures, the cosines of each
-//!    colour axis with the most variance. The one whose k largest coordinates reconstruct the held-out rows best is taken.
-//! 2. Atoms are +B and -B, if rows use them. The remaining latents get unit residuals of rows, and encoder rows scaled down so that
-//!    they do not displace the others.
+//!    colour axis with the most variance. The one whose k largest coordinates reconstruct the held-out rows best is
+//!    taken.
+//! 2. Atoms are +B and -B, if rows use them. The remaining latents get unit residuals of rows, and encoder rows scaled
+//!    down so that they do not displace the others.
 
 use super::{Sample, centred, from_rows, principal_directions};
 use crate::kernels::Isa;
@@ -66,8 +68,8 @@ pub fn find(config: &Config, seed: u64, sae: u64, sample: Sample) -> Dictionary 
     Dictionary { encoder, decoder, basis: name }
 }
 
-/// Returns the atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by direction. Other atoms
-/// would be dead latents.
+/// Returns the atoms ±B that are among the k largest of at least one row in a thousand, as (direction, sign) by
+/// direction. Other atoms would be dead latents.
 fn used_atoms(basis: &Mat, fit: MatRef, config: &Config) -> Vec<(usize, f32)> {
     let m = basis.rows();
     let coordinates = keep_largest(product(fit, basis.view()), config.k);
@@ -131,16 +133,16 @@ fn keep_largest(mut z: Mat, k: usize) -> Mat {
     z
 }
 
-/// Returns the share of the rows' squared length that k directions of an orthonormal basis leave unexplained, from the rows'
-/// coordinates: the parts outside its span and the coordinates that were set to 0.
+/// Returns the share of the rows' squared length that k directions of an orthonormal basis leave unexplained, from the
+/// rows' coordinates: the parts outside its span and the coordinates that were set to 0.
 fn unexplained(rows: MatRef, coordinates: &Mat, k: usize) -> f64 {
     let square = |v: &[f32]| v.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
     let total = square(rows.data()).max(f64::MIN_POSITIVE);
     1.0 - square(keep_largest(coordinates.clone(), k).data()) / total
 }
 
-/// Returns the cosines with the most variance: products of a colour axis (principal axis of the rows' colours) and a DCT-II
-/// basis function of each side, orthonormal.
+/// Returns the cosines with the most variance: products of a colour axis (principal axis of the rows' colours) and a
+/// DCT-II basis function of each side, orthonormal.
 ///
 /// # Shapes
 /// `[≤ most, D]`, by descending variance.
@@ -226,7 +228,8 @@ fn colour_axes(rows: MatRef, channels: usize, pixels: usize) -> Vec<f64> {
     }
 }
 
-/// Returns for every latent the unit residual of a row after its `k` largest coordinates (the first rows are overwritten).
+/// Returns for every latent the unit residual of a row after its `k` largest coordinates (the first rows are
+/// overwritten).
 fn residual_directions(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae: u64) -> Mat {
     let (dim, latents) = (config.d_in, config.latents);
     let zero = vec![0.0; dim];
@@ -250,7 +253,8 @@ fn residual_directions(basis: &Mat, fit: MatRef, config: &Config, seed: u64, sae
     rows
 }
 
-/// Returns the encoder: the decoder's rows, those past `paired` scaled by the factor that reconstructs the held-out rows best.
+/// Returns the encoder: the decoder's rows, those past `paired` scaled by the factor that reconstructs the held-out
+/// rows best.
 fn scaled_encoder(config: &Config, decoder: Mat, paired: usize, held: MatRef) -> Mat {
     let (latents, dim) = (config.latents, config.d_in);
     if paired == latents {

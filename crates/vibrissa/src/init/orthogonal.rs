@@ -1,6 +1,7 @@
 //! Orthonormal rows in place, by block Gram–Schmidt; a projection that takes half of a row or more is done twice
-//! (Giraud et al. 2005: twice is enough). A Gaussian matrix becomes a uniformly random orthonormal basis: the Q of a QR decomposition
-//! whose R has a positive diagonal (Mezzadri 2006, arXiv math-ph/0609050). The order of sums does not depend on the threads.
+//! (Giraud et al. 2005: twice is enough). A Gaussian matrix becomes a uniformly random orthonormal basis: the Q of a QR
+//! decomposition whose R has a positive diagonal (Mezzadri 2006, arXiv math-ph/0609050). The order of sums does not
+//! depend on the threads.
 
 use crate::kernels::{Isa, dots_scratch_len};
 use crate::matrix::{Mat, Panels};
@@ -11,11 +12,12 @@ use rayon::prelude::*;
 const BLOCK: usize = Panels::WIDTH;
 /// Columns of a tile, a multiple of the kernels' width: `BLOCK` rows of it fill the L1 cache.
 const COLUMNS: usize = 192;
-/// Least share of a row's squared length that must be orthogonal to the rows before it for the Cholesky root to be accurate.
+/// Least share of a row's squared length that must be orthogonal to the rows before it for the Cholesky root to be
+/// accurate.
 const LEAST_NEW: f64 = 1e-2;
 
-/// Makes the rows of `x [n, D]`, `n ≤ D`, orthonormal; each keeps the direction of its part that is orthogonal to those before it.
-/// Needs memory for a few blocks.
+/// Makes the rows of `x [n, D]`, `n ≤ D`, orthonormal; each keeps the direction of its part that is orthogonal to those
+/// before it. Needs memory for a few blocks.
 pub fn orthonormalise(x: &mut Mat) {
     let (n, dim) = (x.rows(), x.cols());
     let mut scratch = Scratch::default();
@@ -53,7 +55,8 @@ fn one_by_one(block: &mut [f32], dim: usize) {
     }
 }
 
-/// Returns `L⁻¹` of the lower triangular L with `gram = L Lᵀ` `[m, m]`; `None` if a row is nearly a combination of those before it.
+/// Returns `L⁻¹` of the lower triangular L with `gram = L Lᵀ` `[m, m]`; `None` if a row is nearly a combination of
+/// those before it.
 fn inverse_of_root(gram: &[f32], m: usize) -> Option<Vec<f32>> {
     let (mut root, mut inverse) = (vec![0.0f64; m * m], vec![0.0f64; m * m]);
     for i in 0..m {
@@ -112,7 +115,8 @@ impl Scratch {
 
     /// Gram–Schmidt among the rows of one block, all at once by the Cholesky root of their products (Stathopoulos & Wu
     /// 2002); its error is that of the products times the square of the block's condition, so a second pass has none.
-    /// Returns true if rows were so similar that they were made orthonormal one by one: they may need a second projection.
+    /// Returns true if rows were so similar that they were made orthonormal one by one: they may need a second
+    /// projection.
     fn orthonormalise_block(&mut self, block: &mut [f32], dim: usize) -> bool {
         const TOGETHER: usize = 12;
         let (isa, index, m) = (Isa::current(), index(), block.len() / dim);

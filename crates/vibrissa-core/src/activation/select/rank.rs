@@ -1,5 +1,5 @@
-//! Selection by rank: the k largest values of a row. A row with fewer than k comparable (non-NaN) values is reported by the
-//! length of its result.
+//! Selection by rank: the k largest values of a row. A row with fewer than k comparable (non-NaN) values is reported by
+//! the length of its result.
 
 use super::{Candidates, PrefilteredRow, with_prefetch};
 use crate::kernels::{Isa, PerThread};
@@ -16,12 +16,12 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// Selects from a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into `value`. Returns
-    /// their number, fewer than `k` only if the row has NaN or -∞.
+    /// Selects from a row that comes in pieces `(first index, values)`: indices ascending into `index`, values into
+    /// `value`. Returns their number, fewer than `k` only if the row has NaN or -∞.
     ///
-    /// Values stream past a threshold that rejects most with one comparison: first a guess, then the k-th largest seen so far.
-    /// Survivors, always by ascending index, are cut back to k when their buffer is full. If the guess left fewer than k, the row is
-    /// looked at again without it.
+    /// Values stream past a threshold that rejects most with one comparison: first a guess, then the k-th largest seen
+    /// so far. Survivors, always by ascending index, are cut back to k when their buffer is full. If the guess left
+    /// fewer than k, the row is looked at again without it.
     pub fn of_row<'a, P: Iterator<Item = (usize, &'a [f32])> + Clone>(
         self,
         pieces: impl Fn() -> P,
@@ -110,9 +110,9 @@ pub(crate) fn buffer_len(k: usize) -> usize {
     4 * k + 256
 }
 
-/// Selects the latents of every row by `top_k(row, scratch, index, value)`, which returns how many of the k largest there are.
-/// With `relu_after` those ≤ 0 are dropped. Returns the number of a row that has fewer than `k` comparable values, the lowest
-/// one, if any: its pre-activations are not finite.
+/// Selects the latents of every row by `top_k(row, scratch, index, value)`, which returns how many of the k largest
+/// there are. With `relu_after` those ≤ 0 are dropped. Returns the number of a row that has fewer than `k` comparable
+/// values, the lowest one, if any: its pre-activations are not finite.
 ///
 /// # Shapes
 /// `latents [B, H]`, at most `k` a row.

@@ -34,8 +34,8 @@ impl Thresholds<'_> {
     }
 }
 
-/// Leaves the values of a row that exceed their thresholds in the scratch, by ascending index; returns their number. The row
-/// comes in pieces `(first index, values)`.
+/// Leaves the values of a row that exceed their thresholds in the scratch, by ascending index; returns their number.
+/// The row comes in pieces `(first index, values)`.
 pub fn above<'a>(
     isa: Isa,
     thresholds: &Thresholds,
@@ -78,9 +78,9 @@ pub fn above_of_prefiltered(thresholds: &Thresholds, row: PrefilteredRow, scratc
     kept
 }
 
-/// Selects the latents of every row by `find(row, scratch)`, which leaves them in the scratch and returns their number. Rows may
-/// have any number of them; `capacity_hint` is a guess of the largest number, from the batch before, and grows if it is too
-/// small.
+/// Selects the latents of every row by `find(row, scratch)`, which leaves them in the scratch and returns their number.
+/// Rows may have any number of them; `capacity_hint` is a guess of the largest number, from the batch before, and grows
+/// if it is too small.
 ///
 /// # Shapes
 /// `latents [B, H]`.
@@ -111,7 +111,8 @@ pub fn select_any(
             .max()
             .unwrap_or(0);
         if most <= capacity {
-            // A margin is kept, so that memory is allocated now and then rather than with every batch that has more latents.
+            // A margin is kept, so that memory is allocated now and then rather than with every batch that has more
+            // latents.
             if most + most / 8 > *capacity_hint {
                 *capacity_hint = most + most / 4 + 8;
             }

@@ -9,9 +9,9 @@ use crate::matrix::{Latents, Mat, MatMut, MatRef};
 const NO_OVERFLOW: &str = "only a selection by rank reports an overflow";
 
 impl Sae {
-    /// Sets biases or thresholds so that about `k` latents a row are active on these rows before the first step, unless the selection
-    /// fixes their number: relu and gated get lower biases, jumprelu and batchtopk thresholds, sigmoid biases at which the mean of
-    /// every latent is about k/H.
+    /// Sets biases or thresholds so that about `k` latents a row are active on these rows before the first step, unless
+    /// the selection fixes their number: relu and gated get lower biases, jumprelu and batchtopk thresholds, sigmoid
+    /// biases at which the mean of every latent is about k/H.
     pub fn set_initial_sparsity(&mut self, k: usize, x: MatRef) {
         let smallest_selected = |sae: &Sae| {
             let (mut work, mut latents) = (Workspace::default(), Latents::default());
@@ -36,9 +36,9 @@ impl Sae {
         }
     }
 
-    /// Sets the threshold of a batchtopk model so that `k` latents a row are active in the mean of these rows: half-way between the
-    /// smallest value that stays and the largest that does not. `fill(i, out)` copies rows `i` in pieces of at most `size` rows,
-    /// `rows` in all.
+    /// Sets the threshold of a batchtopk model so that `k` latents a row are active in the mean of these rows: half-way
+    /// between the smallest value that stays and the largest that does not. `fill(i, out)` copies rows `i` in pieces of
+    /// at most `size` rows, `rows` in all.
     pub fn calibrate(
         &mut self,
         k: usize,

@@ -1,5 +1,5 @@
-//! Exact pre-activations of a prefilter's hits, latent by latent: a row of weights is read once for all rows of the batch that request
-//! it, and these rows, far less memory than the weights, stay in cache.
+//! Exact pre-activations of a prefilter's hits, latent by latent: a row of weights is read once for all rows of the
+//! batch that request it, and these rows, far less memory than the weights, stay in cache.
 
 use super::super::{Sae, reserve};
 use crate::kernels::Isa;
@@ -23,7 +23,8 @@ pub struct ExactProducts {
 const CHUNK: usize = 16;
 
 impl ExactProducts {
-    /// Requests the exact values of those hits that may reach the lower bound of their row, and drops the others; all if it is NaN.
+    /// Requests the exact values of those hits that may reach the lower bound of their row, and drops the others; all
+    /// if it is NaN.
     pub fn request(&mut self, hits: &mut Hits, lower_bounds: &[f32]) {
         let ExactProducts { start, next, row, exact } = self;
         let (latents, rows, capacity) = (hits.latents().len(), hits.rows(), hits.capacity());
@@ -69,7 +70,8 @@ impl ExactProducts {
     }
 }
 
-/// Calls `compute(latent, rows, out)` for all latents of a range, in parallel; `rows` and `out` are those of its requests.
+/// Calls `compute(latent, rows, out)` for all latents of a range, in parallel; `rows` and `out` are those of its
+/// requests.
 fn for_each_latent(
     latents: Range<usize>,
     start: &[u32],

@@ -22,8 +22,8 @@ impl Guess {
         Guess { share: Some(share), shares: Vec::new() }
     }
 
-    /// Updates the guess by rows: a lower bound of each row's k-th largest value, and ‖x‖. The guess follows downwards at once, upwards
-    /// slowly; single rows far below the others are ignored.
+    /// Updates the guess by rows: a lower bound of each row's k-th largest value, and ‖x‖. The guess follows downwards
+    /// at once, upwards slowly; single rows far below the others are ignored.
     pub fn update(&mut self, rows: impl Iterator<Item = (f32, f32)>) {
         let Guess { share, shares } = self;
         shares.clear();

@@ -7,8 +7,8 @@ use crate::kernels::prefilter::RoundedWeights;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The encoder of a model rounded to bf16, once several batches were encoded with it. It is replaced by a new one whenever the weights
-/// change.
+/// The encoder of a model rounded to bf16, once several batches were encoded with it. It is replaced by a new one
+/// whenever the weights change.
 #[derive(Debug, Default)]
 pub struct RoundedEncoder {
     batches: AtomicU32,

@@ -55,7 +55,8 @@ fn prefiltered(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
     bounded.then_some(all)
 }
 
-/// Checks that the prefilter finds what the dense product finds; returns the number of rows that it left unresolved with a guess.
+/// Checks that the prefilter finds what the dense product finds; returns the number of rows that it left unresolved
+/// with a guess.
 fn same(isa: Isa, sae: &Sae, x: &Mat, case: &str) -> usize {
     let want: Vec<Option<Row>> = dense(sae, x).into_iter().map(Some).collect();
     let [first, second] = prefiltered(isa, sae, x).expect("a bound");
@@ -112,7 +113,8 @@ fn the_prefilter_selects_what_the_dense_product_selects() {
     assert!(4 * left < all, "{left} of {all} rows left");
 }
 
-/// Batches that are rounded once for all workers select the same as those that each worker rounds for itself, also in turns.
+/// Batches that are rounded once for all workers select the same as those that each worker rounds for itself, also in
+/// turns.
 #[test]
 fn large_batches_are_encoded_as_small_ones_are() {
     let mut s = Stream::new(13, "screen", &[]);
@@ -230,7 +232,8 @@ fn rows_that_differ_from_those_before_are_encoded_the_same() {
     }
 }
 
-/// A row is unresolved if not at least k values certainly reach the guess, since a value below the guess may be among the k largest.
+/// A row is unresolved if not at least k values certainly reach the guess, since a value below the guess may be among
+/// the k largest.
 #[test]
 fn a_guess_that_is_too_high_leaves_rows_unresolved_and_changes_none() {
     let mut s = Stream::new(12, "screen", &[]);
@@ -270,8 +273,8 @@ fn the_rounding_of_the_bias_changes_nothing() {
     Isa::available().into_iter().for_each(|isa| _ = same(isa, &sae, &x, "large bias"));
 }
 
-/// The same numbers, exact in bf16, in another order for each latent: sums differ by their rounding only, and the two products round
-/// differently.
+/// The same numbers, exact in bf16, in another order for each latent: sums differ by their rounding only, and the two
+/// products round differently.
 #[test]
 fn the_rounding_of_sums_changes_nothing() {
     let mut s = Stream::new(11, "screen", &[]);

@@ -1,6 +1,6 @@
-//! AuxK (equation: [`AuxK`]): the dead latents reconstruct the residual of every row. Each row takes many of them, so gradients are
-//! computed for groups of neighbours in the list of dead latents: by blocks of rows that stay in cache, or, if rows take most of the
-//! dead latents, by dense products, which multiply zeros, too.
+//! AuxK (equation: [`AuxK`]): the dead latents reconstruct the residual of every row. Each row takes many of them, so
+//! gradients are computed for groups of neighbours in the list of dead latents: by blocks of rows that stay in cache,
+//! or, if rows take most of the dead latents, by dense products, which multiply zeros, too.
 
 use super::super::{Sae, Workspace, reserve};
 use super::Step;
@@ -19,7 +19,8 @@ use std::ops::Range;
 /// Dense products are used if rows take at least one in this many dead latents: they are faster by that much.
 const DENSE_ONE_IN: usize = 2;
 
-/// Rows of the batch that stay in cache while blocks of the dead latents are added to them; few enough that every worker gets some.
+/// Rows of the batch that stay in cache while blocks of the dead latents are added to them; few enough that every
+/// worker gets some.
 fn rows_together(dim: usize, rows: usize) -> usize {
     (65_536 / dim.max(1)).min(rows.div_ceil(rayon::current_num_threads().max(1))).max(16)
 }
@@ -160,8 +161,9 @@ impl DeadLatents {
         }
     }
 
-    /// Reconstructs the residuals from the dead latents. Leaves `(e - ê) · B · coef V/‖e - mean e‖²` behind the residuals of the forward
-    /// pass, so that `-2/B` applies to these, too. Returns the loss; 0 if no latent is dead or the loss is not finite.
+    /// Reconstructs the residuals from the dead latents. Leaves `(e - ê) · B · coef V/‖e - mean e‖²` behind the
+    /// residuals of the forward pass, so that `-2/B` applies to these, too. Returns the loss; 0 if no latent is dead or
+    /// the loss is not finite.
     pub fn decode(
         &mut self,
         sae: &Sae,
@@ -273,8 +275,8 @@ impl GradientGroup {
         spill.resize(dots_scratch_len(rows, dim));
     }
 
-    /// Returns the gradient of latent `h` of this range; `None` where [`DeadLatents::position`] is. Latents must come by ascending
-    /// number: the gradients of the next group are computed when its first member comes.
+    /// Returns the gradient of latent `h` of this range; `None` where [`DeadLatents::position`] is. Latents must come
+    /// by ascending number: the gradients of the next group are computed when its first member comes.
     pub fn gradient(
         &mut self,
         aux: AuxContext,
@@ -380,7 +382,8 @@ mod tests {
     use crate::optim::Optimizer;
     use crate::random::Stream;
 
-    /// With many dead latents, in groups, over several blocks of rows, dense products give the gradients that sparse ones give.
+    /// With many dead latents, in groups, over several blocks of rows, dense products give the gradients that sparse
+    /// ones give.
     #[test]
     fn dense_and_sparse_products_give_the_same_gradients() {
         for (dim, batch, latents) in [(1500, 100, 640), (40, 7, 3200)] {
@@ -420,7 +423,8 @@ mod tests {
         }
     }
 
-    /// A dead latent that no row takes has no gradient: SparseAdam leaves it where it is, dense Adam counts an idle step.
+    /// A dead latent that no row takes has no gradient: SparseAdam leaves it where it is, dense Adam counts an idle
+    /// step.
     #[test]
     fn latents_that_no_row_takes_do_not_move() {
         let (dim, batch, latents) = (12, 3, 40);

@@ -11,8 +11,8 @@ use crate::loss::{Losses, cross_entropy, spread};
 use crate::matrix::{ByLatent, Latents, Mat};
 use rayon::prelude::*;
 
-/// The residuals that every row of the batch has side by side, D values each: one for each prefix of the latents, all latents
-/// included, then the gate's.
+/// The residuals that every row of the batch has side by side, D values each: one for each prefix of the latents, all
+/// latents included, then the gate's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResidualLayout {
     pub prefixes: usize,
@@ -90,8 +90,8 @@ impl ForwardPass {
         self.column_sums.resize(dim, 0.0);
     }
 
-    /// Computes the residuals and losses of all rows, `l1` being λ of L1 and `norms` the lengths of the decoder rows where they are
-    /// not 1. Regroups entries by latent. Returns the losses of the batch.
+    /// Computes the residuals and losses of all rows, `l1` being λ of L1 and `norms` the lengths of the decoder rows
+    /// where they are not 1. Regroups entries by latent. Returns the losses of the batch.
     pub fn decode(
         &mut self,
         sae: &Sae,
@@ -128,8 +128,8 @@ impl ForwardPass {
         }
     }
 
-    /// Adds a perceptual term of weight λ to the residuals of all prefixes: every latent takes part in the whole reconstruction. Returns
-    /// its loss.
+    /// Adds a perceptual term of weight λ to the residuals of all prefixes: every latent takes part in the whole
+    /// reconstruction. Returns its loss.
     pub fn add_perceptual(
         &mut self,
         isa: Isa,
@@ -173,7 +173,8 @@ struct RowDecoder<'a> {
 }
 
 impl RowDecoder<'_> {
-    /// Computes the residuals of row `b`; returns its loss. `partition` is scratch where some entries are below their threshold.
+    /// Computes the residuals of row `b`; returns its loss. `partition` is scratch where some entries are below their
+    /// threshold.
     fn decode(
         &self,
         b: usize,
@@ -254,8 +255,8 @@ impl RowDecoder<'_> {
     }
 }
 
-/// Turns the residual of each prefix into the sum of its share and those of all longer prefixes: the latents of a prefix take part in
-/// all longer ones, too, and learn from this sum.
+/// Turns the residual of each prefix into the sum of its share and those of all longer prefixes: the latents of a
+/// prefix take part in all longer ones, too, and learn from this sum.
 fn share_between_prefixes(isa: Isa, residuals: &mut [f32], dim: usize) {
     let prefixes = residuals.len() / dim;
     let share = 1.0 / prefixes as f32;

@@ -1,5 +1,5 @@
-//! Reconstructions of a batch, summed panel by panel of columns: faster than row by row where the decoder does not fit the second
-//! cache and every latent is used by several rows.
+//! Reconstructions of a batch, summed panel by panel of columns: faster than row by row where the decoder does not fit
+//! the second cache and every latent is used by several rows.
 
 use super::super::{Config, Sae};
 use super::{chunk_len, middle};
@@ -7,8 +7,9 @@ use crate::kernels::Isa;
 use crate::matrix::{Aligned, Latents};
 use rayon::prelude::*;
 
-/// Reconstructions that are summed panel by panel of columns. The latents of each half are summed apart from the others: the worker
-/// that updated a half most often sums it, too, since lines of weights that another core has read as well are slow to write.
+/// Reconstructions that are summed panel by panel of columns. The latents of each half are summed apart from the
+/// others: the worker that updated a half most often sums it, too, since lines of weights that another core has read as
+/// well are slow to write.
 #[derive(Debug, Default)]
 pub struct PanelSums {
     /// Columns of a panel; the last one may be narrower.
@@ -33,8 +34,8 @@ const WIDTHS: [usize; 2] = [96, 48];
 const LEAST_USES: usize = 4;
 
 impl PanelSums {
-    /// Reconstructs all rows, each half of the latents in the order of their index. Returns false, and does nothing, if summing row by
-    /// row is faster.
+    /// Reconstructs all rows, each half of the latents in the order of their index. Returns false, and does nothing, if
+    /// summing row by row is faster.
     pub fn fill(&mut self, isa: Isa, sae: &Sae, latents: &Latents) -> bool {
         let Config { latents: n, d_in: dim, tied, .. } = sae.config;
         let middle = middle(n, chunk_len(n));
@@ -96,7 +97,8 @@ mod tests {
     use crate::model::init;
     use crate::random::Stream;
 
-    /// Plain loops over each half give the same bits on every instruction set and number of workers, also in a narrow last panel.
+    /// Plain loops over each half give the same bits on every instruction set and number of workers, also in a narrow
+    /// last panel.
     #[test]
     fn panel_sums_equal_plain_sums_of_each_half() {
         let (n, dim, rows, k) = (1000, 290, 64, 64);

@@ -1,4 +1,5 @@
-//! Dead-latent resampling: the latents that contribute least are initialised anew, in the direction of what is reconstructed worst.
+//! Dead-latent resampling: the latents that contribute least are initialised anew, in the direction of what is
+//! reconstructed worst.
 
 use super::super::inverse_norm;
 use super::{Engine, Moments, State};
@@ -10,17 +11,18 @@ use crate::random::Stream;
 const LEAST_EFFECT: f64 = 0.01;
 /// At most one in this many latents is resampled at a time: the others need steps to adapt.
 const MOST_ONE_IN: usize = 20;
-/// Length of a resampled encoder row, as a share of the mean length of the others (Bricken et al. 2023): with their full length
-/// resampled latents would displace others before they have learned.
+/// Length of a resampled encoder row, as a share of the mean length of the others (Bricken et al. 2023): with their
+/// full length resampled latents would displace others before they have learned.
 const ENCODER_LENGTH: f64 = 0.2;
 
 impl Engine {
-    /// Resamples the least important latents: those whose effect since the last call, `Σ_b 2 a_b (r_b·w) + a_b²` (the increase of the
-    /// squared error if the latent were removed, exactly as `vibrissa analyze` measures it), is below a hundredth of the mean; at most
-    /// one in twenty, and one for each row of the last batch.
+    /// Resamples the least important latents: those whose effect since the last call, `Σ_b 2 a_b (r_b·w) + a_b²` (the
+    /// increase of the squared error if the latent were removed, exactly as `vibrissa analyze` measures it), is below a
+    /// hundredth of the mean; at most one in twenty, and one for each row of the last batch.
     ///
-    /// Each takes the direction of the residual of a row sampled with probability ∝ its squared length (Bricken et al. 2023). Its
-    /// encoder row is a fifth as long as the mean of the others; its bias and moments are 0. Returns the number of resampled latents.
+    /// Each takes the direction of the residual of a row sampled with probability ∝ its squared length (Bricken et al.
+    /// 2023). Its encoder row is a fifth as long as the mean of the others; its bias and moments are 0. Returns the
+    /// number of resampled latents.
     pub fn resample(&mut self, stream: &mut Stream) -> usize {
         let config = *self.sae.config();
         let (h, dim, isa) = (config.latents, config.d_in, self.work.isa());
@@ -56,8 +58,8 @@ impl Engine {
         weak.len()
     }
 
-    /// Samples at most `n` residuals of the last batch without replacement, with probability ∝ their squared length: those with the
-    /// largest ln(u) / weight (Efraimidis & Spirakis 2006).
+    /// Samples at most `n` residuals of the last batch without replacement, with probability ∝ their squared length:
+    /// those with the largest ln(u) / weight (Efraimidis & Spirakis 2006).
     fn sample_residuals(&self, stream: &mut Stream, n: usize) -> Vec<Vec<f32>> {
         let (isa, rows) = (self.work.isa(), self.forward.latents.rows());
         let residual = |b: usize| self.forward.residuals.row(b * self.forward.layout.per_row().max(1));

@@ -47,9 +47,11 @@ pub struct State {
     pub threshold_sum: f64,
     /// Rows since each latent was last active.
     pub silent: Vec<u64>,
-    /// Steps of dense Adam without gradient since the moments of a latent were written; [`State::NEVER`] if it never moved.
+    /// Steps of dense Adam without gradient since the moments of a latent were written; [`State::NEVER`] if it never
+    /// moved.
     pub idle: Vec<u32>,
-    /// Effect of each latent since [`Engine::resample`](super::Engine::resample) was last called; empty if it is not summed.
+    /// Effect of each latent since [`Engine::resample`](super::Engine::resample) was last called; empty if it is not
+    /// summed.
     pub effect: Vec<f64>,
 }
 

@@ -1,6 +1,6 @@
-//! Phase 3 of a step: gradient and Adam of every latent, its rows gathered once while they are in cache. The latents are cut into
-//! chunks that workers take: `update/range.rs` walks over them, `update/latent.rs` moves one latent, `update/backward.rs` sums
-//! the gradients of its entries, `update/descent.rs` moves one row of weights.
+//! Phase 3 of a step: gradient and Adam of every latent, its rows gathered once while they are in cache. The latents
+//! are cut into chunks that workers take: `update/range.rs` walks over them, `update/latent.rs` moves one latent,
+//! `update/backward.rs` sums the gradients of its entries, `update/descent.rs` moves one row of weights.
 
 mod backward;
 mod descent;
@@ -17,7 +17,8 @@ use crate::optim::{AdamOptions, Optimizer};
 pub use backward::ActivePartition;
 pub use range::LatentRange;
 
-/// A parameter of some latents with its first and second moments `[w, m, v]`; empty slices if the model does not have it.
+/// A parameter of some latents with its first and second moments `[w, m, v]`; empty slices if the model does not have
+/// it.
 pub type WithMoments<'a> = [&'a mut [f32]; 3];
 
 /// One thing for each of the parameters with one value a latent.
@@ -174,8 +175,8 @@ pub struct UpdateContext<'a> {
 }
 
 impl UpdateContext<'_> {
-    /// True if a step leaves a latent where it is: it has no gradient, and its moments have decayed to nothing or the optimiser
-    /// moves no latent without gradient.
+    /// True if a step leaves a latent where it is: it has no gradient, and its moments have decayed to nothing or the
+    /// optimiser moves no latent without gradient.
     fn rests(&self, h: usize, idle: u32) -> bool {
         let still = self.optimizer.weights.keep == 1.0 && idle >= self.optimizer.rests_after;
         let in_auxk = || self.aux.is_some_and(|aux| aux.dead.position(h).is_some());

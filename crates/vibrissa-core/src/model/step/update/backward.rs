@@ -1,5 +1,5 @@
-//! The backward pass of one latent over its entries: from products of residuals and direction to gradients of pre-activations
-//! and of the latent's scalar parameters.
+//! The backward pass of one latent over its entries: from products of residuals and direction to gradients of
+//! pre-activations and of the latent's scalar parameters.
 
 use super::super::super::reserve;
 use super::super::forward::ResidualKind;
@@ -13,8 +13,8 @@ pub struct Entries<'a> {
     pub values: &'a [f32],
 }
 
-/// The entries of a row or a latent, cut into those above the threshold and those below it, whose value is 0: jumprelu's
-/// thresholds learn from the latter, nothing else does.
+/// The entries of a row or a latent, cut into those above the threshold and those below it, whose value is 0:
+/// jumprelu's thresholds learn from the latter, nothing else does.
 #[derive(Debug, Default)]
 pub struct ActivePartition {
     index: Vec<u32>,
@@ -66,8 +66,8 @@ pub struct LatentBackward {
 }
 
 impl LatentBackward {
-    /// Sums the gradients of all entries. `d_pre` holds the products of residuals and decoder row, and becomes the gradients of the
-    /// pre-activations; `batch_rows` becomes the rows of the batch that these belong to.
+    /// Sums the gradients of all entries. `d_pre` holds the products of residuals and decoder row, and becomes the
+    /// gradients of the pre-activations; `batch_rows` becomes the rows of the batch that these belong to.
     #[inline(never)]
     pub fn sum(
         &self,

@@ -1,4 +1,5 @@
-//! Adam of one row of weights, piece by piece, so that the gradient of a piece is computed and used while it is in the first cache.
+//! Adam of one row of weights, piece by piece, so that the gradient of a piece is computed and used while it is in the
+//! first cache.
 
 use super::WithMoments;
 use crate::kernels::{AdamStep, GradientTerms, Isa, LANES, MomentDecay, scalar::fold};
@@ -36,8 +37,8 @@ pub struct RowGradient<'a> {
 }
 
 impl RowGradient<'_> {
-    /// Moves the row `[w, m, v]`; `next` is the row that will be moved after it, which is prefetched. Returns the row's new
-    /// squared length.
+    /// Moves the row `[w, m, v]`; `next` is the row that will be moved after it, which is prefetched. Returns the row's
+    /// new squared length.
     pub fn descend(
         &self,
         isa: Isa,

@@ -119,9 +119,10 @@ impl LatentUpdate<'_> {
         }
     }
 
-    /// Computes `residual_b · decoder row` into `d_pre`, and the gradient to the direction, `-2/B Σ_b a_b residual_b`, into a buffer;
-    /// of long rows its coefficients only, since the sum is taken piece by piece in [`RowGradient::descend`]. Rows that fit the first
-    /// cache are read once for both. The gate's loss holds the direction constant.
+    /// Computes `residual_b · decoder row` into `d_pre`, and the gradient to the direction, `-2/B Σ_b a_b residual_b`,
+    /// into a buffer; of long rows its coefficients only, since the sum is taken piece by piece in
+    /// [`RowGradient::descend`]. Rows that fit the first cache are read once for both. The gate's loss holds the
+    /// direction constant.
     fn multiply_residuals(&self, context: &UpdateContext, entries: Entries, scratch: &mut GradientScratch) {
         let (isa, batch, tied) = (context.isa, &context.batch, context.config.tied);
         let GradientScratch { enc, dec, d_pre, coef, .. } = scratch;

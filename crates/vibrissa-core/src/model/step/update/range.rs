@@ -1,4 +1,5 @@
-//! The parameters of a range of latents, which workers share by halves until a chunk is left, and the walk over a chunk.
+//! The parameters of a range of latents, which workers share by halves until a chunk is left, and the walk over a
+//! chunk.
 
 use super::super::middle;
 use super::latent::LatentUpdate;
