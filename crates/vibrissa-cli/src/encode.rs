@@ -51,8 +51,8 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
     let mut x = Mat::zeros(size, data.dim());
     let bar = show::Bar::new("encoding");
     for (b, batch) in rows.chunks(size).enumerate() {
-        data.fill(batch, 0, x.top_mut(batch.len()));
-        sae.encode(x.top(batch.len()), &mut workspace, &mut latents).map_err(|overflow| {
+        data.fill(batch, 0, x.first_rows_mut(batch.len()));
+        sae.encode(x.first_rows(batch.len()), &mut workspace, &mut latents).map_err(|overflow| {
             let name = data.row_name(batch[overflow.row]);
             Error::option("data", "rows that the model can encode", name, "its values are too large for this model")
         })?;

@@ -221,7 +221,7 @@ impl Sae {
             return Err(Error::option("threshold", "0 or more", "a negative one", "the model is broken"));
         }
         for w in std::iter::once(&mut W_enc).chain(&mut W_dec) {
-            advise_large_pages(w.pages());
+            advise_large_pages(w.page_range());
         }
         let mut sae = Sae {
             config,

@@ -177,7 +177,7 @@ pub fn map_images(
         let cuts = x.data_mut()[..n * dim].par_chunks_mut(dim).zip(batch);
         cuts.for_each(|(out, &row)| patches.cut(images.row(row / each), row % each, out));
         let from: Vec<usize> = batch.iter().map(|row| row / each).collect();
-        model(&from, x.top(n), patch_recon.top_mut(n));
+        model(&from, x.first_rows(n), patch_recon.first_rows_mut(n));
         for (b, &row) in batch.iter().enumerate() {
             patches.add(row % each, patch_recon.row(b), &mut sum);
             if row % each == each - 1 {

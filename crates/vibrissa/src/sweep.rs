@@ -316,10 +316,10 @@ impl<'a> Sweep<'a> {
             let rows = trainer.next_rows(1).expect("steps are left");
             batch.reserve(rows.len(), self.facts.dim);
             let n = rows.len();
-            self.data.fill(rows, epoch, batch.top_mut(n));
-            rescale(batch.top_mut(n), self.facts.scale);
+            self.data.fill(rows, epoch, batch.first_rows_mut(n));
+            rescale(batch.first_rows_mut(n), self.facts.scale);
             let step = |r: &mut &mut &mut Running| {
-                let reports = r.trainer.as_mut().expect("active").step_on(batch.top(n))?;
+                let reports = r.trainer.as_mut().expect("active").step_on(batch.first_rows(n))?;
                 r.step += reports.len() as u64;
                 r.seconds += reports.iter().map(|report| report.step_s).sum::<f64>();
                 Ok(())

@@ -285,8 +285,8 @@ impl<'a> Trainer<'a> {
         });
         let reports = rows.map_or(Ok(Vec::new()), |n| {
             let at = (self.step % self.per_epoch()) as usize * self.options.batch;
-            self.set.fill(&self.order[at..at + n], epoch, batch.top_mut(n));
-            self.step_on(batch.top(n))
+            self.set.fill(&self.order[at..at + n], epoch, batch.first_rows_mut(n));
+            self.step_on(batch.first_rows(n))
         });
         self.batch = batch;
         let reports = reports?;
@@ -360,7 +360,7 @@ impl<'a> Trainer<'a> {
     /// Steps every member on its batches. Returns losses by member and step, up to the first error of each member.
     fn step_members(&mut self, target: MatRef, steps: usize, consistency_loss: f64) -> Vec<Vec<Result<Losses>>> {
         let (rows, size) = (target.rows(), self.options.batch);
-        let x = if self.corrupted.rows() > 0 { self.corrupted.top(rows) } else { target };
+        let x = if self.corrupted.rows() > 0 { self.corrupted.first_rows(rows) } else { target };
         let distance = self.perceptual.as_ref().map(|(bank, scratch)| {
             move |x: &[f32], recon: &[f32], gradient: &mut [f32]| {
                 bank.distance_and_gradient(x, recon, gradient, &mut scratch.lock())
@@ -375,8 +375,8 @@ impl<'a> Trainer<'a> {
             let stream = Stream::new(options.seed, "prefixes", &[s as u64, at]);
             let prefixes = options.matryoshka.lengths(options.latents, stream);
             engine.step_on(&Step {
-                x: x.part(batch.clone()),
-                target: target.part(batch),
+                x: x.rows_range(batch.clone()),
+                target: target.rows_range(batch),
                 lr: options.lr * options.schedule.factor(at, all, options.warmup),
                 k: Some(options.k_at(at)),
                 prefixes: &prefixes,

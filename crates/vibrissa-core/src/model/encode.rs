@@ -13,7 +13,7 @@ use crate::activation::select::threshold::{Thresholds, above, above_of_prefilter
 use crate::activation::sigmoid::sigmoid;
 use crate::activation::{Selection, SelectionOptions};
 use crate::error::Overflow;
-use crate::matrix::{Latents, MatRef, Panels, Pieces};
+use crate::matrix::{Latents, MatRef, PanelRow, Panels};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ struct ExactPreActs<'a> {
 
 /// The exact pre-activations of a row: all, or those that may be selected.
 enum RowPreActs<'a> {
-    All(Pieces<'a>),
+    All(PanelRow<'a>),
     Prefiltered(PrefilteredRow<'a>),
 }
 

@@ -53,7 +53,7 @@ pub fn kaiming_rows(rows: usize, dim: usize, seed: u64, member: u64) -> Mat {
 /// Returns `rows` rows of `dim` values, row `h` filled by `fill(h, row)`, in parallel.
 pub fn random_rows(rows: usize, dim: usize, fill: impl Fn(u64, &mut [f32]) + Sync) -> Mat {
     let mut out = Mat::zeros(rows, dim);
-    advise_large_pages(out.pages());
+    advise_large_pages(out.page_range());
     out.data_mut().par_chunks_mut(dim).enumerate().for_each(|(h, row)| fill(h as u64, row));
     out
 }

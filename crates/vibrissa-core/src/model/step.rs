@@ -159,8 +159,8 @@ impl Engine {
             state.l1 = options.penalties.l1;
         }
         for (_, moments) in state.moments_mut() {
-            advise_large_pages(moments.m.pages());
-            advise_large_pages(moments.v.pages());
+            advise_large_pages(moments.m.page_range());
+            advise_large_pages(moments.v.page_range());
         }
         state.effect.resize(if options.measure_effects { config.latents } else { 0 }, 0.0);
         Engine {

@@ -174,14 +174,14 @@ fn for_each_batch(
     let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());
     for (done, batch) in rows.chunks(size).enumerate() {
         let n = batch.len();
-        data.fill(batch, 0, x.top_mut(n));
-        sae.encode_top(x.top(n), reach, &mut work, &mut latents);
+        data.fill(batch, 0, x.first_rows_mut(n));
+        sae.encode_top(x.first_rows(n), reach, &mut work, &mut latents);
         let curve = |b: usize| {
             let (index, value) = latents.row(b);
             ErrorCurve::new(sae, x.row(b), index, value, &norms)
         };
         let curves: Vec<ErrorCurve> = (0..n).into_par_iter().map(curve).collect();
-        see(x.top(n), curves, &work);
+        see(x.first_rows(n), curves, &work);
         on_progress(done * size + n, rows.len());
     }
 }
@@ -228,8 +228,8 @@ pub fn compare_rules(
         for result in &mut results {
             let counts: Vec<usize> = curves.iter().map(|c| result.rule.count(c)).collect();
             select(&curves, &counts, reach, &mut latents);
-            sae.decode(&latents, work, recon.top_mut(x.rows()));
-            result.evaluation.add(x, recon.top(x.rows()), &[]);
+            sae.decode(&latents, work, recon.first_rows_mut(x.rows()));
+            result.evaluation.add(x, recon.first_rows(x.rows()), &[]);
             result.counts.extend(counts.iter().map(|&n| n as f64));
         }
     };

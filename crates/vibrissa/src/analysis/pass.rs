@@ -8,7 +8,7 @@ use super::sums::LatentSums;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
-use crate::matrix::{ByLatent, Latents, Mat};
+use crate::matrix::{ByLatent, Latents, Mat, NumberedRows};
 use crate::model::{Output, Sae, Workspace};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
@@ -148,8 +148,8 @@ pub fn for_each_row(sae: &Sae, data: &Dataset, rows: &[usize], mut see: impl FnM
     let size = data.batch_rows(rows.len());
     let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());
     for (i, batch) in rows.chunks(size).enumerate() {
-        data.fill(batch, 0, x.top_mut(batch.len()));
-        sae.encode_lossy(x.top(batch.len()), &mut work, &mut latents);
+        data.fill(batch, 0, x.first_rows_mut(batch.len()));
+        sae.encode_lossy(x.first_rows(batch.len()), &mut work, &mut latents);
         for b in 0..batch.len() {
             let (index, value) = latents.row(b);
             see(i * size + b, index, value);
@@ -212,18 +212,18 @@ impl Batch {
 
     fn read(&mut self, data: &Dataset, rows: &[usize]) {
         self.rows = rows.to_vec();
-        data.fill(rows, 0, self.x.top_mut(rows.len()));
+        data.fill(rows, 0, self.x.first_rows_mut(rows.len()));
         self.class = rows.iter().map(|&r| data.label(r).map_or(0, usize::from)).collect();
     }
 
     /// Computes latents and reconstructions.
     fn encode(&mut self, sae: &Sae, data: &Dataset) -> Result<()> {
         let n = self.rows.len();
-        sae.encode(self.x.top(n), &mut self.work, &mut self.latents).map_err(|overflow| {
+        sae.encode(self.x.first_rows(n), &mut self.work, &mut self.latents).map_err(|overflow| {
             let name = data.row_name(self.rows[overflow.row]);
             Error::option("data", "rows that the model can encode", name, "its values are too large for this model")
         })?;
-        sae.decode(&self.latents, &self.work, self.recon.top_mut(n));
+        sae.decode(&self.latents, &self.work, self.recon.first_rows_mut(n));
         self.logits = (sae.config().output == Output::Sigmoid).then(|| {
             let mut logits = Mat::zeros(n, data.dim());
             sae.decode_logits(&self.latents, &self.work, logits.view_mut());
@@ -262,7 +262,11 @@ impl Batch {
 
     /// Adds the contributions of all active latents, and their pairs while these are kept.
     fn add_latents(&mut self, member: &Member, out: &mut SaeSums) {
-        self.by_latent.group(member.sae.config().latents, &[(0, 1, &self.latents)], &[]);
+        self.by_latent.group(
+            member.sae.config().latents,
+            &[NumberedRows { latents: &self.latents, first: 0, step: 1 }],
+            &[],
+        );
         let batch = &*self;
         let latents = out.latents.par_chunks_mut(CHUNK).enumerate();
         match &mut out.partners {

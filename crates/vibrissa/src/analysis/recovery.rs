@@ -154,8 +154,8 @@ fn count_uses(
     let (firing, mut fires) = (truth.firing(), Vec::new());
     let mut uses = vec![FeatureUse::default(); latents.len()];
     for batch in originals.chunks(size) {
-        data.fill(batch, 0, x.top_mut(batch.len()));
-        sae.encode_lossy(x.top(batch.len()), &mut work, &mut found);
+        data.fill(batch, 0, x.first_rows_mut(batch.len()));
+        sae.encode_lossy(x.first_rows(batch.len()), &mut work, &mut found);
         for (b, row) in batch.iter().enumerate() {
             firing.row(row / data.copies(), &mut fires);
             fires.iter().for_each(|&(i, _)| uses[i as usize].fires += 1);

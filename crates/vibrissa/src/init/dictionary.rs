@@ -38,7 +38,7 @@ pub fn find(config: &Config, seed: u64, sae: u64, sample: Sample) -> Dictionary 
     let centred = centred(sample);
     let held_rows = sample.held_out;
     let fit = MatRef::new(n - held_rows, dim, &centred.data()[held_rows * dim..]);
-    let held = centred.top(held_rows);
+    let held = centred.first_rows(held_rows);
 
     let most = config.latents.div_ceil(2);
     let mut bases = vec![("± principal directions", principal_directions(fit, most))];

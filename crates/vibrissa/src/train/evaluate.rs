@@ -166,12 +166,12 @@ impl Evaluator<'_> {
         let (mut work, mut latents) = (Workspace::default(), Latents::default());
         for (done, batch) in rows.chunks(size).enumerate() {
             let n = batch.len();
-            data.fill_images(batch, 0, x.top_mut(n));
-            rescale(x.top_mut(n), self.scale);
+            data.fill_images(batch, 0, x.first_rows_mut(n));
+            rescale(x.first_rows_mut(n), self.scale);
             let labels: Vec<u16> = batch.iter().filter_map(|&r| data.label_of_image(r)).collect();
             sum.data_mut().fill(0.0);
             for (sae, evaluation) in saes.iter().zip(&mut pool.saes) {
-                map_images(data.patches(), x.top(n), recon.top_mut(n), &mut |from, x, recon| {
+                map_images(data.patches(), x.first_rows(n), recon.first_rows_mut(n), &mut |from, x, recon| {
                     sae.encode_lossy(x, &mut work, &mut latents);
                     sae.decode(&latents, &work, recon);
                     for (b, &picture) in from.iter().enumerate() {
@@ -179,16 +179,16 @@ impl Evaluator<'_> {
                         evaluation.count_latents(labels.get(picture).copied(), index, value);
                     }
                 });
-                evaluation.add(x.top(n), recon.top(n), &labels);
+                evaluation.add(x.first_rows(n), recon.first_rows(n), &labels);
                 if saes.len() > 1 {
                     isa.add_scaled(&mut sum.data_mut()[..n * dim], 1.0 / saes.len() as f32, &recon.data()[..n * dim]);
                 }
             }
             if saes.len() > 1 {
-                pool.ensemble.add(x.top(n), sum.top(n), &labels);
+                pool.ensemble.add(x.first_rows(n), sum.first_rows(n), &labels);
             }
             if let Some(mean) = self.mean {
-                pool.mean.add_against(x.top(n), mean, &labels);
+                pool.mean.add_against(x.first_rows(n), mean, &labels);
             }
             on_progress(done * size + n, rows.len());
         }

@@ -55,9 +55,9 @@ impl Sae {
             let mut values: Vec<u32> = Vec::new();
             for from in (0..rows).step_by(size.max(1)) {
                 let n = size.min(rows - from);
-                fill(from..from + n, x.top_mut(n));
+                fill(from..from + n, x.first_rows_mut(n));
                 let all = Selection::AboveThreshold { margin: 0.0 };
-                self.encode_by(all, x.top(n), &mut work, &mut latents).expect(NO_OVERFLOW);
+                self.encode_by(all, x.first_rows(n), &mut work, &mut latents).expect(NO_OVERFLOW);
                 (0..n).for_each(|b| values.extend(latents.row(b).1.iter().map(|v| v.to_bits())));
             }
             if let Some(threshold) = threshold_above_largest(rows * k, &mut values) {

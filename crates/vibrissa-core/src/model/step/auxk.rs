@@ -12,7 +12,7 @@ use crate::activation::{Activation, LatentGradients};
 use crate::kernels::PerThread;
 use crate::kernels::{Isa, dots_scratch_len};
 use crate::loss::{AuxK, spread};
-use crate::matrix::{Aligned, ByLatent, Latents, Panels};
+use crate::matrix::{Aligned, ByLatent, Latents, NumberedRows, Panels};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -148,7 +148,7 @@ impl DeadLatents {
             TopK { isa, k }.of_row(|| acts.row(b), scratch, index, value)
         };
         select(k, false, rows, candidates, taken, find);
-        by_latent.group(list.len(), &[(0, 1, taken)], &[]);
+        by_latent.group(list.len(), &[NumberedRows { latents: taken, first: 0, step: 1 }], &[]);
         if *dense {
             let n = list.len();
             coefs[..rows * n].par_chunks_exact_mut(n).enumerate().for_each(|(b, coefs)| {
@@ -183,7 +183,7 @@ impl DeadLatents {
         }
         // With prefixes the residual of the whole has its share of the loss as a factor.
         let e_spread = f64::from(parts * parts)
-            * spread(forward.residuals.top(per_row * rows), prefixes - 1, per_row, &mut forward.column_sums);
+            * spread(forward.residuals.first_rows(per_row * rows), prefixes - 1, per_row, &mut forward.column_sums);
         let v = spread(step.target, 0, 1, &mut forward.column_sums) / rows as f64;
         let weight = coef * v / e_spread;
         if !weight.is_finite() {
@@ -407,7 +407,7 @@ mod tests {
                     // Fewer rows than before, as at the end of an epoch.
                     engine.step(x.view(), 0.0, None).expect("finite");
                     engine.state.silent = silent;
-                    let losses = engine.step(x.top(batch - 2), 1e-2, None).expect("finite");
+                    let losses = engine.step(x.first_rows(batch - 2), 1e-2, None).expect("finite");
                     assert_eq!(engine.dead.dense, one_in > 0);
                     (losses.auxk, engine.into_parts().1)
                 });

@@ -8,7 +8,7 @@ use crate::activation::sigmoid::sigmoid;
 use crate::kernels::Isa;
 use crate::kernels::PerThread;
 use crate::loss::{Losses, cross_entropy, spread};
-use crate::matrix::{ByLatent, Latents, Mat};
+use crate::matrix::{ByLatent, Latents, Mat, NumberedRows};
 use rayon::prelude::*;
 
 /// The residuals that every row of the batch has side by side, D values each: one for each prefix of the latents, all
@@ -283,6 +283,7 @@ fn regroup(
         residual_of.extend((0..n_latents).map(shortest));
     }
     let (prefixes, per_row) = (layout.prefixes as u32, layout.per_row() as u32);
-    let parts = [(0, per_row, latents), (prefixes, per_row, gates)];
+    let part = |latents, first| NumberedRows { latents, first, step: per_row };
+    let parts = [part(latents, 0), part(gates, prefixes)];
     by_latent.group(n_latents, &parts[..if layout.gated { 2 } else { 1 }], residual_of);
 }
