@@ -157,7 +157,7 @@ fn sae_record(
         mse: mean(sums.rows.iter().map(|r| r.sse)).map(|sse| sse / data.image_dim() as f64).into(),
         usage: usage_record(&own.columns.delta_sse),
         density: density(frequency),
-        order: compare_orders(sae, own, data.shape().map(ImageShape::to_array)),
+        order: compare_orders(sae, own, data.shape()),
         pairs: sums.partners.as_ref().map(|p| coactivation(p, own, directions, rows)),
         ..SaeAnalysis::default()
     }

@@ -106,8 +106,8 @@ pub(super) fn reconstruct(
         record.active.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
         record.active.truncate(NAMED);
     }
-    match data.image_shape().map(ImageShape::to_array) {
-        Some([channels, height, width]) => {
+    match data.image_shape() {
+        Some(ImageShape { channels, height, width }) => {
             let pixels = |m: &Mat| {
                 let bytes = (0..rows.len()).flat_map(|b| levels(m.row(b))).collect();
                 Array::new(&[rows.len(), channels, height, width], bytes)
@@ -124,7 +124,7 @@ pub(super) fn reconstruct(
 
 /// Images of the cited rows; `None` where rows are no images.
 pub(super) fn cited_images(data: &Dataset, cited: &CitedRows) -> Option<CitedImages> {
-    let shape = data.shape().map(ImageShape::to_array)?;
+    let shape = data.shape()?;
     let images: Vec<Vec<u8>> = cited
         .rows
         .par_iter()
@@ -139,7 +139,7 @@ pub(super) fn cited_images(data: &Dataset, cited: &CitedRows) -> Option<CitedIma
 
 /// The whole images that cited patches are of; `None` where rows are no patches.
 pub(super) fn patched_images(data: &Dataset, cited: &CitedRows) -> Option<PatchedImages> {
-    let (shape, patches) = (data.image_shape().map(ImageShape::to_array)?, data.patches()?);
+    let (shape, patches) = (data.image_shape()?, data.patches()?);
     let mut place: BTreeMap<usize, u32> = BTreeMap::new();
     let mut numbers = Vec::new();
     let places = cited.rows.iter().map(|&row| {
@@ -171,7 +171,7 @@ pub(super) fn tile_columns(
     first: bool,
     pictured: usize,
 ) -> (Option<TileColumns>, Option<LargeTileColumns>) {
-    let Some(shape) = data.shape().map(ImageShape::to_array) else { return (None, None) };
+    let Some(shape) = data.shape() else { return (None, None) };
     let (small, large) = (shrunk(shape, SIDE), shrunk(shape, 2 * SIDE));
     // Directions that are never used are noise, and noise does not compress.
     let used: Vec<usize> = measures.used().take(if first { TILES } else { pictured }).collect();
@@ -212,8 +212,8 @@ pub(super) fn map_columns(
 }
 
 /// Images of one shape as one array.
-fn stacked(images: &[Vec<u8>], [channels, height, width]: [usize; 3]) -> Array<u8> {
-    Array::new(&[images.len(), channels, height, width], images.concat())
+fn stacked(images: &[Vec<u8>], shape: ImageShape) -> Array<u8> {
+    Array::new(&[images.len(), shape.channels, shape.height, shape.width], images.concat())
 }
 
 /// Values in [0, 1] as bytes, values outside clamped.
@@ -227,13 +227,14 @@ fn shrink_factor(height: usize, width: usize, side: usize) -> usize {
 }
 
 /// The shape that [`shrink`] leaves.
-fn shrunk([channels, height, width]: [usize; 3], side: usize) -> [usize; 3] {
-    let factor = shrink_factor(height, width, side);
-    [channels, height.div_ceil(factor), width.div_ceil(factor)]
+fn shrunk(shape: ImageShape, side: usize) -> ImageShape {
+    let factor = shrink_factor(shape.height, shape.width, side);
+    ImageShape { height: shape.height.div_ceil(factor), width: shape.width.div_ceil(factor), ..shape }
 }
 
 /// The means of blocks of pixels, so that the longer side is at most `side`.
-fn shrink(image: &[f32], [channels, height, width]: [usize; 3], side: usize) -> Vec<f32> {
+fn shrink(image: &[f32], shape: ImageShape, side: usize) -> Vec<f32> {
+    let ImageShape { channels, height, width } = shape;
     let factor = shrink_factor(height, width, side);
     let (h, w) = (height.div_ceil(factor), width.div_ceil(factor));
     let mut out = Vec::with_capacity(channels * h * w);

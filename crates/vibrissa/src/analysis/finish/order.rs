@@ -6,12 +6,13 @@ use crate::metrics::mean;
 use crate::model::Sae;
 use crate::record::Number;
 use crate::record::analysis::OrderRecord;
+use crate::shape::ImageShape;
 
 /// Latents compared.
 const TOP: usize = 100;
 
 /// Compares the orders; `image` is the shape of a row that is an image.
-pub(super) fn compare_orders(sae: &Sae, measures: &LatentMeasures, image: Option<[usize; 3]>) -> OrderRecord {
+pub(super) fn compare_orders(sae: &Sae, measures: &LatentMeasures, image: Option<ImageShape>) -> OrderRecord {
     let columns = &measures.columns;
     let top = TOP.min(measures.order.len());
     let (best, first): (Vec<usize>, Vec<usize>) = (measures.order[..top].to_vec(), (0..top).collect());
@@ -32,7 +33,8 @@ pub(super) fn compare_orders(sae: &Sae, measures: &LatentMeasures, image: Option
 }
 
 /// Σ of squared differences of neighbouring pixels / Σ of squared pixels: 0 for a flat image, larger for finer detail.
-fn sharpness(image: &[f32], [channels, height, width]: [usize; 3]) -> f64 {
+fn sharpness(image: &[f32], shape: ImageShape) -> f64 {
+    let ImageShape { channels, height, width } = shape;
     let (mut gradient, mut energy) = (0.0f64, 0.0f64);
     for plane in image.chunks_exact(height * width).take(channels) {
         let at = |y: usize, x: usize| f64::from(plane[y * width + x]);
