@@ -33,6 +33,23 @@ pub struct Dataset {
     seed: u64,
 }
 
+/// Loads rows by the loader that reads `spec`.
+fn load(spec: &str, options: &LoadOptions, on_progress: OnProgress) -> Result<LoadedRows> {
+    if Synthetic::is_synthetic(spec) {
+        return Ok(Synthetic::parse(spec)?.rows());
+    }
+    if arrays::is_array_spec(spec) {
+        return arrays::load(spec, options);
+    }
+    let path = Path::new(spec);
+    if !path.exists() {
+        let remedy = "give a folder of images, a .npy or .safetensors file, or synthetic:";
+        return Err(Error::file(path, "no such file or folder", remedy));
+    }
+    refuse_other_tables(path)?;
+    images::load(path, options, on_progress)
+}
+
 /// Refuses tables of text and archives of arrays, with the way to turn them into a format that is read.
 fn refuse_other_tables(path: &Path) -> Result<()> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
@@ -57,28 +74,23 @@ impl Dataset {
     ///
     /// # Errors
     /// A file that cannot be read, by its name; NaN or infinity, by row and column; options that do not fit the data.
+    ///
+    /// ```
+    /// use vibrissa_core::matrix::Mat;
+    /// use vibrissa_data::{Dataset, rows::LoadOptions};
+    ///
+    /// let data = Dataset::open("synthetic:rows=100,size=8", &LoadOptions::default(), &|_done, _total| ())?;
+    /// assert_eq!((data.originals(), data.dim()), (100, 64));
+    /// let mut batch = Mat::zeros(3, data.dim());
+    /// data.fill(&[0, 1, 2], 0, batch.view_mut());
+    /// assert!(batch.data().iter().all(|v| (0.0..=1.0).contains(v)));
+    /// # Ok::<(), vibrissa_core::Error>(())
+    /// ```
     pub fn open(spec: &str, options: &LoadOptions, on_progress: OnProgress) -> Result<Dataset> {
-        if let Some(range) =
-            [options.size.map(|s| s.0), options.size.map(|s| s.1)].into_iter().flatten().find(|&n| n == 0)
-        {
-            return Err(Error::option("size", "at least 1 pixel a side", range, "such as `size 28` or `size 96x64`"));
+        if options.size.is_some_and(|(width, height)| width == 0 || height == 0) {
+            return Err(Error::option("size", "at least 1 pixel a side", 0, "such as `size 28` or `size 96x64`"));
         }
-        let rows = if Synthetic::is_synthetic(spec) {
-            Synthetic::parse(spec)?.rows()
-        } else if arrays::is_array_spec(spec) {
-            arrays::load(spec, options)?
-        } else {
-            let path = Path::new(spec);
-            if !path.exists() {
-                return Err(Error::file(
-                    path,
-                    "no such file or folder",
-                    "give a folder of images, a .npy or .safetensors file, or synthetic:",
-                ));
-            }
-            refuse_other_tables(path)?;
-            images::load(path, options, on_progress)?
-        };
+        let rows = load(spec, options, on_progress)?;
         arrays::check_finite(&rows, on_progress)?;
         let mut data = Dataset::from_rows(rows)?;
         let shape = data.rows.shape.map(|s| ImageShape {
@@ -92,8 +104,8 @@ impl Dataset {
             return Err(Error::option("augment", "images", "rows of numbers", "leave it out for arrays"));
         }
         (data.augment, data.each_epoch, data.seed) = (options.augment, options.augment_each_epoch, options.seed);
-        if let Some(size) = options.patches {
-            data.set_patches(size)?;
+        if let Some(grid) = options.patches {
+            data.set_patches(grid)?;
         }
         data.store_variants();
         Ok(data)

@@ -55,6 +55,16 @@ impl PatchLayout {
     /// # Errors
     /// [`Error::Option`] for a patch that is empty or larger than the image, a stride of 0, or one larger than the
     /// patch, which would leave out pixels.
+    ///
+    /// ```
+    /// use vibrissa_core::shape::{ImageShape, PatchGrid};
+    /// use vibrissa_data::patches::PatchLayout;
+    ///
+    /// let image = ImageShape { channels: 1, height: 28, width: 28 };
+    /// let patches = PatchLayout::new(image, PatchGrid::half_overlapping(8, 8))?;
+    /// assert_eq!((patches.positions(), patches.shape().dim()), ([6, 6], 64));
+    /// # Ok::<(), vibrissa_core::Error>(())
+    /// ```
     pub fn new(image: ImageShape, grid: PatchGrid) -> Result<PatchLayout> {
         let PatchGrid { height, width, stride: [down, across] } = grid;
         if !grid.fits(image) {

@@ -98,7 +98,17 @@ fn groups(data: &Dataset, pattern: Option<&str>) -> Result<Vec<String>> {
 /// Divides a data set into training and test originals.
 ///
 /// # Errors
-/// A fraction outside [0, 1), a list that names rows which are not there, a bad pattern, or no row left to train on.
+/// A fraction outside [0, 1), a list that names rows which are not there, an invalid pattern, or no training row left.
+///
+/// ```
+/// use vibrissa_data::split::{SplitOptions, split};
+/// use vibrissa_data::{Dataset, rows::LoadOptions};
+///
+/// let data = Dataset::open("synthetic:rows=1000,size=8", &LoadOptions::default(), &|_, _| ())?;
+/// let rows = split(&data, &SplitOptions { test_fraction: 0.2, ..SplitOptions::default() })?;
+/// assert_eq!(rows.train.len() + rows.test.len(), 1000);
+/// # Ok::<(), vibrissa_core::Error>(())
+/// ```
 pub fn split(data: &Dataset, options: &SplitOptions) -> Result<Split> {
     let fraction = options.test_fraction;
     if !(0.0..1.0).contains(&fraction) {
@@ -174,7 +184,7 @@ pub fn folds(data: &Dataset, originals: &[usize], n: usize, group: Option<&str>)
 /// least one training original remains.
 ///
 /// # Errors
-/// A bad pattern.
+/// An invalid pattern.
 pub fn validation(
     data: &Dataset,
     split: &Split,
