@@ -1,14 +1,15 @@
 //! `vibrissa demo`: the main job on data that everyone has, with features that are known.
 
-use crate::{analyze, eval, pictures, show};
+use crate::{eval, pictures, show};
 use clap::Args;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use vibrissa::analysis::finish::{Options, finish};
+use vibrissa::analysis::finish::finish;
 use vibrissa::analysis::pass::accumulate;
 use vibrissa::analysis::recovery::{mmcs, mmcs_chance};
+use vibrissa::analysis::{AnalyzeOptions, write_analysis};
 use vibrissa::data::Dataset;
 use vibrissa::data::split::{SplitOptions, split};
 use vibrissa::data::synthetic::Synthetic;
@@ -61,14 +62,14 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the features do, and the page about them.
+/// Analyses the features and writes the report.
 fn analyse(folder: &Folder, saes: &[Sae], data: &Dataset, rows: &[usize]) -> Result<()> {
     let refs: Vec<&Sae> = saes.iter().collect();
     let pass = accumulate(&refs, data, rows, &mut |_, _| ControlFlow::Continue(()))?.expect("nothing breaks off");
-    let mut analysis = finish(&refs, data, &pass, &Options::default());
+    let mut analysis = finish(&refs, data, &pass, &AnalyzeOptions::default());
     let record = &mut analysis.record;
     (record.run, record.data, record.split) = ("demo".into(), "synthetic".into(), "test".into());
-    analyze::write(&folder.0, &mut analysis)?;
+    write_analysis(&folder.0, &mut analysis)?;
     report::write(&folder.0, &ReportOptions::default())?;
     Ok(())
 }

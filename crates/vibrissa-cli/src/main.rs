@@ -13,7 +13,6 @@ mod prune;
 mod report;
 mod show;
 mod sweep;
-mod table;
 mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};

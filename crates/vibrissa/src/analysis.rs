@@ -18,11 +18,17 @@ pub mod groups;
 pub mod history;
 pub mod images;
 pub mod metadata;
+pub mod options;
 pub mod pairs;
 pub mod pass;
 pub mod ranks;
 pub mod recovery;
+pub mod run;
 pub mod separation;
 pub mod shard;
 pub mod sums;
+mod table;
 pub mod usage;
+
+pub use options::{AnalyzeOptions, Shard};
+pub use run::{AnalysisInput, AnalyzeEvent, Analyzed, AnalyzedShard, analyze, analyze_shard, merge, write_analysis};

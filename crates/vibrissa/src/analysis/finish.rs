@@ -12,6 +12,7 @@ mod order;
 pub use metadata::add_metadata;
 
 use super::directions::{UnitDirections, active_directions};
+use super::options::AnalyzeOptions;
 use super::pass::{PassSums, RowQuality, SaeSums};
 use super::usage::usage;
 use crate::data::Dataset;
@@ -33,27 +34,12 @@ use images::{RowSample, cited_images, map_columns, patched_images, reconstruct, 
 use latents::{LatentMeasures, histogram};
 use order::compare_orders;
 
-/// Options of the figures.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Weights of frequency and strength in the score, default (0.7, 0.3).
-    pub weights: [f64; 2],
-    /// Latents with example rows, the first by score; default 1,000.
-    pub pictured: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { weights: [0.7, 0.3], pictured: 1000 }
-    }
-}
-
 /// Latents active in fewer than 1 of so many rows are rare; active in a larger share of the rows, dense.
 const RARE: f64 = 1000.0;
 const DENSE: f64 = 0.5;
 
 /// Computes the analysis from the sums of a pass. Run, data set, split and times are left empty.
-pub fn finish(saes: &[&Sae], data: &Dataset, pass: &PassSums, options: &Options) -> Analysis {
+pub fn finish(saes: &[&Sae], data: &Dataset, pass: &PassSums, options: &AnalyzeOptions) -> Analysis {
     // Where rows are patches, `rows` of the sums are images.
     let rows = pass.saes[0].rows.len() * data.rows_per_image();
     let classes = data.classes();

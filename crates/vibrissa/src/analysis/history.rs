@@ -3,40 +3,38 @@
 use super::pass::for_each_row;
 use super::ranks::spearman;
 use crate::data::Dataset;
+use crate::error::Result;
+use crate::format::{self, Model};
 use crate::model::Sae;
 use crate::record::Number;
-use crate::record::analysis::CheckpointRecord;
 use crate::record::analysis::columns::HistoryColumns;
+use crate::record::analysis::{Analysis, CheckpointRecord};
 use crate::record::columns::Array;
+use crate::run::Folder;
+use std::path::Path;
 
 /// Most rows that checkpoints are measured on, spread evenly over all.
 const MAX_ROWS: usize = 2000;
 
 /// The latents of one SAE at one checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CheckpointLatents {
+struct CheckpointLatents {
     /// Steps done.
-    pub step: u64,
+    step: u64,
     /// By latent: share of the rows in which it is active.
-    pub frequency: Vec<f64>,
+    frequency: Vec<f64>,
     /// By latent: score ([`crate::record::analysis::columns::LatentColumns::score`]).
-    pub score: Vec<f64>,
+    score: Vec<f64>,
 }
 
 /// The rows that checkpoints are measured on.
-pub fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
+fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
     data.subsample_rows(rows, MAX_ROWS)
 }
 
 /// Measures one SAE as it was at a step. `weights` are those of frequency and strength in the score. A row that overflows has the
 /// latents that were found before.
-pub fn measure_checkpoint(
-    step: u64,
-    sae: &Sae,
-    data: &Dataset,
-    rows: &[usize],
-    weights: [f64; 2],
-) -> CheckpointLatents {
+fn measure_checkpoint(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f64; 2]) -> CheckpointLatents {
     let h = sae.config().latents;
     let (mut count, mut sum) = (vec![0u64; h], vec![0.0f64; h]);
     for_each_row(sae, data, rows, |_, index, value| {
@@ -55,7 +53,7 @@ pub fn measure_checkpoint(
 }
 
 /// The history of one SAE from its checkpoints by ascending step; `None` without any.
-pub fn history(checkpoints: &[CheckpointLatents]) -> Option<(Vec<CheckpointRecord>, HistoryColumns)> {
+fn history(checkpoints: &[CheckpointLatents]) -> Option<(Vec<CheckpointRecord>, HistoryColumns)> {
     let h = checkpoints.first()?.frequency.len();
     let frequency = checkpoints.iter().flat_map(|m| m.frequency.iter().copied()).collect();
     let columns = HistoryColumns {
@@ -87,6 +85,41 @@ pub fn history(checkpoints: &[CheckpointLatents]) -> Option<(Vec<CheckpointRecor
         })
         .collect();
     Some((records, columns))
+}
+
+/// Adds the history of the latents of a run: at the checkpoints that it kept, and at its end. Nothing without such checkpoints.
+///
+/// # Errors
+/// A checkpoint that cannot be read.
+pub(super) fn add_history(
+    analysis: &mut Analysis,
+    run: &Path,
+    model: &Model,
+    data: &Dataset,
+    rows: &[usize],
+) -> Result<()> {
+    let folder = Folder(run.to_path_buf());
+    let kept = folder.history();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let (rows, weights) = (history_rows(data, rows), analysis.record.weights);
+    let mut all: Vec<Vec<CheckpointLatents>> = vec![Vec::new(); model.saes.len()];
+    let mut measure = |step: u64, saes: &[Sae]| {
+        for (checkpoints, sae) in all.iter_mut().zip(saes) {
+            checkpoints.push(measure_checkpoint(step, sae, data, &rows, weights));
+        }
+    };
+    for (step, path) in &kept {
+        measure(*step, &format::read_model(path)?.saes);
+    }
+    measure(folder.last_step(), &model.saes);
+    for (s, checkpoints) in all.iter().enumerate() {
+        let (records, columns) = history(checkpoints).unzip();
+        analysis.record.saes[s].history = records.unwrap_or_default();
+        analysis.columns.saes[s].history = columns;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

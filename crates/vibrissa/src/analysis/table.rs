@@ -1,12 +1,46 @@
-//! Tables of analyze, with a row for each SAE and latent, as CSV and, with the feature `parquet`, as Parquet.
+//! The tables of an analysis, with a line for each SAE and latent: `features` and `features-metadata`, as CSV and, with the feature
+//! `parquet`, as Parquet.
 
+use crate::error::Result;
+use crate::io::write_atomically;
+use crate::record::analysis::columns::{AnalysisColumns, ClassColumns, ColumnGroup, LatentColumns, SaeColumns};
+use crate::record::analysis::{Analysis, AnalysisRecord};
+use crate::record::columns::{Array, Element, StoredColumn, StoredColumns};
 use std::io::Write;
-use vibrissa::record::analysis::AnalysisRecord;
-use vibrissa::record::analysis::columns::{AnalysisColumns, ClassColumns, ColumnGroup, LatentColumns, SaeColumns};
-use vibrissa::record::columns::{Array, Element, StoredColumn, StoredColumns};
+use std::path::Path;
+
+/// Writes the tables of an analysis into a folder and removes those of another analysis that this one has not.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub(super) fn write_tables(folder: &Path, analysis: &Analysis) -> Result<()> {
+    let Analysis { record, columns } = analysis;
+    let tables = [
+        ("features", Some(features(record, columns))),
+        ("features-metadata", (!record.metadata.is_empty()).then(|| metadata(record, columns))),
+    ];
+    type WriteTable = fn(&Table, &mut dyn Write) -> std::io::Result<()>;
+    let formats: [(&str, Option<WriteTable>); 2] = [
+        ("csv", Some(Table::csv)),
+        #[cfg(feature = "parquet")]
+        ("parquet", Some(Table::parquet)),
+        #[cfg(not(feature = "parquet"))]
+        ("parquet", None),
+    ];
+    for (name, table) in &tables {
+        for (extension, write) in formats {
+            let path = folder.join(format!("{name}.{extension}"));
+            match (table, write) {
+                (Some(table), Some(write)) => write_atomically(&path, |out| write(table, out))?,
+                _ => drop(std::fs::remove_file(&path)),
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Values of a column of a table.
-pub enum TableColumn {
+enum TableColumn {
     /// Whole numbers.
     Counts(Vec<u32>),
     /// Figures; undefined ones are NaN.
@@ -17,7 +51,7 @@ pub enum TableColumn {
 
 /// Columns of equal length, with their names.
 #[derive(Default)]
-pub struct Table(Vec<(String, TableColumn)>);
+struct Table(Vec<(String, TableColumn)>);
 
 impl Table {
     fn counts(&mut self, name: &str, values: Vec<u32>) {
@@ -41,7 +75,7 @@ impl Table {
     }
 
     /// Writes CSV (RFC 4180): figures with all digits, undefined ones empty.
-    pub fn csv(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    fn csv(&self, out: &mut dyn Write) -> std::io::Result<()> {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(self.0.iter().map(|c| &c.0))?;
         for r in 0..self.rows() {
@@ -57,7 +91,7 @@ impl Table {
 
     /// Writes Parquet: required columns of INT32, DOUBLE (undefined: NaN) and UTF-8, compressed by Snappy.
     #[cfg(feature = "parquet")]
-    pub fn parquet(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    fn parquet(&self, out: &mut dyn Write) -> std::io::Result<()> {
         use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
         use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
         use parquet::file::properties::WriterProperties;
@@ -104,7 +138,7 @@ impl Table {
 }
 
 /// Returns the table of all latents of all SAEs: the columns of [`LatentColumns`], and the relation to the classes.
-pub fn features(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
+fn features(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let mut out = Table::default();
     let latents = |s: usize| 0..record.saes[s].latents as u32;
     let saes = 0..record.saes.len();
@@ -169,7 +203,7 @@ fn class_figures(out: &mut Table, record: &AnalysisRecord, columns: &AnalysisCol
 
 /// Returns the table of the relations of latents to columns of metadata. Latents that are never active and columns that were
 /// left out are not in it.
-pub fn metadata(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
+fn metadata(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let (mut saes, mut latents, mut names, mut kinds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut effects, mut ps, mut qs) = (Vec::new(), Vec::new(), Vec::new());
     for (s, sae) in columns.saes.iter().enumerate() {
