@@ -15,7 +15,8 @@ use vibrissa::record::analysis::columns::SaeColumns;
 use vibrissa::record::analysis::{Analysis, MetadataRecord};
 use vibrissa::{Result, format};
 
-/// Rank the features of a run by importance, measure what each one contributes exactly, and relate them to classes and to each other
+/// Rank the features of a run by importance, measure what each one contributes exactly, and relate them to classes and
+/// to each other
 #[derive(Args, Debug)]
 pub struct AnalyzeArgs {
     /// A run (or a model file)

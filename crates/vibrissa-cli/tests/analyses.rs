@@ -7,23 +7,23 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-struct Ready {
+struct TrainedRun {
     dir: TempDir,
     data: String,
     run: PathBuf,
 }
 
 /// A run of two SAEs on images of two classes.
-fn ready() -> Ready {
+fn trained_run() -> TrainedRun {
     let dir = tempdir();
     let data = image_folder(&dir.path().join("images"), 60, 12, &["a", "b"]);
     let run = dir.path().join("run");
     let options = ["--latents", "40", "-k", "5", "--batch", "8", "--epochs", "5", "--lr", "1e-3", "--saes", "2"];
     train(&data, &run, &options).ok();
-    Ready { dir, data, run }
+    TrainedRun { dir, data, run }
 }
 
-fn table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
+fn read_table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
     let text = String::from_utf8(read(path)).expect("UTF-8");
     let split = |l: &str| l.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut lines = text.lines();
@@ -32,11 +32,11 @@ fn table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
 
 #[test]
 fn features_csv_has_every_column_and_latent() {
-    let r = ready();
+    let r = trained_run();
     let ran = vibrissa(&["analyze", s(&r.run), &r.data, "--json"]).ok();
     let json = ran.json();
     assert_eq!((&json["schema"], &json["rows"]), (&Value::from("vibrissa.analysis/1"), &Value::from(60)));
-    let (head, rows) = table(&r.run.join("features.csv"));
+    let (head, rows) = read_table(&r.run.join("features.csv"));
     let first = "sae,latent,rank,count,frequency,strength,score,score_scaled,delta_sse,delta_pearson,share";
     assert!(head.join(",").starts_with(first), "{head:?}");
     for class in ["a", "b"] {
@@ -68,7 +68,7 @@ fn features_csv_has_every_column_and_latent() {
 
 #[test]
 fn shards_merge_to_the_bytes_of_one_pass() {
-    let r = ready();
+    let r = trained_run();
     let (parts, merged, whole) = (r.dir.path().join("parts"), r.dir.path().join("merged"), r.dir.path().join("whole"));
     for shard in ["3/3", "1/3", "2/3"] {
         vibrissa(&["analyze", s(&r.run), &r.data, "--shard", shard, "--out", s(&parts)]).ok();
@@ -90,7 +90,7 @@ fn shards_merge_to_the_bytes_of_one_pass() {
 
 #[test]
 fn latents_are_written_as_scipy_reads_them() {
-    let r = ready();
+    let r = trained_run();
     let out = r.dir.path().join("latents.npz");
     vibrissa(&["encode", s(&r.run), &r.data, "-o", s(&out), "--sae", "1"]).ok();
     assert_eq!(&read(&out)[..2], b"PK");
@@ -108,8 +108,8 @@ fn latents_are_written_as_scipy_reads_them() {
 }
 
 #[test]
-fn the_most_important_features_are_kept() {
-    let r = ready();
+fn prune_keeps_the_most_important_features() {
+    let r = trained_run();
     let out = r.dir.path().join("small");
     let args = ["prune", s(&r.run), "--top", "9", "--by", "frequency", "--out", s(&out)];
     vibrissa(&args).refused(&["analysis.safetensors", "vibrissa analyze"]);
@@ -118,7 +118,7 @@ fn the_most_important_features_are_kept() {
     let record: Value = serde_json::from_slice(&read(&out.join("prune.json"))).expect("JSON");
     let kept: Vec<usize> =
         record["kept"][0].as_array().expect("a list").iter().map(|h| h.as_u64().expect("a number") as usize).collect();
-    let (head, rows) = table(&r.run.join("features.csv"));
+    let (head, rows) = read_table(&r.run.join("features.csv"));
     let frequency = head.iter().position(|h| h == "frequency").expect("a column");
     let value = |h: usize| rows[h][frequency].parse::<f64>().expect("a number");
     let least = kept.iter().map(|&h| value(h)).fold(f64::INFINITY, f64::min);
@@ -131,8 +131,8 @@ fn the_most_important_features_are_kept() {
 }
 
 #[test]
-fn the_report_stands_alone() {
-    let r = ready();
+fn the_report_needs_neither_data_nor_network() {
+    let r = trained_run();
     vibrissa(&["report", s(&r.run)]).refused(&["analysis.json", "vibrissa analyze"]);
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
     let images = r.dir.path().join("images");
@@ -157,26 +157,26 @@ fn the_report_stands_alone() {
 }
 
 #[test]
-fn weights_and_rows_of_numbers() {
+fn weights_change_the_score_and_rows_of_numbers_have_no_classes() {
     let dir = tempdir();
     let (data, run) = (npy(dir.path(), "x.npy", 24, &rows(200, 24, 1)), dir.path().join("run"));
     train(&data, &run, &["--latents", "48", "-k", "6", "--steps", "40", "--lr", "1e-3"]).ok();
     vibrissa(&["analyze", s(&run), &data, "--weights", "1"]).refused(&["--weights", "0.7,0.3"]);
     vibrissa(&["analyze", s(&run), &data, "--weights", "1,0", "--split", "test"]).ok();
-    let (head, rows) = table(&run.join("features.csv"));
+    let (head, rows) = read_table(&run.join("features.csv"));
     let at = |name: &str| head.iter().position(|h| h == name).expect("a column");
     assert!(rows.iter().all(|r| r[at("score")] == r[at("frequency")]));
-    assert!(!head.iter().any(|h| h.starts_with("auc")), "there are no classes: {head:?}");
+    assert!(!head.iter().any(|h| h.starts_with("auc")), "rows of numbers have no classes: {head:?}");
     vibrissa(&["report", s(&run)]).ok();
 }
 
 #[test]
-fn features_are_related_to_what_a_table_says_of_the_rows() {
-    let r = ready();
+fn features_are_related_to_the_columns_of_a_metadata_table() {
+    let r = trained_run();
     let csv = r.dir.path().join("known.csv");
-    // What the class says, what nothing says, a number, a column of names; two rows are not named, one name is unknown.
+    // Columns: the class, a constant, a number, and names. Two rows are not in the table, and one name in it is unknown.
     let mut text = String::from("file,batch,constant,weight,animal\n");
-    let names: Vec<String> = ["a", "b"].iter().flat_map(|c| list(&Path::new(&r.data).join(c), c)).collect();
+    let names: Vec<String> = ["a", "b"].iter().flat_map(|c| file_names(&Path::new(&r.data).join(c), c)).collect();
     for (i, name) in names.iter().enumerate().skip(2) {
         text += &format!("{name},{},1,{},m{i}\n", if name.starts_with('a') { "x" } else { "y" }, i * 37 % 11);
     }
@@ -191,25 +191,25 @@ fn features_are_related_to_what_a_table_says_of_the_rows() {
     assert!((known[0]["with_classes"].as_f64().expect("a figure") - 1.0).abs() < 1e-9, "batch is the class");
     assert_eq!(known[0]["saes"].as_array().map(Vec::len), Some(2));
     assert!(known[3]["left_out"].as_str().expect("why").contains("58 different values"));
-    let (head, rows) = table(&r.run.join("features-metadata.csv"));
+    let (head, rows) = read_table(&r.run.join("features-metadata.csv"));
     assert_eq!(head.join(","), "sae,latent,column,kind,effect,p,q");
     assert!(rows.iter().all(|r| r[2] == "batch" || r[2] == "weight"));
     vibrissa(&["report", s(&r.run)]).ok();
     let text = String::from_utf8(read(&r.run.join("report-figures/report.md"))).expect("UTF-8");
     assert!(text.contains("Warning: batch and the classes are associated"), "{text}");
-    // What cannot be used is refused with the reason.
+    // Tables that cannot be used are refused with the reason.
     std::fs::write(&csv, "file,batch\nother.png,x\n").expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["names none of the rows", "other.png"]);
     std::fs::write(&csv, format!("file,batch\n{0},x\n{0},y\n", names[0])).expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["twice"]);
     std::fs::write(&csv, "file,batch\na,b,c\n").expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["is not a table"]);
-    // Without a table the file of the one before does not stay.
+    // An analysis without a table removes the file of the one before.
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
     assert!(!r.run.join("features-metadata.csv").exists());
 }
 
-fn list(folder: &Path, class: &str) -> Vec<String> {
+fn file_names(folder: &Path, class: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("a folder")
         .map(|e| format!("{class}/{}", e.expect("an entry").file_name().to_string_lossy()))
@@ -218,10 +218,10 @@ fn list(folder: &Path, class: &str) -> Vec<String> {
     names
 }
 
-/// Every figure as SVG and PNG, each named in the Markdown; both languages.
+/// Writes every figure as SVG and PNG and names it in the Markdown, in both languages.
 #[test]
-fn a_report_leaves_its_figures_and_its_text() {
-    let r = ready();
+fn a_report_has_files_of_its_figures_and_its_text() {
+    let r = trained_run();
     vibrissa(&["analyze", s(&r.run), &r.data]).ok();
     for by in ["score", "delta_sse"] {
         let out = r.dir.path().join(by);
@@ -269,7 +269,7 @@ fn a_report_leaves_its_figures_and_its_text() {
 }
 
 #[test]
-fn the_report_of_a_sweep_stands_alone() {
+fn the_report_of_a_sweep_needs_neither_data_nor_network() {
     let dir = tempdir();
     let data = image_folder(&dir.path().join("images"), 60, 12, &["a", "b"]);
     let out = dir.path().join("sweep");
@@ -289,7 +289,7 @@ fn the_report_of_a_sweep_stands_alone() {
             assert!(["svg", "png"].iter().all(|kind| out.join(format!("report-figures/{name}.{kind}")).exists()));
         }
     }
-    // A record of before has none of the newer figures, and still makes a page.
+    // A record of an earlier version, without the newer figures, still gives a page.
     let path = out.join("sweep.json");
     let mut old: Value = serde_json::from_slice(&read(&path)).expect("JSON");
     old["effects"] = Value::Array(Vec::new());

@@ -115,8 +115,8 @@ pub struct SaeAnalysis {
     pub mse: Number,
     /// Inequality of the contributions.
     pub usage: UsageRecord,
-    /// Histogram of log10 frequency, latents never active left out: lower edge of each bin and its latents. The bins are
-    /// [`HistogramsRecord::log10_frequency`].
+    /// Histogram of log10 frequency, latents never active left out: lower edge of each bin and its latents. The bins
+    /// are [`HistogramsRecord::log10_frequency`].
     pub density: Vec<(f64, u64)>,
     /// The order by score compared with the order by index.
     pub order: OrderRecord,
@@ -150,10 +150,11 @@ pub struct CheckpointRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UsageRecord {
-    /// Share of the total that the top 0, 1, … 100 % of the latents contribute, the largest first; linear between latents.
+    /// Share of the total that the top 0, 1, … 100 % of the latents contribute, the largest first; linear between
+    /// latents.
     pub curve: Vec<f64>,
-    /// Gini coefficient, Σ (2i − n − 1) xᵢ / (n Σ x) of the contributions in ascending order: 0 if all are equal, towards 1
-    /// if one latent contributes everything.
+    /// Gini coefficient, Σ (2i − n − 1) xᵢ / (n Σ x) of the contributions in ascending order: 0 if all are equal,
+    /// towards 1 if one latent contributes everything.
     pub gini: Number,
     /// Smallest share of the latents that contributes 80 % of the total.
     pub carry_80: Number,
@@ -174,8 +175,8 @@ pub struct OrderRecord {
     pub top: u64,
     /// Mean [`columns::LatentColumns::share`] of the first latents by score, and of the first by index.
     pub share: [Number; 2],
-    /// Mean sharpness of their decoder directions as images, likewise: Σ of squared differences of neighbouring pixels /
-    /// Σ of squared pixels. Undefined where rows are no images.
+    /// Mean sharpness of their decoder directions as images, likewise: Σ of squared differences of neighbouring pixels
+    /// / Σ of squared pixels. Undefined where rows are no images.
     pub sharpness: [Number; 2],
     /// Highest frequency of a latent.
     pub top_frequency: Number,
@@ -195,10 +196,11 @@ pub struct ClassesRecord {
     pub selective: Vec<Vec<u64>>,
     /// Latents whose frequency in every class is at least half of their highest frequency in a class.
     pub shared: u64,
-    /// Mean silhouette (Rousseeuw 1987) of the rows by class in latent space, by cosine distance, of at most 2,000 rows.
-    pub silhouette: Number,
-    /// Five-fold cross-validated accuracy of a linear probe (ridge regression on one-hot classes) on the latents of the same
+    /// Mean silhouette (Rousseeuw 1987) of the rows by class in latent space, by cosine distance, of at most 2,000
     /// rows.
+    pub silhouette: Number,
+    /// Five-fold cross-validated accuracy of a linear probe (ridge regression on one-hot classes) on the latents of the
+    /// same rows.
     pub probe: Number,
     /// Accuracy of always naming the largest class.
     pub majority: Number,
@@ -305,11 +307,11 @@ pub struct ReconstructionRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnsembleAnalysis {
-    /// `[i][j]`: mean over the latents of SAE i of the largest cosine of their decoder direction with one of SAE j (MMCS,
-    /// Sharkey et al. 2022).
+    /// `[i][j]`: mean over the latents of SAE i of the largest cosine of their decoder direction with one of SAE j
+    /// (MMCS, Sharkey et al. 2022).
     pub mmcs: Vec<Vec<Number>>,
-    /// Mean |cosine| of the decoder directions of latents matched one to one (MCC), by pairs of SAEs i < j; undefined for
-    /// more than 4,096 latents.
+    /// Mean |cosine| of the decoder directions of latents matched one to one (MCC), by pairs of SAEs i < j; undefined
+    /// for more than 4,096 latents.
     pub mcc: Vec<(usize, usize, Number)>,
     /// By SAE: latents with a cosine of at least 0.7 with a latent of every other SAE.
     pub shared: Vec<u64>,

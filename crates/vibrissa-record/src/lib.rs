@@ -1,5 +1,8 @@
-//! Versioned results: plain data that everything after computing reads (reports, dashboard, Python). Nothing is
-//! computed here. A value that is undefined, NaN or infinite is written as `null`, so that every record is valid JSON.
+//! Versioned results as plain data, the only input of reports. Nothing is computed here. A value that is undefined, NaN
+//! or infinite is written as `null`, so that every record is valid JSON.
+//!
+//! In the definitions of figures, x is a row, recon its reconstruction, D the number of values of a row, N the number
+//! of rows, z the value of a latent in a row and w its decoder direction.
 
 pub mod adaptive;
 pub mod analysis;
@@ -20,11 +23,11 @@ pub const EVAL_SCHEMA: &str = "vibrissa.eval/1";
 /// Schema of [`DemoRecord`].
 pub const DEMO_SCHEMA: &str = "vibrissa.demo/1";
 
-/// Whether a record that says it is `found` can be read as `known` (`"vibrissa.eval/1"`): the same name and no newer
-/// version.
+/// Checks that a record of schema `found` can be read as `known` (`"vibrissa.eval/1"`): it has the same name and no
+/// newer version.
 ///
 /// # Errors
-/// What was found and the remedy, as the end of a sentence that begins with the file.
+/// What was found and the remedy, to follow the name of the file.
 ///
 /// ```
 /// use vibrissa_record::{EVAL_SCHEMA, check};
@@ -45,11 +48,11 @@ pub fn check(found: &str, known: &str) -> Result<(), String> {
     }
 }
 
-/// As [`check`] for a whole JSON text, before its fields are looked at: an older reader then names the version instead
-/// of a field it does not know.
+/// Parses a record. The schema is checked before the fields, so that the error about a newer record names its version
+/// and not an unknown field.
 ///
 /// # Errors
-/// As [`check`]; text that is not JSON, or not this record, is named by what serde found.
+/// As [`check`]; for text that is not JSON, or not this record, the error of serde.
 pub fn parse<T: DeserializeOwned>(json: &str, known: &str) -> Result<T, String> {
     #[derive(Deserialize)]
     struct Head {
@@ -78,7 +81,7 @@ pub fn read_if_valid<T: DeserializeOwned>(path: &Path, known: &str) -> Option<T>
     parse(&std::fs::read_to_string(path).ok()?, known).ok()
 }
 
-/// A map that keeps the order it was given (classes sorted as the data set sorts them, `"2"` before `"10"`).
+/// A map in the order of insertion, such as classes in the order of the data set (`"2"` before `"10"`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ordered<T>(pub Vec<(String, T)>);
 
@@ -94,7 +97,7 @@ impl<T> Ordered<T> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
-    /// Whether there is no entry.
+    /// True if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -143,7 +146,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
     }
 }
 
-/// A number that may be undefined: `None`, and on writing also NaN and ±∞, are `null`.
+/// A number that may be undefined. `None`, NaN and ±∞ are written as `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Number(pub Option<f64>);
 
@@ -178,7 +181,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// `#[serde(with = "finite")]` for `Option<f64>`: never writes anything but a finite number or `null`.
+/// `#[serde(with = "finite")]` for `Option<f64>`: NaN and ±∞ are written as `null`.
 mod finite {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -191,80 +194,80 @@ mod finite {
     }
 }
 
-/// How often the latents are active: a histogram of rows active / rows on a logarithmic axis.
+/// Histogram of the latents by log10 of their frequency (share of the rows in which they are active).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Density {
-    /// log10 of the lower edge of the first bucket.
+    /// Lower edge of the first bin, log10 of the frequency; lower frequencies are counted in it.
     pub log10_from: i32,
-    /// Buckets a decade.
+    /// Bins per decade.
     pub per_decade: u32,
-    /// Latents by bucket.
+    /// Latents by bin.
     pub counts: Vec<u64>,
     /// Latents never active.
     pub never: u64,
 }
 
-/// The measures of reconstructions, whether by an SAE, an ensemble or the mean image. The only list of them: `metrics` fills it in, other records
-/// embed it.
+/// Measures of reconstructions, means over rows unless stated otherwise. Other records embed this list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reconstruction {
-    /// Mean Pearson r of row and reconstruction.
+    /// Pearson r of row and reconstruction; 0 where either is constant.
     #[serde(with = "finite")]
     pub pearson: Option<f64>,
-    /// Mean squared error per element.
+    /// Squared error per element, ‖x − recon‖² / D.
     #[serde(with = "finite")]
     pub mse: Option<f64>,
-    /// Fraction of variance unexplained.
+    /// Fraction of variance unexplained, Σ ‖x − recon‖² / Σ ‖x − mean x‖² over all rows, with the mean of each column
+    /// over these rows.
     #[serde(with = "finite")]
     pub fvu: Option<f64>,
-    /// Mean cosine of row and reconstruction.
+    /// Cosine of row and reconstruction.
     #[serde(with = "finite")]
     pub cosine: Option<f64>,
-    /// Mean structural similarity.
+    /// Structural similarity of images (SSIM, Wang et al. 2004).
     #[serde(with = "finite")]
     pub ssim: Option<f64>,
-    /// Mean perceptual distance, 0 to 1; lower is better.
+    /// Perceptual distance of images, 0 to 1; lower is better.
     #[serde(with = "finite")]
     pub perceptual: Option<f64>,
-    /// Mean binary cross-entropy of an element, in nats; lower is better.
+    /// Binary cross-entropy per element, nats; lower is better.
     #[serde(with = "finite")]
     pub cross_entropy: Option<f64>,
-    /// Mean peak signal-to-noise ratio, dB.
+    /// Peak signal-to-noise ratio of images, dB.
     #[serde(with = "finite")]
     pub psnr: Option<f64>,
 }
 
-/// The scores of one SAE, or of the ensemble (whose keys on latents are `null`), over some rows.
+/// Scores of one SAE, or of an ensemble, for which the figures of latents are `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scores {
     /// The measures of its reconstructions.
     #[serde(flatten)]
     pub reconstruction: Reconstruction,
-    /// Mean latents ≠ 0 a row.
+    /// L0: mean number of active latents per row.
     #[serde(with = "finite")]
     pub l0: Option<f64>,
-    /// Where rows are patches: the same for all patches of an image together.
+    /// Where rows are patches: mean number of active latents per image, Σ over its patches.
     #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
     pub l0_image: Option<f64>,
-    /// The k that was asked for.
+    /// k of the configuration.
     #[serde(with = "finite")]
     pub l0_target: Option<f64>,
     /// `l0 - l0_target`.
     #[serde(with = "finite")]
     pub l0_distance: Option<f64>,
-    /// Mean latents ≠ 0 of the training rows at the end of training, by the rule of training.
+    /// Mean number of active latents per training row at the end of training, by the selection rule of training.
     #[serde(with = "finite", skip_serializing_if = "Option::is_none")]
     pub l0_train: Option<f64>,
     /// Latents never active on these rows.
     pub dead_latents: Option<u64>,
     /// Latents active in fewer than 1 of 1,000 of these rows, dead ones included.
     pub rare_latents: Option<u64>,
-    /// H.
+    /// Latents (H).
     pub latents: Option<u64>,
-    /// Rows where row or reconstruction is constant, whose r counts as 0.
+    /// Rows that are constant, or whose reconstruction is.
     pub constant_rows: Option<u64>,
     /// Histogram of activation frequencies.
     pub density: Option<Density>,
@@ -298,72 +301,73 @@ impl<T: Default> Default for ByClass<T> {
     }
 }
 
-/// How well one SAE found the features that synthetic rows are made of. A feature and a latent are partners where the
-/// matching of features and decoder rows with the largest sum of |cos| has them so.
+/// Recovery of the true features of synthetic rows by one SAE. Features and latents are partners in the one-to-one
+/// matching of features and decoder directions with the largest Σ |cosine|.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Recovery {
     /// True features.
     pub features: u64,
-    /// Rows whose use of features was looked at.
+    /// Rows in which features and latents were compared.
     pub rows: u64,
-    /// Features that fire in any of them.
+    /// Features that fire in some of them.
     pub fired: Option<u64>,
-    /// Mean |cos| of partners, over all true features; those without one count as 0.
+    /// MCC: mean |cosine| of partners over all true features; features without a partner count as 0.
     #[serde(with = "finite")]
     pub mcc: Option<f64>,
-    /// The same of as many random directions as there are latents.
+    /// MCC of as many random directions as there are latents.
     #[serde(with = "finite")]
     pub mcc_chance: Option<f64>,
-    /// Mean over the true features of the largest |cos| with any decoder row.
+    /// MMCS: mean over the true features of the largest |cosine| with a decoder direction (Sharkey et al. 2022).
     #[serde(with = "finite")]
     pub mmcs: Option<f64>,
-    /// The same of random directions.
+    /// MMCS of as many random directions as there are latents.
     #[serde(with = "finite")]
     pub mmcs_chance: Option<f64>,
-    /// Share of the true features whose largest |cos| is at least 0.9.
+    /// Share of the true features with a largest |cosine| of at least 0.9.
     #[serde(with = "finite")]
     pub found: Option<f64>,
-    /// Mean F1 of "the latent is active" against "its partner fires", over the features that fire.
+    /// Mean F1 of "the partner is active" as a prediction of "the feature fires", over the features that fire.
     #[serde(with = "finite")]
     pub f1: Option<f64>,
-    /// Mean share of the rows with the latent active in which its partner fires; 0 where it never is.
+    /// Mean precision of that prediction; 0 for a partner that is never active.
     #[serde(with = "finite")]
     pub precision: Option<f64>,
-    /// Mean share of the rows in which the feature fires with the latent active.
+    /// Mean recall of that prediction.
     #[serde(with = "finite")]
     pub recall: Option<f64>,
 }
 
-/// What `vibrissa eval` found ([`EVAL_SCHEMA`]).
+/// The evaluation of models on given rows ([`EVAL_SCHEMA`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
     /// [`EVAL_SCHEMA`].
     pub schema: String,
-    /// Rows evaluated; where rows are patches, the whole images that they make.
+    /// Rows evaluated; where rows are patches, images.
     pub rows: u64,
-    /// Where rows are patches: how many an image has. `l0`, `dead_latents`, `rare_latents` and `density` are of patches.
+    /// Where rows are patches: patches per image. `l0`, `dead_latents`, `rare_latents` and `density` are then of
+    /// patches, all else of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patches_per_image: Option<u64>,
-    /// One entry an SAE.
+    /// By SAE.
     #[serde(default)]
     pub saes: Vec<ByClass<Scores>>,
-    /// The mean of the SAEs' reconstructions.
+    /// The mean of the reconstructions of all SAEs.
     #[serde(default)]
     pub ensemble: ByClass<Scores>,
-    /// The mean of the training rows as every row's reconstruction: the baseline to beat.
+    /// The mean of the training rows as the reconstruction of every row: the trivial baseline.
     #[serde(default)]
     pub mean_image: ByClass<Reconstruction>,
-    /// On synthetic rows, one entry an SAE.
+    /// On synthetic rows, by SAE.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recovery: Vec<Recovery>,
     /// The data set as the user named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// Which part of it ("test", "all", …).
+    /// The part of it: `test`, `train`, `all` or `folds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// The runs or checkpoints the SAEs came from.
+    /// The runs or model files of the SAEs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<String>,
     /// Version of the program that wrote this.
@@ -372,7 +376,7 @@ pub struct EvalRecord {
     /// Wall time of the evaluation, seconds.
     #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// How many latents rows need, of each SAE, where that was asked for.
+    /// Adaptive numbers of active latents, by SAE, if requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adaptive: Vec<adaptive::AdaptiveRecord>,
 }
@@ -397,11 +401,11 @@ impl Default for EvalRecord {
     }
 }
 
-/// One SAE's part of a [`MetricsLine`], over the interval's training rows.
+/// The figures of one SAE in a [`MetricsLine`], over the training rows of the interval.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SaeLine {
-    /// Each loss term apart, and their sum as `total`.
+    /// Each term of the loss, and their sum as `total`.
     pub loss: Ordered<Number>,
     /// Mean Pearson r of row and reconstruction.
     #[serde(with = "finite")]
@@ -409,24 +413,24 @@ pub struct SaeLine {
     /// Fraction of variance unexplained.
     #[serde(with = "finite")]
     pub fvu: Option<f64>,
-    /// Mean latents ≠ 0 of the training rows since the line before.
+    /// Mean number of active latents per row.
     #[serde(with = "finite")]
     pub l0: Option<f64>,
-    /// k at this step: what it should be.
+    /// k at this step.
     #[serde(with = "finite")]
     pub l0_target: Option<f64>,
-    /// λ of L1, steered or not.
+    /// Weight λ of the L1 penalty at this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l1_lambda: Option<f64>,
-    /// Mean of all latents of these rows, zeros included (ρ̂; the target of a KL penalty is k/H).
+    /// Mean value of all latents, zeros included (ρ̂; a KL penalty has the target k/H).
     #[serde(with = "finite")]
     pub mean_activation: Option<f64>,
-    /// Latents by the share of these rows in which they were active.
+    /// Latents by frequency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<Density>,
     /// Latents counted as dead at this step.
     pub dead_latents: Option<u64>,
-    /// Latents that began again since the line before, with `--reinforce`.
+    /// Latents resampled in the interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reborn: Option<u64>,
 }
@@ -439,13 +443,13 @@ pub struct MetricsLine {
     pub step: u64,
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Rows a second over the interval.
+    /// Rows per second over the interval.
     #[serde(with = "finite")]
     pub rows_per_s: Option<f64>,
     /// Seconds since training began.
     #[serde(with = "finite")]
     pub wall_s: Option<f64>,
-    /// One entry an SAE.
+    /// By SAE.
     pub saes: Vec<SaeLine>,
 }
 
@@ -458,7 +462,7 @@ impl MetricsLine {
     }
 }
 
-/// What `vibrissa demo` found ([`DEMO_SCHEMA`]).
+/// The result of the demo ([`DEMO_SCHEMA`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DemoRecord {
     /// [`DEMO_SCHEMA`].
@@ -466,13 +470,13 @@ pub struct DemoRecord {
     /// Mean Pearson r on the test rows.
     #[serde(default, with = "finite")]
     pub pearson: Option<f64>,
-    /// The same with the mean of the training rows as every reconstruction.
+    /// Mean Pearson r on the test rows with the mean of the training rows as every reconstruction.
     #[serde(default, with = "finite")]
     pub pearson_mean_image: Option<f64>,
-    /// How well the known features of the synthetic data were found (0 to 1).
+    /// MMCS of the true features of the synthetic rows ([`Recovery::mmcs`]).
     #[serde(default, with = "finite")]
     pub recovery: Option<f64>,
-    /// The same of random decoder rows.
+    /// MMCS of random directions.
     #[serde(default, with = "finite")]
     pub recovery_chance: Option<f64>,
     /// Latents never active on the test rows.
@@ -481,13 +485,13 @@ pub struct DemoRecord {
     /// Test rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// H.
+    /// Latents (H).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latents: Option<u64>,
-    /// Active latents asked for.
+    /// k.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
-    /// Mean latents ≠ 0 a row.
+    /// Mean number of active latents per row.
     #[serde(default, with = "finite", skip_serializing_if = "Option::is_none")]
     pub l0: Option<f64>,
     /// Fraction of variance unexplained.

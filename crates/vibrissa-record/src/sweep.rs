@@ -1,4 +1,4 @@
-//! What `vibrissa sweep` found: a record a cell, and what the cells say together.
+//! Results of a sweep: a record for each cell of the grid, and their comparison.
 
 use super::{Number, Ordered, Reconstruction, Recovery, Scores, finite};
 use serde::{Deserialize, Serialize};
@@ -8,21 +8,21 @@ pub const SWEEP_SCHEMA: &str = "vibrissa.sweep/1";
 /// Schema of [`CellRecord`].
 pub const CELL_SCHEMA: &str = "vibrissa.cell/1";
 
-/// How a cell ended.
+/// The end of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ended {
     /// Trained to its last step.
     #[default]
     Finished,
-    /// Stopped by halving: others of the same k were better.
+    /// Stopped early by successive halving: others of the same k were better.
     Stopped,
-    /// Its numbers left the finite.
+    /// Stopped by an error, such as a loss that is not finite.
     Failed,
 }
 
 impl Ended {
-    /// The name that files have for it.
+    /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
             Ended::Finished => "finished",
@@ -38,81 +38,81 @@ impl Ended {
 pub struct CellRecord {
     /// [`CELL_SCHEMA`].
     pub schema: String,
-    /// Its values in the order of the grid, such as `k=16 lr=0.001`; the name of its folder under `cells/`.
+    /// Its values in the order of the grid, such as `k=16 lr=0.001`; also the name of its folder under `cells/`.
     pub name: String,
-    /// The same without the seed: cells of one configuration differ by their seed alone.
+    /// Its values without the seed: cells of one configuration differ in the seed alone.
     pub configuration: String,
-    /// Values by the name of the option.
+    /// Its values by option.
     pub values: Ordered<String>,
-    /// Hash of what decides its result.
+    /// Hash of the options and data that determine its result.
     pub hash: String,
-    /// Activation.
+    /// Name of the activation.
     pub activation: String,
-    /// H.
+    /// Latents (H).
     pub latents: u64,
-    /// Active latents a row that were asked for.
+    /// Active latents per row of the configuration.
     pub k: u64,
-    /// How it ended.
+    /// Its end.
     pub ended: Ended,
-    /// Steps done, and steps planned.
+    /// Steps done.
     pub step: u64,
-    /// See `step`.
+    /// Steps planned.
     pub steps: u64,
-    /// Seconds in its steps alone, beside others that were trained at the same time.
+    /// Seconds spent in its steps; other cells are trained at the same time.
     #[serde(with = "finite")]
     pub seconds: Option<f64>,
-    /// Squared error of the validation rows against the spread of the training rows: what cells are chosen by.
+    /// Mean squared error of the validation rows / variance of the training rows: the criterion of selection.
     #[serde(with = "finite")]
     pub validation_fvu: Option<f64>,
-    /// On the held-out rows; of cells that were stopped nothing.
+    /// Scores on the test rows; `None` for a cell that did not finish.
     pub scores: Option<Scores>,
-    /// On synthetic rows: what it found of the features that they are made of.
+    /// On synthetic rows: recovery of the true features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
-    /// Why it failed.
+    /// The error that stopped it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Why a configuration is not compared with others.
+/// Reason why a configuration takes no part in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Apart {
-    /// All its latents are active in every row, which those of the others are not.
+    /// All its latents are active in every row, unlike those of the others.
     Dense,
-    /// Its reconstructions are no better than the mean of the rows.
+    /// Its fvu is no better than that of the mean of the rows.
     NoBetter,
 }
 
-/// A configuration: the mean of its seeds, and how far they are apart.
+/// A configuration: means over its seeds, on the test rows unless stated otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigurationRecord {
-    /// See [`CellRecord::configuration`].
+    /// The name, [`CellRecord::configuration`].
     pub name: String,
-    /// Its values by the name of the option, without the seed.
+    /// Its values by option, without the seed.
     pub values: Ordered<String>,
-    /// Activation.
+    /// Name of the activation.
     pub activation: String,
-    /// H.
+    /// Latents (H).
     pub latents: u64,
-    /// Active latents a row that were asked for.
+    /// Active latents per row of the configuration.
     pub k: u64,
-    /// Finished cells.
+    /// Number of finished cells.
     pub seeds: u64,
-    /// Mean L0 of the held-out rows.
+    /// Mean L0.
     pub l0: Number,
-    /// Mean L0 of the training rows by the rule of training.
+    /// Mean L0 of the training rows, by the selection rule of training.
     pub l0_train: Number,
-    /// Whether `l0` is more than a tenth away from `k`.
+    /// True if `l0` differs from `k` by more than a tenth.
     pub l0_far: bool,
-    /// Mean fvu of the held-out rows.
+    /// Mean fraction of variance unexplained.
     pub fvu: Number,
-    /// Half of the 95 % confidence interval of that mean (Student's t over seeds); nothing for one seed.
+    /// Half of the 95 % confidence interval of that mean (Student's t over seeds); undefined for one seed.
     pub fvu_band: Number,
     /// Mean Pearson r.
     pub pearson: Number,
-    /// As `fvu_band`, of Pearson r.
+    /// Half of the 95 % confidence interval of the mean Pearson r, as `fvu_band`.
     pub pearson_band: Number,
     /// Mean squared error.
     pub mse: Number,
@@ -126,117 +126,117 @@ pub struct ConfigurationRecord {
     pub perceptual: Number,
     /// Mean cross-entropy of an element, nats.
     pub cross_entropy: Number,
-    /// Mean MCC and F1 with the true features, of synthetic rows.
+    /// On synthetic rows: mean MCC of the true features.
     pub mcc: Number,
-    /// See `mcc`.
+    /// On synthetic rows: mean F1 of latents and true features.
     pub f1: Number,
-    /// Mean number of latents that no held-out row used.
+    /// Mean number of dead latents (active in no row).
     pub dead_latents: Number,
-    /// The same as a share of all.
+    /// Mean share of dead latents.
     pub dead_share: Number,
-    /// Mean share of latents that fewer than 1 in 1,000 held-out rows used, dead ones included.
+    /// Mean share of rare latents (active in fewer than 1 row of 1,000), dead ones included.
     pub rare_share: Number,
-    /// Mean validation fvu.
+    /// Mean fvu of the validation rows.
     pub validation_fvu: Number,
-    /// Mean seconds of a cell.
+    /// Mean seconds per cell.
     pub seconds: Number,
-    /// Whether no other configuration has both a smaller L0 and a smaller fvu.
+    /// True if no other configuration has both a smaller L0 and a smaller fvu (the Pareto front).
     pub front: bool,
-    /// Why it takes no part in front, best and knee.
+    /// Reason why it takes no part in front, best and knee.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apart: Option<Apart>,
 }
 
-/// What an option does: means over all finished cells that have one of its values, whatever else they have.
+/// The effect of one option: means over all finished cells that share one of its values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EffectRecord {
     /// The option.
     pub key: String,
-    /// Largest less smallest mean validation fvu over its values, mean over `lines`; nothing where each has one value.
+    /// Largest − smallest mean validation fvu over its values, mean over `lines`; undefined if each line has one value.
     pub spread: Number,
-    /// One for each k, where several were swept and the option is another.
+    /// One line for each k if several were swept and the option is another, else one line.
     pub lines: Vec<EffectLine>,
 }
 
-/// Means by value.
+/// Means by value of an option.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EffectLine {
-    /// The k of its cells, where it is of one.
+    /// The k of its cells, if it is of one k.
     pub k: Option<u64>,
     /// In the order of the grid.
     pub points: Vec<EffectPoint>,
 }
 
-/// Cells that have one value of an option.
+/// The cells that share one value of an option.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EffectPoint {
     /// The value.
     pub value: String,
-    /// Finished cells that have it.
+    /// Number of finished cells.
     pub cells: u64,
     /// Their mean validation fvu.
     pub validation_fvu: Number,
-    /// Their mean fvu on the held-out rows.
+    /// Their mean fvu on the test rows.
     pub fvu: Number,
 }
 
-/// A sweep.
+/// The results of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SweepRecord {
     /// [`SWEEP_SCHEMA`].
     pub schema: String,
-    /// What was trained on.
+    /// The data set as the user named it.
     pub data: String,
-    /// Options that the grid varies, in its order.
+    /// Options of the grid, in its order.
     pub keys: Vec<String>,
-    /// Rows trained on, chosen by, and held out; whole pictures where rows are patches.
+    /// Training rows; where rows are patches, images.
     pub training_rows: u64,
-    /// See `training_rows`.
+    /// Validation rows, which configurations are selected on; where rows are patches, images.
     pub validation_rows: u64,
-    /// See `training_rows`.
+    /// Test rows; where rows are patches, images.
     pub test_rows: u64,
-    /// Patches a picture, where rows are patches: L0 and latents are then of patches.
+    /// Patches per image, where rows are patches; L0 and latents are then of patches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patches_per_image: Option<u64>,
-    /// Whether hopeless cells were stopped early.
+    /// True if successive halving stopped the worse cells early.
     pub halving: bool,
     /// All cells, in the order of the grid.
     pub cells: Vec<CellRecord>,
-    /// What seeds have in common.
+    /// The configurations, in the order of the grid.
     pub configurations: Vec<ConfigurationRecord>,
-    /// What each option that has several values does.
+    /// The effect of each option with several values.
     pub effects: Vec<EffectRecord>,
     /// The configuration with the smallest validation fvu.
     pub best: Option<String>,
-    /// The configuration of the front beyond which more active latents pay least: furthest below the line between the
-    /// ends of the front, fvu against log L0.
+    /// The knee of the front: the configuration furthest below the line between the ends of the front, fvu against log
+    /// L0. Beyond it, more active latents lower the fvu less.
     pub knee: Option<String>,
-    /// The mean of the training rows, as the baseline.
+    /// The mean of the training rows as every reconstruction: the trivial baseline.
     pub mean_image: Reconstruction,
-    /// Seconds of the whole sweep, all sessions.
+    /// Seconds of the sweep, over all sessions.
     #[serde(with = "finite")]
     pub seconds: Option<f64>,
-    /// Version that wrote it.
+    /// Version of the program that wrote this.
     pub tool_version: String,
 }
 
 impl SweepRecord {
-    /// Whether a configuration is the best one, and whether it is the knee.
+    /// True if a configuration is the best one, and true if it is the knee.
     pub fn best_and_knee(&self, c: &ConfigurationRecord) -> (bool, bool) {
         let is = |name: &Option<String>| name.as_ref() == Some(&c.name);
         (is(&self.best), is(&self.knee))
     }
 
-    /// Whether a configuration is the best one or the knee.
+    /// True if a configuration is the best one or the knee.
     pub fn is_named(&self, c: &ConfigurationRecord) -> bool {
         self.best_and_knee(c) != (false, false)
     }
 
-    /// The cell whose pictures stand for a configuration: the first that finished.
+    /// The cell whose images represent a configuration: the first that finished.
     pub fn cell_of(&self, c: &ConfigurationRecord) -> Option<&CellRecord> {
         self.cells.iter().find(|cell| cell.configuration == c.name && cell.ended == Ended::Finished)
     }

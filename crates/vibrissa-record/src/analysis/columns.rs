@@ -1,6 +1,6 @@
-//! The columns of an analysis: arrays too long for `analysis.json`, in `analysis.safetensors` beside it. Every column is
-//! defined here, once: name on disk, type, shape, unit and meaning. What is written and what is read go through these
-//! definitions, so a missing or wrongly typed column is an error and never an empty one.
+//! The columns of an analysis: arrays too long for `analysis.json`, in `analysis.safetensors` beside it. Every column
+//! is defined here, once: name on disk, type, shape, unit and meaning. What is written and what is read go through
+//! these definitions, so a missing or wrongly typed column is an error and never an empty one.
 //!
 //! Letters of shapes: H latents, C classes (1 without classes), P latents with example rows, E examples of a kind, N of
 //! whatever the column counts, T checkpoints, D values a row.
@@ -116,8 +116,8 @@ fn take<T: Element>(
 }
 
 column_groups! {
-    /// One value per latent: prefix `S.`, S the number of the SAE. N is the number of rows looked at, z the value of the
-    /// latent in a row, w its decoder direction (the row of `W_dec` times its scale).
+    /// One value per latent: prefix `S.`, S the number of the SAE. N is the number of rows looked at, z the value of
+    /// the latent in a row, w its decoder direction (the row of `W_dec` times its scale).
     LatentColumns {
         /// Place in the order by score, from 1; of equal scores the lower index comes first.
         rank = "rank": u32 [H] "rank",
@@ -131,8 +131,8 @@ column_groups! {
         score = "score": f64 [H] "none",
         /// As score, with strength divided by the largest |strength| of the SAE, so that both terms are at most 1.
         score_scaled = "score_scaled": f64 [H] "none",
-        /// Exact ablation: (1/N) Σ over rows of ‖x − (recon − z w)‖² − ‖x − recon‖², the squared error that removing the
-        /// latent adds to a row. Below 0, the reconstructions are better without it.
+        /// Exact ablation: (1/N) Σ over rows of ‖x − (recon − z w)‖² − ‖x − recon‖², the squared error that removing
+        /// the latent adds to a row. Below 0, the reconstructions are better without it.
         delta_sse = "delta_sse": f64 [H] "squared error per row",
         /// Exact ablation: (1/N) Σ over rows of r(x, recon) − r(x, recon − z w), the Pearson r that removing the latent
         /// takes from a row.
@@ -175,7 +175,8 @@ column_groups! {
         auc = "class_auc": f64 [H, C] "none",
         /// Mutual information between the class and z in five states: inactive, and the quartiles of the active values.
         information = "information": f64 [H] "bits",
-        /// p of the Kruskal–Wallis test with ties (of two classes the Mann–Whitney test); NaN if the latent is never active.
+        /// p of the Kruskal–Wallis test with ties (of two classes the Mann–Whitney test); NaN if the latent is never
+        /// active.
         p = "p": f64 [H] "probability",
         /// p adjusted over the latents by Benjamini and Hochberg (1995): the smallest false discovery rate at which the
         /// latent is a discovery.
@@ -249,8 +250,8 @@ column_groups! {
 
     /// Activations by place, where rows are patches: prefix `S.`.
     MapColumns {
-        /// For each of the first latents with examples and each of its top rows, z at every place of that row's image: 255
-        /// for the `largest` of the latent, 0 for 0 and less.
+        /// For each of the first latents with examples and each of its top rows, z at every place of that row's image:
+        /// 255 for the `largest` of the latent, 0 for 0 and less.
         map = "map": u8 [N, channels, rows, columns] "1/255 of the largest",
     }
 
@@ -264,11 +265,13 @@ column_groups! {
 
     /// Between the SAEs of an ensemble: prefix `S.`.
     EnsembleColumns {
-        /// Largest cosine of the decoder direction with that of a latent of another SAE; NaN if the latent is never active.
+        /// Largest cosine of the decoder direction with that of a latent of another SAE; NaN if the latent is never
+        /// active.
         best_partner = "best_partner": f64 [H] "none",
     }
 
-    /// Each latent against one column of the metadata: prefix `S.metadata.J.`, J its place in [`AnalysisRecord::metadata`].
+    /// Each latent against one column of the metadata: prefix `S.metadata.J.`, J its place in
+    /// [`AnalysisRecord::metadata`].
     MetadataColumns {
         /// Of numbers Spearman's ρ; of two levels the rank-biserial correlation towards the second; of more levels
         /// ε² = (statistic of Kruskal and Wallis) / (n − 1). NaN if the latent is never active.

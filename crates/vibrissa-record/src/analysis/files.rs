@@ -33,8 +33,8 @@ impl Analysis {
     /// Reads the analysis in a folder.
     ///
     /// # Errors
-    /// A folder without one; a file that is damaged, of another version or of another analysis; a column that is missing
-    /// or wrongly typed.
+    /// A folder without one; a file that is damaged, of another version or of another analysis; a column that is
+    /// missing or wrongly typed.
     pub fn read(folder: &Path) -> Result<Analysis> {
         let (record, path) = (Self::record_path(folder), Self::columns_path(folder));
         let Some(record) = crate::read::<AnalysisRecord>(&record, ANALYSIS_SCHEMA, AGAIN)? else {
@@ -49,8 +49,8 @@ impl Analysis {
         Ok(Analysis { record, columns })
     }
 
-    /// Writes the analysis into a folder and sets [`AnalysisRecord::columns_hash`]. The record is removed first and written
-    /// last: where there is one, the columns belong to it.
+    /// Writes the analysis into a folder and sets [`AnalysisRecord::columns_hash`]. The record is removed first and
+    /// written last: where there is one, the columns belong to it.
     ///
     /// # Errors
     /// [`Error::Io`].

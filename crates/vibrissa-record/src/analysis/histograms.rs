@@ -95,7 +95,8 @@ impl UniformBins {
         (0..=self.bins).map(|i| self.from + (self.to - self.from) * i as f64 / self.bins as f64).collect()
     }
 
-    /// The bin that a value falls into; values beyond the outermost edges are counted in the nearest bin, NaN in the first.
+    /// The bin that a value falls into; values beyond the outermost edges are counted in the nearest bin, NaN in the
+    /// first.
     pub fn bin(&self, value: f64) -> usize {
         let place = (value - self.from) * (self.bins as f64 / (self.to - self.from));
         (place as usize).min(self.bins - 1)

@@ -1,5 +1,5 @@
-//! Exact ablation of a latent z with decoder direction w: what removing z w from the reconstruction of a row adds to its squared
-//! error and takes from its Pearson r.
+//! Exact ablation of a latent z with decoder direction w: what removing z w from the reconstruction of a row adds to
+//! its squared error and takes from its Pearson r.
 //!
 //! ```text
 //! r = x − y, y = recon
@@ -79,8 +79,8 @@ impl RowSums {
         RowSums { mean_residual, xx, yy, xy, pearson: quality.pearson, sse: quality.residual, constant }
     }
 
-    /// Δ sse and Δ pearson of removing `z` times a direction. `r_w` and `y_w` are the products of the decoder row with the
-    /// centred residual and the centred reconstruction.
+    /// Δ sse and Δ pearson of removing `z` times a direction. `r_w` and `y_w` are the products of the decoder row with
+    /// the centred residual and the centred reconstruction.
     #[inline]
     pub fn ablate(&self, z: f64, w: &DirectionSums, r_w: f64, y_w: f64) -> (f64, f64) {
         let z = z * w.scale;
@@ -95,8 +95,8 @@ impl RowSums {
     }
 }
 
-/// [`RowSums::ablate`] where the reconstruction is the sigmoid of `logits`: it is computed anew, without `z` times the decoder
-/// row `w`. `recon` is a buffer.
+/// [`RowSums::ablate`] where the reconstruction is the sigmoid of `logits`: it is computed anew, without `z` times the
+/// decoder row `w`. `recon` is a buffer.
 pub(super) fn ablate_sigmoid(
     sums: &RowSums,
     x: &[f32],

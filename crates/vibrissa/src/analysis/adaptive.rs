@@ -8,7 +8,8 @@
 //! ```
 //!
 //! θ, τ and λ are set on tuning rows so that a row uses k latents in the mean; the figures are of other rows. Only the
-//! [`REACH`]·k largest latents of a row can be used. A latent is large by |z ‖w‖|, its contribution to the reconstruction.
+//! [`REACH`]·k largest latents of a row can be used. A latent is large by |z ‖w‖|, its contribution to the
+//! reconstruction.
 
 use super::ranks::{ranks, spearman};
 use crate::data::Dataset;
@@ -135,8 +136,8 @@ fn solve(most: f64, budget: f64, mean: impl Fn(f64) -> f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// Complexity of a row, without a model: of images the mean absolute difference of neighbouring pixels, of other rows the distance
-/// from `mean`.
+/// Complexity of a row, without a model: of images the mean absolute difference of neighbouring pixels, of other rows
+/// the distance from `mean`.
 pub fn complexity(data: &Dataset, x: &[f32], mean: &[f32]) -> f64 {
     let Some(shape) = data.shape() else {
         return x.iter().zip(mean).map(|(&x, &m)| f64::from(x - m).powi(2)).sum::<f64>().sqrt();
@@ -154,8 +155,8 @@ pub fn complexity(data: &Dataset, x: &[f32], mean: &[f32]) -> f64 {
     sum / steps.max(1) as f64
 }
 
-/// Computes the curves of rows, batch by batch: calls `see(rows, curves, workspace)` and then `on_progress(done, all)`. A row
-/// that overflows has the latents that were found before.
+/// Computes the curves of rows, batch by batch: calls `see(rows, curves, workspace)` and then `on_progress(done, all)`.
+/// A row that overflows has the latents that were found before.
 fn for_each_batch(
     sae: &Sae,
     data: &Dataset,
@@ -204,7 +205,8 @@ fn tune(curves: &[ErrorCurve], budget: usize) -> [Rule; 4] {
 /// Compares the four rules at the same mean number of active latents.
 ///
 /// # Panics
-/// For a model whose latents do not add up one by one: one with a sigmoid output or an activation that does not select k.
+/// For a model whose latents do not add up one by one: one with a sigmoid output or an activation that does not select
+/// k.
 pub fn compare_rules(
     sae: &Sae,
     data: &Dataset,

@@ -89,8 +89,8 @@ pub fn class_relevance(sums: &LatentSums, class_rows: &[u64]) -> ClassRelevance 
 /// H = (12/(n(n+1)) Σ R_g²/n_g − 3(n+1)) / (1 − Σ(t³ − t)/(n³ − n))
 /// ```
 ///
-/// `groups` are the rank sum R and the rows of each group, groups without rows do not count; `ties` is Σ(t³ − t) over tied
-/// values. `None` for fewer than two groups, or where all values are equal.
+/// `groups` are the rank sum R and the rows of each group, groups without rows do not count; `ties` is Σ(t³ − t) over
+/// tied values. `None` for fewer than two groups, or where all values are equal.
 pub(super) fn kruskal_wallis(groups: &[(f64, f64)], ties: f64, n: f64) -> Option<(f64, f64)> {
     let present: Vec<(f64, f64)> = groups.iter().copied().filter(|g| g.1 > 0.0).collect();
     let untied = 1.0 - ties / (n * n * n - n);
@@ -102,8 +102,8 @@ pub(super) fn kruskal_wallis(groups: &[(f64, f64)], ties: f64, n: f64) -> Option
     Some((h, if h > 0.0 { gamma_ur((present.len() - 1) as f64 / 2.0, h / 2.0) } else { 1.0 }))
 }
 
-/// Mutual information, in bits, between the class and five states: inactive, and the quartiles of the active values over all
-/// classes.
+/// Mutual information, in bits, between the class and five states: inactive, and the quartiles of the active values
+/// over all classes.
 fn information(by_class: &[Vec<f64>], total: &[f64], n: f64) -> f64 {
     const ZERO: usize = super::sums::NEGATIVE;
     let active: f64 = n - total[ZERO];
@@ -133,8 +133,8 @@ fn information(by_class: &[Vec<f64>], total: &[f64], n: f64) -> f64 {
     bits.max(0.0)
 }
 
-/// The q of Benjamini and Hochberg (1995) of each p: the smallest false discovery rate at which it is a discovery. NaN stays NaN
-/// and does not count.
+/// The q of Benjamini and Hochberg (1995) of each p: the smallest false discovery rate at which it is a discovery. NaN
+/// stays NaN and does not count.
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).filter(|&i| p[i].is_finite()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));

@@ -34,8 +34,8 @@ pub fn active_directions(sae: &Sae, count: &[u64]) -> UnitDirections {
 /// Rows of `a` in a block.
 const ROWS: usize = 64;
 
-/// Computes the products of all rows of `a` and `b`, block by block of rows of `a`. Each block starts as `begin(its first row)` and
-/// `see(block, i, j, a_i · b_j)` changes it. Returns the blocks in order.
+/// Computes the products of all rows of `a` and `b`, block by block of rows of `a`. Each block starts as `begin(its
+/// first row)` and `see(block, i, j, a_i · b_j)` changes it. Returns the blocks in order.
 pub fn for_all_products<T: Send>(
     a: MatRef,
     b: MatRef,
@@ -110,8 +110,8 @@ pub fn largest_cosines(a: MatRef, n: usize) -> Vec<(u32, u32, f32)> {
 /// Most rows that [`match_one_to_one`] takes: its time grows with their cube.
 pub const MAX_MATCHED: usize = 4096;
 
-/// For each row of `a`, its partner in `b` and their |product|, matched one to one so that the sum is largest (Jonker and
-/// Volgenant 1987); where `a` is longer, some rows have no partner. `None` for more rows than [`MAX_MATCHED`].
+/// For each row of `a`, its partner in `b` and their |product|, matched one to one so that the sum is largest (Jonker
+/// and Volgenant 1987); where `a` is longer, some rows have no partner. `None` for more rows than [`MAX_MATCHED`].
 pub fn match_one_to_one(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>> {
     let n = a.rows().max(b.rows());
     if a.rows().min(b.rows()) == 0 {
@@ -139,8 +139,8 @@ pub fn match_one_to_one(a: MatRef, b: MatRef) -> Option<Vec<Option<(u32, f64)>>>
     Some((0..a.rows()).map(partner).collect())
 }
 
-/// Mean |product| of the partners of [`match_one_to_one`] (MCC), over the rows of the shorter of the two; NaN without rows, or
-/// with more than [`MAX_MATCHED`].
+/// Mean |product| of the partners of [`match_one_to_one`] (MCC), over the rows of the shorter of the two; NaN without
+/// rows, or with more than [`MAX_MATCHED`].
 pub fn mean_matched_cosine(a: MatRef, b: MatRef) -> f64 {
     let least = a.rows().min(b.rows()) as f64;
     match_one_to_one(a, b).map_or(f64::NAN, |all| all.iter().flatten().map(|p| p.1).sum::<f64>() / least)

@@ -1,5 +1,5 @@
-//! Sums that do not depend on the order of their addends, so that shards merge to the bits of one pass with any number of
-//! threads.
+//! Sums that do not depend on the order of their addends, so that shards merge to the bits of one pass with any number
+//! of threads.
 
 /// A sum of f64 in fixed point. Each addend is rounded once; adding integers is exact. Holds 2³⁵ addends.
 ///

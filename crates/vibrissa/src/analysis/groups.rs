@@ -15,8 +15,9 @@ pub struct CoactiveGroup {
 /// Two clusters are joined if the mean NPMI of the pairs between them is at least this.
 const MIN_NPMI: f64 = 0.3;
 
-/// Normalised pointwise mutual information (Bouma 2009), `log(p_ab / (p_a p_b)) / −log p_ab`: 1 if always co-active, 0 if
-/// independent, −1 if never co-active. `a` and `b` are the rows of each latent, `both` those of both, of `rows` rows.
+/// Normalised pointwise mutual information (Bouma 2009), `log(p_ab / (p_a p_b)) / −log p_ab`: 1 if always co-active, 0
+/// if independent, −1 if never co-active. `a` and `b` are the rows of each latent, `both` those of both, of `rows`
+/// rows.
 pub fn npmi(both: f64, a: f64, b: f64, rows: f64) -> f64 {
     if both == 0.0 {
         -1.0
@@ -27,8 +28,8 @@ pub fn npmi(both: f64, a: f64, b: f64, rows: f64) -> f64 {
     }
 }
 
-/// Clusters latents by average linkage over 1 − NPMI into groups of two and more, the largest first. `partners[i]` are the
-/// co-active latents of latent i, `count` the rows of each latent, of `rows` rows.
+/// Clusters latents by average linkage over 1 − NPMI into groups of two and more, the largest first. `partners[i]` are
+/// the co-active latents of latent i, `count` the rows of each latent, of `rows` rows.
 pub fn cluster_latents(latents: &[usize], partners: &[Partners], count: &[u64], rows: f64) -> Vec<CoactiveGroup> {
     let n = latents.len();
     if n < 2 {

@@ -32,8 +32,8 @@ fn history_rows(data: &Dataset, rows: &[usize]) -> Vec<usize> {
     data.subsample_rows(rows, MAX_ROWS)
 }
 
-/// Measures one SAE as it was at a step. `weights` are those of frequency and strength in the score. A row that overflows has the
-/// latents that were found before.
+/// Measures one SAE as it was at a step. `weights` are those of frequency and strength in the score. A row that
+/// overflows has the latents that were found before.
 fn measure_checkpoint(step: u64, sae: &Sae, data: &Dataset, rows: &[usize], weights: [f64; 2]) -> CheckpointLatents {
     let h = sae.config().latents;
     let (mut count, mut sum) = (vec![0u64; h], vec![0.0f64; h]);
@@ -87,7 +87,8 @@ fn history(checkpoints: &[CheckpointLatents]) -> Option<(Vec<CheckpointRecord>, 
     Some((records, columns))
 }
 
-/// Adds the history of the latents of a run: at the checkpoints that it kept, and at its end. Nothing without such checkpoints.
+/// Adds the history of the latents of a run: at the checkpoints that it kept, and at its end. Nothing without such
+/// checkpoints.
 ///
 /// # Errors
 /// A checkpoint that cannot be read.

@@ -1,6 +1,6 @@
-//! Whole images where rows are patches. The patches of an image depend on each other, so that statistical tests, examples and
-//! samples use one value per image and latent, and reconstruction quality is that of whole images. Where rows are no patches,
-//! an image is a row and nothing changes.
+//! Whole images where rows are patches. The patches of an image depend on each other, so that statistical tests,
+//! examples and samples use one value per image and latent, and reconstruction quality is that of whole images. Where
+//! rows are no patches, an image is a row and nothing changes.
 //!
 //! ```text
 //! latent of an image = max over its patches (0 for a patch in which the latent is inactive)
@@ -93,8 +93,8 @@ impl<'a> ImageAccumulator<'a> {
         Some(ImageAccumulator { data, layout, sum, maxima, l0: 0, x: zeros.clone(), recon: zeros })
     }
 
-    /// Adds a patch: its row, class, reconstruction and latents. After the last patch of an image, adds the image to `sums` and
-    /// returns its quality under the row of its first patch; an example is the patch with the largest value.
+    /// Adds a patch: its row, class, reconstruction and latents. After the last patch of an image, adds the image to
+    /// `sums` and returns its quality under the row of its first patch; an example is the patch with the largest value.
     pub fn add(
         &mut self,
         row: usize,

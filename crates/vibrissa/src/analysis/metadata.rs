@@ -1,5 +1,5 @@
-//! Relation of latents to the columns of a metadata table: numbers by Spearman's rank correlation, levels by the test of Kruskal and
-//! Wallis. One value per row; augmented variants do not count.
+//! Relation of latents to the columns of a metadata table: numbers by Spearman's rank correlation, levels by the test
+//! of Kruskal and Wallis. One value per row; augmented variants do not count.
 
 use super::classes::{benjamini_hochberg, kruskal_wallis};
 use super::images::image_latents;
@@ -37,8 +37,8 @@ impl Activations {
 /// One column against every latent; the definitions are those of [`crate::record::analysis::columns::MetadataColumns`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetadataRelation {
-    /// Of numbers Spearman's ρ; of two levels the rank-biserial correlation towards the second; of more levels ε². NaN if the
-    /// latent is never active.
+    /// Of numbers Spearman's ρ; of two levels the rank-biserial correlation towards the second; of more levels ε². NaN
+    /// if the latent is never active.
     pub effect: Vec<f64>,
     /// Two-sided p of that effect.
     pub p: Vec<f64>,
@@ -60,8 +60,8 @@ struct LatentRanks {
     n: f64,
 }
 
-/// Ranks from 1 over the `n` rows that are `known`; tied values, and the rows in which the latent is inactive, have their mean
-/// rank.
+/// Ranks from 1 over the `n` rows that are `known`; tied values, and the rows in which the latent is inactive, have
+/// their mean rank.
 fn rank_latent(values: &[(u32, f32)], known: &[bool], n: usize) -> LatentRanks {
     let mut active: Vec<(u32, f32)> = values.iter().copied().filter(|v| known[v.0 as usize] && v.1 != 0.0).collect();
     active.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
@@ -125,8 +125,8 @@ pub fn relate(latents: &Activations, column: &MetadataValues) -> Option<Metadata
     Some(MetadataRelation { q: benjamini_hochberg(&p), effect, p, rows: n })
 }
 
-/// Spearman's ρ and its p by Student's t with n − 2 degrees of freedom. `centred` are the ranks of the column minus their mean,
-/// `spread` is their sum of squares.
+/// Spearman's ρ and its p by Student's t with n − 2 degrees of freedom. `centred` are the ranks of the column minus
+/// their mean, `spread` is their sum of squares.
 fn spearman(r: &LatentRanks, centred: &[f64], spread: f64) -> (f64, f64) {
     let mean = (r.n + 1.0) / 2.0;
     let own_spread = (r.n * r.n * r.n - r.n - r.ties) / 12.0;
@@ -145,8 +145,8 @@ fn spearman(r: &LatentRanks, centred: &[f64], spread: f64) -> (f64, f64) {
     (rho, if rest <= 0.0 { 0.0 } else { beta_reg(freedom / 2.0, 0.5, rest) })
 }
 
-/// ε² or, of two levels, the rank-biserial correlation, and the p of Kruskal and Wallis. `of` is the level of each row, `sizes` are
-/// the rows of each level.
+/// ε² or, of two levels, the rank-biserial correlation, and the p of Kruskal and Wallis. `of` is the level of each row,
+/// `sizes` are the rows of each level.
 fn test_levels(r: &LatentRanks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64) {
     let mut groups: Vec<(f64, f64)> = sizes.iter().map(|&size| (size * r.zero, size)).collect();
     for &(place, rank) in &r.active {
@@ -162,8 +162,8 @@ fn test_levels(r: &LatentRanks, of: &[Option<u32>], sizes: &[f64]) -> (f64, f64)
     (effect, p)
 }
 
-/// Association of a column with the classes, 0 to 1, corrected for chance: Cramér's V of levels (Bergsma 2013), √ε² of numbers
-/// (Kelley 1935); NaN for fewer than two classes or values.
+/// Association of a column with the classes, 0 to 1, corrected for chance: Cramér's V of levels (Bergsma 2013), √ε² of
+/// numbers (Kelley 1935); NaN for fewer than two classes or values.
 pub fn class_association(column: &MetadataValues, class: &[Option<u16>], classes: usize) -> f64 {
     match column {
         MetadataValues::Unusable(_) => f64::NAN,
@@ -254,7 +254,8 @@ mod tests {
         assert!(got.p[1].is_nan() && got.rows == 11);
     }
 
-    /// `scipy.stats.kruskal` of three groups; `mannwhitneyu(b, a, use_continuity=False, method='asymptotic')`, 2 U/(n m) - 1.
+    /// `scipy.stats.kruskal` of three groups; `mannwhitneyu(b, a, use_continuity=False, method='asymptotic')`, 2 U/(n
+    /// m) - 1.
     #[test]
     fn levels_equal_scipy() {
         let levels = |of: &[u32]| {

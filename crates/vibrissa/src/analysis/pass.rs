@@ -142,8 +142,8 @@ pub fn accumulate(
     Ok(Some(out))
 }
 
-/// Encodes `rows` (numbers of the data set) in batches and calls `see(place, index, value)` with the latents of each one. A row
-/// that overflows has the latents that were found before.
+/// Encodes `rows` (numbers of the data set) in batches and calls `see(place, index, value)` with the latents of each
+/// one. A row that overflows has the latents that were found before.
 pub fn for_each_row(sae: &Sae, data: &Dataset, rows: &[usize], mut see: impl FnMut(usize, &[u32], &[f32])) {
     let size = data.batch_rows(rows.len());
     let (mut x, mut work, mut latents) = (Mat::zeros(size, data.dim()), Workspace::default(), Latents::default());

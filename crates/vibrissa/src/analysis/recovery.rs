@@ -1,5 +1,5 @@
-//! Recovery of the true features of synthetic rows: as directions (cosine of decoder direction and feature) and in use (agreement
-//! of "the latent is active" and "the feature fires").
+//! Recovery of the true features of synthetic rows: as directions (cosine of decoder direction and feature) and in use
+//! (agreement of "the latent is active" and "the feature fires").
 
 use super::directions::{for_all_products, match_one_to_one};
 use crate::data::Dataset;
@@ -12,8 +12,8 @@ use crate::record::Recovery;
 /// |cosine| from which a feature counts as found.
 const FOUND: f64 = 0.9;
 
-/// The generator of a data set that was opened as `spec`; `None` for other data, and for rows brought to another shape, in which the
-/// features are unknown.
+/// The generator of a data set that was opened as `spec`; `None` for other data, and for rows brought to another shape,
+/// in which the features are unknown.
 pub fn truth_of(spec: &str, data: &Dataset) -> Option<Synthetic> {
     let truth = Synthetic::parse(spec).ok()?;
     (truth.shape() == data.shape() && truth.dim() == data.dim() && truth.rows == data.originals()).then_some(truth)
@@ -57,8 +57,8 @@ fn mcc(partners: &[Option<(u32, f64)>]) -> f64 {
     partners.iter().map(|p| p.map_or(0.0, |p| p.1)).sum::<f64>() / partners.len().max(1) as f64
 }
 
-/// Mean over the true features of the largest |cosine| with any row of the decoder (MMCS); 1 if all were found. Rows of zeros and
-/// rows with values that are not finite have a cosine of 0.
+/// Mean over the true features of the largest |cosine| with any row of the decoder (MMCS); 1 if all were found. Rows of
+/// zeros and rows with values that are not finite have a cosine of 0.
 ///
 /// # Shapes
 /// `decoder [H, D]`, `truth [features, D]`
@@ -134,7 +134,8 @@ impl Agreement {
     }
 }
 
-/// Counts the rows of each true feature, whose partner is `latents[i]`. A row that overflows has the latents that were found before.
+/// Counts the rows of each true feature, whose partner is `latents[i]`. A row that overflows has the latents that were
+/// found before.
 fn count_uses(
     sae: &Sae,
     latents: &[Option<u32>],

@@ -88,11 +88,12 @@ pub struct AnalyzedShard {
     pub rows: usize,
 }
 
-/// Analyses a run and writes `analysis.json`, `analysis.safetensors` and the tables of features. `None` if `on_event` broke off.
+/// Analyses a run and writes `analysis.json`, `analysis.safetensors` and the tables of features. `None` if `on_event`
+/// broke off.
 ///
 /// # Errors
-/// Options out of range, a metadata table that does not fit the rows, a row that a model cannot encode, files that cannot be
-/// read or written.
+/// Options out of range, a metadata table that does not fit the rows, a row that a model cannot encode, files that
+/// cannot be read or written.
 pub fn analyze(input: &AnalysisInput, options: &AnalyzeOptions, on_event: OnAnalyzeEvent) -> Result<Option<Analyzed>> {
     let session = Session::new(input, options, on_event)?;
     let began = Instant::now();
@@ -161,8 +162,8 @@ pub fn merge(
     }
 }
 
-/// Writes the files of an analysis into a folder, the record last. Records of pruning there, which are of another analysis, are
-/// removed.
+/// Writes the files of an analysis into a folder, the record last. Records of pruning there, which are of another
+/// analysis, are removed.
 ///
 /// # Errors
 /// [`Error::Io`].

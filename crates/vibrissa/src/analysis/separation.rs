@@ -1,4 +1,5 @@
-//! Separation of the classes in latent space: silhouette and accuracy of a linear probe, from the sparse latents of some rows.
+//! Separation of the classes in latent space: silhouette and accuracy of a linear probe, from the sparse latents of
+//! some rows.
 
 use crate::matrix::Latents;
 use crate::random::Stream;
@@ -14,8 +15,8 @@ const RIDGE: f64 = 0.1;
 pub struct Separation {
     /// Mean silhouette (Rousseeuw 1987) by cosine distance; NaN with one class.
     pub silhouette: f64,
-    /// Cross-validated accuracy of a linear probe (ridge regression on one-hot classes); NaN where a class has fewer than
-    /// two rows.
+    /// Cross-validated accuracy of a linear probe (ridge regression on one-hot classes); NaN where a class has fewer
+    /// than two rows.
     pub probe: f64,
     /// Accuracy of always naming the largest class.
     pub majority: f64,

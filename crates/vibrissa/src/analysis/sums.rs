@@ -1,5 +1,5 @@
-//! The sums of one latent over the rows of a pass: contributions, histograms by class and example rows. All of them merge in
-//! any order. Weights are not used here.
+//! The sums of one latent over the rows of a pass: contributions, histograms by class and example rows. All of them
+//! merge in any order. Weights are not used here.
 
 use super::exact::ExactSum;
 use crate::random::mix;

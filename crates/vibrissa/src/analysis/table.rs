@@ -1,5 +1,5 @@
-//! The tables of an analysis, with a line for each SAE and latent: `features` and `features-metadata`, as CSV and, with the feature
-//! `parquet`, as Parquet.
+//! The tables of an analysis, with a line for each SAE and latent: `features` and `features-metadata`, as CSV and, with
+//! the feature `parquet`, as Parquet.
 
 use crate::error::Result;
 use crate::io::write_atomically;
@@ -201,8 +201,8 @@ fn class_figures(out: &mut Table, record: &AnalysisRecord, columns: &AnalysisCol
     }
 }
 
-/// Returns the table of the relations of latents to columns of metadata. Latents that are never active and columns that were
-/// left out are not in it.
+/// Returns the table of the relations of latents to columns of metadata. Latents that are never active and columns that
+/// were left out are not in it.
 fn metadata(record: &AnalysisRecord, columns: &AnalysisColumns) -> Table {
     let (mut saes, mut latents, mut names, mut kinds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut effects, mut ps, mut qs) = (Vec::new(), Vec::new(), Vec::new());

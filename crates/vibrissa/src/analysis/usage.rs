@@ -1,5 +1,5 @@
-//! Inequality of the contributions of latents: usage curve, Gini coefficient, share that carries 80 %, tail. A contribution below
-//! 0 counts as 0.
+//! Inequality of the contributions of latents: usage curve, Gini coefficient, share that carries 80 %, tail. A
+//! contribution below 0 counts as 0.
 
 /// Points of the usage curve.
 pub const POINTS: usize = 101;

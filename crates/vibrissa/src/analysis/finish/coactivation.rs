@@ -12,8 +12,8 @@ use crate::record::analysis::{CoactivationRecord, GroupRecord, PairRecord};
 const LISTED: usize = 20;
 /// Latents that groups are sought among: the first by score.
 const GROUPED: usize = 1000;
-/// Rows in which two latents must be co-active for their mutual information to count, and in which a latent must be active to
-/// be grouped: fewer are chance.
+/// Rows in which two latents must be co-active for their mutual information to count, and in which a latent must be
+/// active to be grouped: fewer are chance.
 const SUPPORT: u64 = 10;
 
 /// Two latents i < j and their sums.

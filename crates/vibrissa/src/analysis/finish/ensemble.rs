@@ -10,8 +10,8 @@ use crate::record::columns::Array;
 /// Cosine from which two directions count as one feature.
 const SAME: f32 = 0.7;
 
-/// Compares the directions of every SAE with those of every other one; an SAE has `latents` latents. Returns the columns by
-/// SAE.
+/// Compares the directions of every SAE with those of every other one; an SAE has `latents` latents. Returns the
+/// columns by SAE.
 pub(super) fn compare_members(
     directions: &[UnitDirections],
     latents: usize,

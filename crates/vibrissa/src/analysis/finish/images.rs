@@ -162,8 +162,9 @@ pub(super) fn patched_images(data: &Dataset, cited: &CitedRows) -> Option<Patche
     Some(PatchedImages { place, image: stacked(&images, shrunk(shape, side)) })
 }
 
-/// Decoder directions of the latents that some row uses, and larger ones of the first `pictured` where tiles are smaller than
-/// rows. All latents of the `first` SAE have one, of other SAEs those with examples. `None` where rows are no images.
+/// Decoder directions of the latents that some row uses, and larger ones of the first `pictured` where tiles are
+/// smaller than rows. All latents of the `first` SAE have one, of other SAEs those with examples. `None` where rows are
+/// no images.
 pub(super) fn tile_columns(
     sae: &Sae,
     data: &Dataset,

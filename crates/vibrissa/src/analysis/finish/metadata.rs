@@ -13,7 +13,8 @@ use crate::record::columns::Array;
 const SIGNIFICANT: f64 = 0.05;
 const NAMED: usize = 10;
 
-/// Adds the relation of the latents of every SAE to the columns of a table. `rows` are those the table was matched with.
+/// Adds the relation of the latents of every SAE to the columns of a table. `rows` are those the table was matched
+/// with.
 pub fn add_metadata(analysis: &mut Analysis, saes: &[&Sae], data: &Dataset, rows: &[usize], table: &MetadataTable) {
     let rows = &data.first_rows(rows)[..];
     let class: Vec<Option<u16>> = rows.iter().map(|&r| data.label(r)).collect();
