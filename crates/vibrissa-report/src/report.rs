@@ -134,3 +134,6 @@ pub fn html(report: &RunReport) -> String {
 pub fn markdown(report: &RunReport, figures: &[Figure]) -> String {
     markdown::markdown(&Context { report, words: &Words::of(report.language) }, figures)
 }
+
+#[cfg(test)]
+mod tests;

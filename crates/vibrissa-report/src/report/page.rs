@@ -108,6 +108,14 @@ fn trimmed(columns: &AnalysisColumns) -> StoredColumns {
     stored
 }
 
+/// The keys of words that the script looks up by a literal, `t("key")` or `t("key", …)`.
+#[cfg(test)]
+pub(super) fn script_keys() -> Vec<String> {
+    let script = SCRIPT.concat();
+    let calls = script.match_indices("t(\"").filter(|(at, _)| !script[..*at].ends_with(char::is_alphanumeric));
+    calls.filter_map(|(at, call)| script[at + call.len()..].split_once('"')).map(|(key, _)| key.to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -164,5 +164,11 @@ pub fn markdown(report: &SweepReport, figures: &[Figure]) -> String {
     out
 }
 
+/// The sections of a report, in order.
+#[cfg(test)]
+pub(super) fn section_ids() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|section| section.id)
+}
+
 #[cfg(test)]
 mod tests;

@@ -96,7 +96,8 @@ fn histogram(context: &Context, measure: Measure, values: Vec<f64>) -> Chart {
 fn log_histogram(context: &Context, measure: Measure) -> (Chart, String) {
     let all = values_of_active(context, 0, measure);
     let logarithms: Vec<f64> = all.iter().filter(|v| **v > 0.0).map(|v| v.log10()).collect();
-    let note = context.with("not_shown", &[("n", (all.len() - logarithms.len()).to_string())]);
+    let missing = (all.len() - logarithms.len()) as u64;
+    let note = if missing > 0 { context.with("not_shown", &[("n", count(missing))]) } else { String::new() };
     (histogram(context, measure, logarithms), note)
 }
 

@@ -18,7 +18,7 @@ pub fn figures(context: &Context, target: Target) -> Vec<Figure> {
         let values = [("by", context.t(r.by.name())), ("rows", r.rows.clone()), ("data", r.data.clone())];
         context.with("pruned_on", &values)
     };
-    let note = records.iter().map(rows).collect::<Vec<_>>().join("; ");
+    let note = records.iter().map(rows).collect::<Vec<_>>().join(" ");
     let figure = |(name, axis, value): (&str, &str, Value)| {
         let points = |r: &PruneRecord| {
             r.curve.iter().map(|p| [(p.features as f64).log2(), value(p).get().unwrap_or(f64::NAN)]).collect()

@@ -177,3 +177,39 @@ fn the_page_is_complete_in_both_languages() {
     let (main, _) = empty.split_once("<script>").expect("a script");
     assert!(!main.contains("id=\"front\"") && main.contains("id=\"table\"") && !main.contains("NaN"));
 }
+
+/// HTML with drawings replaced by their texts and images by their labels, an element a line.
+fn readable(html: &str) -> String {
+    let mut out = String::new();
+    for (i, part) in html.split("<svg").enumerate() {
+        match part.split_once("</svg>") {
+            Some((svg, rest)) if i > 0 => out += &format!("<svg>{}</svg>{rest}", crate::report::tests::texts(svg)),
+            _ => out += part,
+        }
+    }
+    out.replace("data:image/png;base64,", "").replace("><", ">\n<")
+}
+
+#[test]
+fn sections_in_english() {
+    let record = record();
+    let names = ["activation=topk k=4", "activation=topk k=16"];
+    let images: Vec<ConfigurationImages> = names
+        .map(|name| ConfigurationImages { configuration: name.into(), reconstructions: vec![1], features: vec![2] })
+        .into();
+    let (report, words) = (report(&record, &images, Language::En), Words::of(Language::En));
+    let context = Context { report: &report, words: &words };
+    let drawn = figures(&report, Target::Page);
+    for section in &SECTIONS {
+        let [title, note] = context.heading(section.id);
+        let html = readable(&(section.html)(&context, &drawn));
+        insta::assert_snapshot!(format!("en_{}", section.id), format!("{title}\n{note}\n\n{html}"));
+    }
+}
+
+#[test]
+fn report_in_chinese() {
+    let record = record();
+    let report = report(&record, &[], Language::Zh);
+    insta::assert_snapshot!("zh", markdown(&report, &figures(&report, Target::File)));
+}
