@@ -133,9 +133,17 @@ impl Context<'_> {
 
     /// Title and note of a section.
     fn heading(&self, section: &str) -> [String; 2] {
-        let note = format!("sw_note_{section}");
-        let note = if self.words.find(&note).is_some() { self.with(&note, &[]) } else { String::new() };
-        [self.t(&format!("sw_section_{section}")), note]
+        [self.t(&format!("sw_section_{section}")), self.optional(&format!("sw_note_{section}"))]
+    }
+
+    /// What can be done with a section in the page.
+    fn hint(&self, section: &str) -> String {
+        self.optional(&format!("sw_hint_{section}"))
+    }
+
+    /// The text of a key; empty if there is none.
+    fn optional(&self, key: &str) -> String {
+        if self.words.find(key).is_some() { self.with(key, &[]) } else { String::new() }
     }
 }
 

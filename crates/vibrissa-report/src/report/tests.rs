@@ -156,15 +156,16 @@ fn sae_columns() -> SaeColumns {
 }
 
 fn scores(pearson: f64) -> Scores {
-    Scores {
+    let reconstruction = Reconstruction {
         pearson: Some(pearson),
         mse: Some(0.01),
         fvu: Some(0.2),
         ssim: Some(0.7),
         perceptual: Some(0.1),
         psnr: Some(20.0),
-        ..Scores::default()
-    }
+        ..Reconstruction::default()
+    };
+    Scores { reconstruction, ..Scores::default() }
 }
 
 fn records() -> Records {

@@ -153,7 +153,7 @@ const featureCharts = (sae, latent, place) => {
       ];
     };
     const head = [t("class"), t("mean"), t("difference"), t("frequency"), t("auc")];
-    const q = note(`q ${formatNumber(column(`${sae}.q`)[latent], 4)}`);
+    const q = note(t("q_value", { q: formatNumber(column(`${sae}.q`)[latent], 4) }));
     charts.push(element("div", {}, heading(t("by_class")), table(head, classes.map(row)), q));
   }
   const [steps, past] = [column(`${sae}.history_step`), column(`${sae}.history_frequency`)];

@@ -1,5 +1,6 @@
 //! The page of the report of a sweep: HTML of its sections.
 
+use super::super::Language;
 use super::super::figures::Figure;
 use super::super::page::STYLE;
 use super::tables::{TableColumn, measures, unfinished};
@@ -23,8 +24,17 @@ pub(super) fn html(context: &Context) -> String {
         if body.is_empty() {
             continue;
         }
-        let (id, [title, note]) = (section.id, context.heading(section.id).map(|text| escape(&text)));
-        let note = if note.is_empty() { note } else { format!("<p class=\"note\">{note}</p>") };
+        let id = section.id;
+        let ([title, note], hint) = (context.heading(id), context.hint(id));
+        let title = escape(&title);
+        let note = match context.report.language {
+            Language::En => format!("{note} {hint}"),
+            Language::Zh => note + &hint,
+        };
+        let note = match note.trim() {
+            "" => String::new(),
+            note => format!("<p class=\"note\">{}</p>", escape(note)),
+        };
         let _ = write!(nav, "<a href=\"#{id}\">{title}</a>");
         let _ = write!(
             main,

@@ -6,7 +6,8 @@ use crate::plot::svg::Target;
 
 /// A section of the report of a sweep.
 pub struct Section {
-    /// Its anchor in the page, and its name in words.json: `sw_section_ID` is its title, `sw_note_ID` explains it.
+    /// Its anchor in the page, and its name in words.json: `sw_section_ID` is its title, `sw_note_ID` explains it, and
+    /// `sw_hint_ID` says what can be done with it in the page.
     pub id: &'static str,
     /// Draws its figures.
     pub figures: fn(&Context, Target) -> Vec<Figure>,

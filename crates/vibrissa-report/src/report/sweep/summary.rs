@@ -1,7 +1,7 @@
 //! Words of the report of a sweep: its subtitle, its most important values, findings, caveats and method.
 
 use super::super::markdown::{bullet_list, card_list};
-use super::super::words::{capital, count, fixed};
+use super::super::words::{count, fixed};
 use super::Context;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -256,5 +256,5 @@ pub fn markdown(context: &Context) -> String {
 
 /// The method in Markdown.
 pub fn method_markdown(context: &Context) -> String {
-    method(context).iter().map(|[name, text]| format!("- **{}**: {text}\n", capital(name))).collect()
+    method(context).iter().map(|[name, text]| format!("- **{name}**: {text}\n")).collect()
 }
