@@ -1,7 +1,7 @@
 //! `vibrissa analyze` and `vibrissa merge`: the features of a run on given rows.
 
-use crate::data::{DataArgs, read_data};
-use crate::part::Part;
+use crate::data::{read_data, select_rows};
+use crate::options::parse_named;
 use crate::show;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vibrissa::analysis::options::parse_weights;
 use vibrissa::analysis::{self, AnalysisInput, AnalyzeEvent, AnalyzeOptions, Analyzed, Shard};
+use vibrissa::options::PartialDataOptions;
 use vibrissa::record::Number;
 use vibrissa::record::analysis::columns::SaeColumns;
 use vibrissa::record::analysis::{Analysis, MetadataRecord};
+use vibrissa::run::RowSelection;
 use vibrissa::{Result, format};
 
 /// Rank the features of a run by importance, measure what each one contributes exactly, and relate them to classes and
@@ -47,9 +49,9 @@ pub struct MergeArgs {
 /// Options of both commands.
 #[derive(Args, Debug)]
 struct CommonArgs {
-    /// Rows to analyse
-    #[arg(long, value_enum, default_value = "all")]
-    split: Part,
+    /// Rows to analyse: all, train or test (held out by the run)
+    #[arg(long, value_name = "ROWS", value_parser = parse_named::<RowSelection>, default_value = "all")]
+    split: RowSelection,
     /// Folder for the results [default: RUN]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -81,9 +83,9 @@ impl CommonArgs {
 
     fn open(&self, run: &Path, spec: &str) -> Result<AnalysisInput> {
         let model = format::read_model(run)?;
-        let reading = DataArgs { skip_bad: self.skip_bad, ..DataArgs::default() };
-        let data = read_data(run, &model, spec, reading)?;
-        let originals = self.split.originals(&[run.to_path_buf()], spec, &data)?;
+        let reading = PartialDataOptions { skip_bad: Some(self.skip_bad), ..PartialDataOptions::default() };
+        let data = read_data(run, &model, spec, &reading)?;
+        let originals = select_rows(self.split, &[run.to_path_buf()], spec, &data)?;
         let split = self.split.name().into();
         Ok(AnalysisInput { run: run.to_path_buf(), model, data, spec: spec.into(), split, originals })
     }

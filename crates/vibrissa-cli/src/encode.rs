@@ -1,7 +1,7 @@
 //! `vibrissa encode`: latents of rows, written for other programs.
 
-use crate::data::{DataArgs, read_data};
-use crate::part::Part;
+use crate::data::{read_data, select_rows};
+use crate::options::parse_named;
 use crate::show;
 use clap::Args;
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use vibrissa::format;
 use vibrissa::io::write_atomically;
 use vibrissa::matrix::{Latents, Mat};
 use vibrissa::model::Workspace;
+use vibrissa::options::PartialDataOptions;
+use vibrissa::run::RowSelection;
 use vibrissa::{Error, Result};
 
 /// Write the latents of every row as a sparse matrix for SciPy (scipy.sparse.load_npz), and the names of the rows. If the
@@ -25,8 +27,8 @@ pub struct EncodeArgs {
     #[arg(long, short, value_name = "FILE.npz")]
     out: PathBuf,
     /// Rows to encode
-    #[arg(long, value_enum, default_value = "all")]
-    split: Part,
+    #[arg(long, value_name = "ROWS", value_parser = parse_named::<RowSelection>, default_value = "all")]
+    split: RowSelection,
     /// Number of the SAE, from 0, in an ensemble
     #[arg(long, value_name = "I", default_value_t = 0)]
     sae: usize,
@@ -42,8 +44,13 @@ pub fn run(args: EncodeArgs) -> Result<ExitCode> {
         let expected = format!("0 to {}", model.saes.len() - 1);
         return Err(Error::option("--sae", expected, args.sae, "SAEs are numbered from 0"));
     };
-    let data = read_data(&args.run, &model, &args.data, DataArgs { skip_bad: args.skip_bad, ..DataArgs::default() })?;
-    let originals = args.split.originals(std::slice::from_ref(&args.run), &args.data, &data)?;
+    let data = read_data(
+        &args.run,
+        &model,
+        &args.data,
+        &PartialDataOptions { skip_bad: Some(args.skip_bad), ..PartialDataOptions::default() },
+    )?;
+    let originals = select_rows(args.split, std::slice::from_ref(&args.run), &args.data, &data)?;
     let rows = data.without_variants(&originals);
     let mut writer = CsrWriter::new(sae.config().latents)?;
     let (mut workspace, mut latents) = (Workspace::default(), Latents::default());

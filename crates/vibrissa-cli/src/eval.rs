@@ -1,7 +1,7 @@
 //! `vibrissa eval`.
 
-use crate::data::{DataArgs, read_data};
-use crate::part::Part;
+use crate::data::{read_data, select_rows};
+use crate::options::parse_named;
 use crate::show;
 use clap::Args;
 use std::num::NonZeroUsize;
@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use vibrissa::analysis::adaptive::{AdaptiveOptions, compare_rules};
-use vibrissa::analysis::recovery::{recovery, truth_of};
+use vibrissa::analysis::recovery::recover;
 use vibrissa::data::Dataset;
 use vibrissa::format::{self, Model};
-use vibrissa::model::{Output, Sae};
+use vibrissa::model::Output;
+use vibrissa::options::PartialDataOptions;
 use vibrissa::record::adaptive::{AdaptiveRecord, RuleRecord};
 use vibrissa::record::{ByClass, EvalRecord, Number, Reconstruction, Recovery, Scores};
-use vibrissa::run::Folder;
+use vibrissa::run::{Folder, RowSelection};
 use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
@@ -26,14 +27,14 @@ pub struct EvalArgs {
     /// One or more runs (or model files), then the data
     #[arg(value_name = "RUN... DATA", required = true, num_args = 1..)]
     paths: Vec<String>,
-    /// Rows to look at
-    #[arg(long, value_enum, default_value = "test")]
-    split: Part,
+    /// Rows to evaluate: test (held out by the run), train or all
+    #[arg(long, value_name = "ROWS", value_parser = parse_named::<RowSelection>, default_value = "test")]
+    split: RowSelection,
     /// Augmented variants for each picture
     #[arg(long, value_name = "N", default_value_t = 0)]
     augment: usize,
     /// Bring other aspect ratios to the model's size by: crop, pad or stretch [default: as in the run]
-    #[arg(long, value_name = "HOW", value_parser = crate::data::parse_named::<vibrissa::data::rows::Fit>)]
+    #[arg(long, value_name = "HOW", value_parser = parse_named::<vibrissa::data::rows::Fit>)]
     fit: Option<vibrissa::data::rows::Fit>,
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
@@ -71,13 +72,18 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             return Err(Error::file(run, found, "only models of one shape make an ensemble: evaluate it by itself"));
         }
     }
-    let how = DataArgs { fit: args.fit, augment: Some(args.augment), skip_bad: args.skip_bad, ..DataArgs::default() };
-    let data = read_data(&runs[0], &models[0], data_spec, how)?;
+    let options = PartialDataOptions {
+        fit: args.fit,
+        augment: Some(args.augment),
+        skip_bad: Some(args.skip_bad),
+        ..PartialDataOptions::default()
+    };
+    let data = read_data(&runs[0], &models[0], data_spec, &options)?;
     for (run, model) in runs.iter().zip(&models).skip(1) {
         check_width(run, model, data.dim())?;
     }
-    let originals = args.split.originals(&runs, data_spec, &data)?;
-    let rows = data.with_variants(&originals);
+    let selected = select_rows(args.split, &runs, data_spec, &data)?;
+    let rows = data.with_variants(&selected);
     let saes: Vec<_> = models.iter().flat_map(|m| &m.saes).collect();
     let bar = show::Bar::new("evaluating");
     let pool = evaluate(&saes, Some(&models[0].mean), &data, &rows, true, &mut |d, t| bar.set(d, t));
@@ -95,15 +101,15 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     record.data = Some(data_spec.clone());
     record.split = Some(args.split.name().into());
     record.runs = runs.iter().map(|r| r.display().to_string()).collect();
-    record.recovery = recovered(&saes, data_spec, &data, &rows);
+    record.recovery = recover(&saes, data_spec, &data, &rows);
     record.seconds = Some(started.elapsed().as_secs_f64());
     if args.json {
         println!("{}", serde_json::to_string(&record).expect("plain data"));
     } else {
         let what = match args.split {
-            Part::All => "all rows",
-            Part::Train => "training rows",
-            Part::Test => "held-out rows",
+            RowSelection::All => "all rows",
+            RowSelection::Train => "training rows",
+            RowSelection::Test => "held-out rows",
         };
         let (what, unit) = match data.patches() {
             Some(_) => (what.replace("rows", "pictures"), "picture"),
@@ -114,11 +120,6 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         print!("{}", adaptive_table(&record));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// On synthetic rows: what each SAE found of the features that they are made of.
-pub fn recovered(saes: &[&Sae], spec: &str, data: &Dataset, rows: &[usize]) -> Vec<Recovery> {
-    truth_of(spec, data).map_or(Vec::new(), |t| saes.iter().map(|sae| recovery(sae, &t, data, rows)).collect())
 }
 
 /// The rules of `--adaptive-k`, for every SAE.
@@ -142,7 +143,7 @@ fn adapt(
         let remedy = format!("leave {} out: its features cannot be added one by one, the largest first", run.display());
         return Err(Error::option(option, "models with topk or batchtopk and a squared error", found, remedy));
     }
-    let tuning_rows = data.without_variants(&Part::Train.originals(runs, spec, data)?);
+    let tuning_rows = data.without_variants(&select_rows(RowSelection::Train, runs, spec, data)?);
     let bar = show::Bar::new("choosing the number of features");
     let mut all = Vec::new();
     for model in models {

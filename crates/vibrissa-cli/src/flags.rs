@@ -1,7 +1,15 @@
 //! Errors of the library in the words of the command. The library names fields, such as `k_aux`; here they become flags.
 
+use clap::CommandFactory;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use vibrissa::Error;
+
+/// The flags of all commands.
+pub fn flags() -> &'static Flags {
+    static FLAGS: OnceLock<Flags> = OnceLock::new();
+    FLAGS.get_or_init(|| Flags::of(&crate::Cli::command()))
+}
 
 /// Flags by field: `k_aux` → `--k-aux`, `k` → `-k`.
 pub struct Flags(HashMap<String, String>);

@@ -1,4 +1,4 @@
-//! The `vibrissa` command: its table of contents. Each command is one file; results go to stdout, all else to stderr.
+//! The `vibrissa` command: its table of contents. Each command is one file; results go to stdout, progress and messages to stderr.
 
 mod analyze;
 mod data;
@@ -6,23 +6,22 @@ mod demo;
 mod encode;
 mod eval;
 mod flags;
-mod memory;
-mod part;
-mod pictures;
+mod options;
+mod progress;
 mod prune;
 mod report;
 mod show;
 mod sweep;
 mod train;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Train sparse autoencoders on images or on any rows of numbers, and see how good they are.
+/// Train sparse autoencoders on images or on any rows of numbers, and measure how good they are.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
-    /// Worker threads (default: one a processor); never changes a result
+    /// Worker threads; their number does not change results [default: one per processor]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     #[command(subcommand)]
@@ -35,19 +34,19 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Train a grid of configurations together and compare them
     Sweep(Box<sweep::SweepArgs>),
-    /// Say how good trained models are on given data
+    /// Measure how good trained models are on given data
     Eval(Box<eval::EvalArgs>),
-    /// Rank the features of a run by importance, and say what each one does
+    /// Rank the features of a run by importance and describe each one
     Analyze(Box<analyze::AnalyzeArgs>),
-    /// Put the shards of one analysis together
+    /// Merge the shards of one analysis
     Merge(analyze::MergeArgs),
     /// Write the latents of rows as a sparse matrix for SciPy
     Encode(encode::EncodeArgs),
     /// Keep only the most important features
     Prune(prune::PruneArgs),
-    /// Write what analyze found as one HTML page
+    /// Write the results of analyze or sweep as one HTML page
     Report(report::ReportArgs),
-    /// Train on synthetic pictures with known features, and say how many were found
+    /// Train on synthetic images with known features and report how many were found
     Demo(demo::DemoArgs),
 }
 
@@ -59,13 +58,13 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", flags::Flags::of(&Cli::command()).describe(&error));
+            eprintln!("error: {}", flags::flags().describe(&error));
             ExitCode::from(2)
         }
     }
 }
 
-/// What clap has to say: help and version as they are, errors on one line as all others.
+/// Prints a message of clap: help and version as they are, errors on one line like all other errors.
 fn usage(said: &clap::Error) -> ExitCode {
     let text = said.to_string();
     if !said.use_stderr() || !text.starts_with("error: ") {
@@ -83,12 +82,12 @@ fn usage(said: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> vibrissa::Result<ExitCode> {
     let threads = cli.threads.unwrap_or(0);
     if cli.threads == Some(0) || threads > 4096 {
-        return Err(vibrissa::Error::option("--threads", "1 to 4096", threads, "leave it out to use all processors"));
+        return Err(vibrissa::Error::option("threads", "1 to 4096", threads, "leave it out to use all processors"));
     }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|e| vibrissa::Error::option("--threads", "threads that can be started", threads, e.to_string()))?;
+        .map_err(|e| vibrissa::Error::option("threads", "threads that can be started", threads, e.to_string()))?;
     pool.install(|| match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Sweep(args) => sweep::run(*args),

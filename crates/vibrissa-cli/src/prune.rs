@@ -1,7 +1,6 @@
 //! `vibrissa prune`: a smaller model of the most important features, and its loss of fidelity.
 
-use crate::data::{DataArgs, read_data};
-use crate::part::Part;
+use crate::data::{read_data, select_rows};
 use crate::show;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -12,9 +11,11 @@ use vibrissa::format::{self, Model, ModelConfig};
 use vibrissa::io::write_json;
 use vibrissa::metrics::mean;
 use vibrissa::model::Sae;
+use vibrissa::options::PartialDataOptions;
 use vibrissa::record::analysis::columns::{Measure, SaeColumns};
 use vibrissa::record::analysis::{Analysis, PRUNE_SCHEMA, PrunePoint, PruneRecord};
 use vibrissa::run::Folder;
+use vibrissa::run::{RowSelection, RunSettings};
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
 
@@ -118,16 +119,21 @@ pub fn run(args: PruneArgs) -> Result<ExitCode> {
     if folder.in_use() {
         return Err(Error::file(&folder.0, "exists already and is kept as it is", "choose another --out"));
     }
-    let spec = match (&args.data, crate::train::settings(&args.run)?.and_then(|s| s.about)) {
+    let spec = match (&args.data, RunSettings::read(&args.run)?.and_then(|s| s.about)) {
         (Some(data), _) => data.clone(),
         (None, Some(about)) => about.data,
         (None, None) => return Err(Error::option("--data", "rows to measure on", "none", "name the data")),
     };
-    let data = read_data(&args.run, &model, &spec, DataArgs { skip_bad: true, ..DataArgs::default() })?;
+    let data = read_data(
+        &args.run,
+        &model,
+        &spec,
+        &PartialDataOptions { skip_bad: Some(true), ..PartialDataOptions::default() },
+    )?;
     let runs = std::slice::from_ref(&args.run);
-    let (part, originals) = match Part::Test.originals(runs, &spec, &data) {
+    let (part, originals) = match select_rows(RowSelection::Test, runs, &spec, &data) {
         Ok(test) => ("held-out rows", test),
-        Err(_) => ("all rows", Part::All.originals(runs, &spec, &data)?),
+        Err(_) => ("all rows", select_rows(RowSelection::All, runs, &spec, &data)?),
     };
     let curve = ranking.curve(&model, args.top, &data, &data.without_variants(&originals))?;
     let table = table(&curve, args.top);

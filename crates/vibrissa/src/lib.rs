@@ -11,6 +11,7 @@
 pub mod analysis;
 pub mod init;
 pub mod metrics;
+pub mod options;
 pub mod run;
 pub mod sweep;
 pub mod train;

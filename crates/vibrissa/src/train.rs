@@ -2,11 +2,8 @@
 //!
 //! Options and their defaults are in `options.rs`, the files of a run in `run`, figures in `evaluate.rs`.
 
-pub mod defaults;
 pub mod evaluate;
 mod initialise;
-pub mod matryoshka;
-mod options;
 mod set;
 
 use crate::activation::Activation;
@@ -19,9 +16,9 @@ use crate::matrix::{Mat, MatRef};
 use crate::metrics::perceptual::{FilterBank, Scratch};
 use crate::model::Sae;
 use crate::model::step::{Activity, Engine, RowTerm, State, Step};
+use crate::options::TrainOptions;
 use crate::random::Stream;
 pub use initialise::{check, initialisation_key, initialise};
-pub use options::TrainOptions;
 use rayon::prelude::*;
 pub(crate) use set::rescale;
 pub use set::{DataFacts, TrainingSet};

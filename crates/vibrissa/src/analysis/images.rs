@@ -9,7 +9,7 @@
 use super::pass::RowQuality;
 use super::sums::LatentSums;
 use crate::data::Dataset;
-use crate::data::patches::{PatchLayout, map_images};
+use crate::data::patches::PatchLayout;
 use crate::matrix::{Latents, Mat};
 use crate::metrics::row_metrics;
 use crate::model::{Sae, Workspace};
@@ -131,19 +131,6 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], work: &mut Workspace, laten
     sae.encode_lossy(x.view(), work, latents);
 }
 
-/// Images by their numbers (where rows are no patches, rows) and their reconstructions.
-pub fn reconstruct_images(sae: &Sae, data: &Dataset, images: &[usize]) -> (Mat, Mat) {
-    let (mut work, mut latents) = (Workspace::default(), Latents::default());
-    let mut x = Mat::zeros(images.len(), data.image_dim());
-    let mut recon = x.clone();
-    data.fill_images(images, 0, x.view_mut());
-    map_images(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
-        sae.encode_lossy(x, &mut work, &mut latents);
-        sae.decode(&latents, &work, recon);
-    });
-    (x, recon)
-}
-
 /// The latents of the images of these rows, one entry per image; where rows are no patches, the latents of the rows.
 pub fn image_latents(sae: &Sae, data: &Dataset, rows: &[usize]) -> Latents {
     let (mut work, mut latents) = (Workspace::default(), Latents::default());
@@ -210,6 +197,7 @@ pub(super) fn activation_maps(sae: &Sae, data: &Dataset, wanted: &[(u32, usize)]
 mod tests {
     use super::super::pass::accumulate;
     use super::*;
+    use crate::data::patches::map_images;
     use crate::data::synthetic::Synthetic;
     use crate::init::{Init, Sample, init};
     use crate::model::Config;

@@ -19,6 +19,11 @@ pub fn truth_of(spec: &str, data: &Dataset) -> Option<Synthetic> {
     (truth.shape() == data.shape() && truth.dim() == data.dim() && truth.rows == data.originals()).then_some(truth)
 }
 
+/// Measures how well each SAE recovered the true features of synthetic data; empty for other data.
+pub fn recover(saes: &[&Sae], spec: &str, data: &Dataset, rows: &[usize]) -> Vec<Recovery> {
+    truth_of(spec, data).map_or(Vec::new(), |t| saes.iter().map(|sae| recovery(sae, &t, data, rows)).collect())
+}
+
 /// Measures how well one SAE recovered the true features of `data`. Augmented variants among `rows` do not count.
 ///
 /// # Panics

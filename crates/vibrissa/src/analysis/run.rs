@@ -14,6 +14,7 @@ use crate::model::Sae;
 use crate::record::analysis::{ANALYSIS_SCHEMA, Analysis, AnalysisRecord, PruneRecord};
 use crate::record::columns::StoredColumns;
 use crate::record::{self, Number};
+use crate::run::names_hash;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -248,14 +249,4 @@ impl<'a> Session<'a> {
         write_analysis(&folder, &mut analysis)?;
         Ok(Some(Analyzed { folder, analysis }))
     }
-}
-
-/// A hash of the names of all rows.
-fn names_hash(data: &Dataset) -> String {
-    let mut hash = blake3::Hasher::new();
-    for i in 0..data.originals() {
-        hash.update(data.name(i).as_bytes());
-        hash.update(b"\n");
-    }
-    hash.finalize().to_hex()[..32].to_owned()
 }

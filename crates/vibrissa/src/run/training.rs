@@ -8,9 +8,10 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::metrics::mean;
 use crate::model::Sae;
+use crate::options::TrainOptions;
 use crate::record::MetricsLine;
 use crate::train::evaluate::evaluate_in_training;
-use crate::train::{Checkpoint, DataFacts, StepReport, TrainOptions, Trainer, TrainingSet};
+use crate::train::{Checkpoint, DataFacts, StepReport, Trainer, TrainingSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 

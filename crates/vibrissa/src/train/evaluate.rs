@@ -195,3 +195,19 @@ impl Evaluator<'_> {
         pool
     }
 }
+
+/// Reads whole images (rows, where rows are no patches) and reconstructs them. Returns both.
+///
+/// # Shapes
+/// `images` n numbers → `[n, C · H · W]` each.
+pub fn reconstruct_images(sae: &Sae, data: &Dataset, images: &[usize]) -> (Mat, Mat) {
+    let (mut work, mut latents) = (Workspace::default(), Latents::default());
+    let mut x = Mat::zeros(images.len(), data.image_dim());
+    let mut recon = x.clone();
+    data.fill_images(images, 0, x.view_mut());
+    map_images(data.patches(), x.view(), recon.view_mut(), &mut |_, x, recon| {
+        sae.encode_lossy(x, &mut work, &mut latents);
+        sae.decode(&latents, &work, recon);
+    });
+    (x, recon)
+}

@@ -1,11 +1,12 @@
 //! Initial weights of an ensemble, from options and training rows.
 
-use super::{TrainOptions, TrainingSet};
+use super::TrainingSet;
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::init::{Init, Sample, init};
 use crate::matrix::Mat;
 use crate::model::Sae;
+use crate::options::TrainOptions;
 use crate::random::Stream;
 use rayon::prelude::*;
 

@@ -30,7 +30,7 @@ pub struct DataFacts {
 
 impl DataFacts {
     /// Reads all training rows once. `may_scale`: the model allows rows to be scaled
-    /// ([`may_scale`](super::options::may_scale)).
+    /// (`TrainOptions::may_scale`).
     pub fn gather(data: &Dataset, rows: &[usize], may_scale: bool) -> DataFacts {
         let (mean, spread) = data.moments(rows);
         let rms = (spread / data.dim() as f64).sqrt();

@@ -1,6 +1,6 @@
 //! Images and sampled rows of an analysis. Reads rows again, but only those that it cites.
 
-use super::super::images::{activation_maps, image_latents, reconstruct_images};
+use super::super::images::{activation_maps, image_latents};
 use super::super::pass::{PassSums, RowQuality};
 use super::super::separation::separation;
 use super::super::sums::EXAMPLES;
@@ -18,6 +18,7 @@ use crate::record::analysis::columns::{
 use crate::record::analysis::{ClassesRecord, ReconstructionRecord};
 use crate::record::columns::Array;
 use crate::shape::ImageShape;
+use crate::train::evaluate::reconstruct_images;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 

@@ -1,22 +1,21 @@
 //! The two images that every run leaves: its features, and reconstructions beside their originals.
 
-use crate::show;
+use crate::data::Dataset;
+use crate::data::split::evenly_spaced;
+use crate::error::Result;
+use crate::io::write_atomically;
+use crate::kernels::Isa;
+use crate::matrix::{Latents, Mat};
+use crate::metrics::row_metrics;
+use crate::model::{Sae, Workspace};
+use crate::plot::tiles::tiles;
+use crate::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
+use crate::report::words::{capital, count};
+use crate::run::RunRows;
+use crate::shape::ImageShape;
+use crate::train::evaluate::reconstruct_images;
 use std::cmp::Reverse;
 use std::path::Path;
-use vibrissa::Result;
-use vibrissa::analysis::images::reconstruct_images;
-use vibrissa::data::Dataset;
-use vibrissa::data::split::evenly_spaced;
-use vibrissa::io::write_atomically;
-use vibrissa::kernels::Isa;
-use vibrissa::matrix::{Latents, Mat};
-use vibrissa::metrics::row_metrics;
-use vibrissa::model::{Sae, Workspace};
-use vibrissa::plot::tiles::tiles;
-use vibrissa::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
-use vibrissa::report::words::capital;
-use vibrissa::run::RunRows;
-use vibrissa::shape::ImageShape;
 
 /// Features on the sheet.
 const FEATURES: usize = 100;
@@ -124,7 +123,7 @@ fn most_used(counts: &[u32]) -> Vec<usize> {
 /// What the sheet shows, in words; `rows` are those counted.
 fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
     let used = counts.iter().filter(|&&c| c > 0).count();
-    let all = show::count(counts.len());
+    let all = count(counts.len() as u64);
     let which = match (used, shown) {
         (0, _) => return format!("None of {all} features is in use, counted over {rows}."),
         (1, _) => format!("The only one of {all} features that is in use"),
@@ -156,7 +155,7 @@ const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
 const STRIPS: [usize; 2] = [12, 4];
 
 /// Writes what a cell is compared by with others: images without words, where rows are images.
-pub fn beside(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {
+pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {
     let save = |path: &Path, png: Vec<u8>| write_atomically(path, |out| out.write_all(&png));
     let plain = usize::from(data.shape().is_none());
     let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_image(p));
@@ -261,8 +260,8 @@ fn of(n: usize, all: usize, row: &str) -> String {
     match (n, all) {
         (0, 0) => format!("no {row}"),
         (1, 1) => format!("the only {row}"),
-        _ if n == all => format!("all {} {row}{s}", show::count(n)),
-        _ => format!("{} of {} {row}{s}", show::count(n), show::count(all)),
+        _ if n == all => format!("all {} {row}{s}", count(n as u64)),
+        _ => format!("{} of {} {row}{s}", count(n as u64), count(all as u64)),
     }
 }
 

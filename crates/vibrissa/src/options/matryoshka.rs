@@ -1,20 +1,21 @@
-//! Prefixes of the latents that reconstruct by themselves (Bussmann et al. 2025, arXiv 2503.17547): the first latents learn
-//! what matters most, later ones the rest.
+//! Matryoshka prefixes (Bussmann et al. 2025, arXiv 2503.17547): groups of leading latents that each reconstruct the row by
+//! themselves, so that the first latents learn what matters most.
 
 use crate::error::{Error, Result};
 use crate::random::Stream;
 use serde::{Deserialize, Serialize};
 
-/// Which prefixes.
+/// The lengths of Matryoshka prefixes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Matryoshka {
-    /// None but all latents.
+    /// No prefixes: only all latents together reconstruct.
     #[default]
     Off,
-    /// These lengths, ascending, and all latents: `64,256`.
+    /// These lengths, ascending, and all latents; written `64,256`.
     Fixed(Vec<usize>),
-    /// So many, all latents among them, drawn anew at each step with `P(length ≥ m) ∝ 1/√m`: `random:10`.
+    /// This number of prefixes, all latents included, sampled anew at each step with `P(length ≥ m) ∝ 1/√m`; written
+    /// `random:10`.
     Random(usize),
 }
 
@@ -47,7 +48,7 @@ impl From<Matryoshka> for String {
 }
 
 impl Matryoshka {
-    /// Checks it for `latents` of a model.
+    /// Checks the lengths against a number of latents.
     ///
     /// # Errors
     /// [`Error::Option`].
@@ -65,21 +66,21 @@ impl Matryoshka {
         if ok {
             Ok(())
         } else {
-            Err(Error::option("--matryoshka", expected, String::from(self.clone()), "see vibrissa train --help"))
+            Err(Error::option("matryoshka", expected, String::from(self.clone()), "such as 64,256, or random:10"))
         }
     }
 
-    /// The prefixes of a step, ascending, without the whole.
-    pub fn lengths(&self, latents: usize, mut drawn: Stream) -> Vec<usize> {
+    /// Returns the prefixes of a step, ascending, without the full length.
+    pub fn lengths(&self, latents: usize, mut stream: Stream) -> Vec<usize> {
         match self {
             Matryoshka::Off => Vec::new(),
             Matryoshka::Fixed(all) => all.iter().copied().filter(|&m| m < latents).collect(),
             Matryoshka::Random(n) => {
-                // The inverse of P(length ≥ m) = 1/√m, cut off at H; a length drawn twice is drawn again.
+                // The inverse of P(length ≥ m) = 1/√m, cut off at H; a length that was sampled before is sampled again.
                 let least = 1.0 / (latents as f64).sqrt();
                 let mut out: Vec<usize> = Vec::with_capacity(*n);
                 for _ in 0..100 * n {
-                    let u = 1.0 - drawn.uniform() * (1.0 - least);
+                    let u = 1.0 - stream.uniform() * (1.0 - least);
                     let m = ((1.0 / (u * u)) as usize).clamp(1, latents);
                     if m < latents && !out.contains(&m) {
                         out.push(m);
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_itself_and_refuses_what_cannot_be() {
+    fn text_round_trips_and_invalid_lengths_are_refused() {
         for (text, ok) in
             [("off", true), ("16,64", true), ("random:5", true), ("64,16", false), ("0,5", false), ("101", false)]
         {
@@ -121,7 +122,7 @@ mod tests {
             assert!(all.len() == 7 && all.windows(2).all(|w| w[0] < w[1]) && all[6] < 1000);
             short += all.iter().filter(|&&m| m < 10).count();
         }
-        // P(length < 10) ≈ 1 - 1/√10 = 0.68 for the first draw, less for those after it: no length twice.
+        // P(length < 10) ≈ 1 - 1/√10 = 0.68 for the first sample, less for later ones: no length occurs twice.
         assert!((700..950).contains(&short), "{short}");
     }
 }
