@@ -1,4 +1,4 @@
-//! The two images that every run leaves: its features, and reconstructions beside their originals.
+//! The images in the folder of a run: a sheet of its features, and one of reconstructions below their originals.
 
 use crate::data::Dataset;
 use crate::data::split::evenly_spaced;
@@ -17,26 +17,27 @@ use crate::train::evaluate::reconstruct_images;
 use std::cmp::Reverse;
 use std::path::Path;
 
-/// Features on the sheet.
+/// Largest number of features on the sheet.
 const FEATURES: usize = 100;
-/// Rows reconstructed, where they are images and where they are plain vectors.
-const SHOWN: [usize; 2] = [12, 8];
-/// Members of an ensemble whose reconstructions are shown.
+/// Number of reconstructed rows on the sheet: of images, and of plain vectors.
+const RECONSTRUCTED: [usize; 2] = [12, 8];
+/// Largest number of members of an ensemble whose reconstructions are shown.
 const MEMBERS: usize = 3;
-/// Channels of a pixel that are no further apart count as equal: one step of eight bits.
+/// Largest difference of two channels that count as equal: one and a half steps of eight bits.
 const EQUAL: f32 = 1.5 / 255.0;
-/// Rows over which features are counted.
+/// Largest number of training rows over which uses of features are counted.
 const COUNTED: usize = 2000;
 
 /// Writes `features.png` (the features of the first SAE that training rows use most) and `reconstructions.png` (of
-/// held-out rows, or of training rows where none is held out). `trained`: whether training took any step.
+/// held-out rows, or of training rows where none is held out). `trained` is false if training
+/// took no step.
 pub fn write(run: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Result<()> {
     let save = |name: &str, sheet: Canvas| write_atomically(&run.join(name), |out| out.write_all(&sheet.encode_png()));
     save("features.png", features(saes, data, &rows.train, trained))?;
     save("reconstructions.png", reconstructions(saes, data, rows, trained))
 }
 
-/// Encodes rows. Returns them as read.
+/// Encodes rows, and returns them as read.
 fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> Mat {
     let mut x = Mat::zeros(rows.len(), data.dim());
     data.fill(rows, 0, x.view_mut());
@@ -44,27 +45,29 @@ fn encode(sae: &Sae, data: &Dataset, rows: &[usize], latents: &mut Latents) -> M
     x
 }
 
-/// What a row is called: a patch, or a row.
+/// Returns the word for a row: patch or row.
 fn row_word(data: &Dataset) -> &'static str {
     if data.patches().is_some() { "patch" } else { "row" }
 }
 
 /// The features that training rows use most.
-struct Used {
-    /// Rows that use a latent, by latent.
+struct MostUsedFeatures {
+    /// Number of rows in which each latent is active.
     counts: Vec<u32>,
-    /// Rows counted over.
+    /// Number of rows counted over.
     counted: usize,
-    /// The most used first.
+    /// Latents, the most used first.
     order: Vec<usize>,
-    /// What each adds to a row.
+    /// Decoder direction of each.
     rows: Vec<Vec<f32>>,
-    /// Of three equal channels one is kept.
+    /// True if the three channels of all rows are equal; directions then have one channel.
     grey: bool,
+    /// Shape of a direction, where rows are images.
     shape: Option<ImageShape>,
 }
 
-fn used(sae: &Sae, data: &Dataset, train: &[usize]) -> Used {
+/// Counts in how many training rows each latent is active, and returns the features that are used most.
+fn most_used_features(sae: &Sae, data: &Dataset, train: &[usize]) -> MostUsedFeatures {
     let mut counts = vec![0u32; sae.config().latents];
     let counted = data.subsample_rows(train, COUNTED);
     let mut latents = Latents::default();
@@ -81,38 +84,39 @@ fn used(sae: &Sae, data: &Dataset, train: &[usize]) -> Used {
     let row = |h: usize| if grey { mean_channel(&sae.feature(h)) } else { sae.feature(h) };
     let rows: Vec<Vec<f32>> = order.iter().map(|&h| row(h)).collect();
     let shape = data.shape().map(|s| if grey { ImageShape { channels: 1, ..s } } else { s });
-    Used { counts, counted: counted.len(), order, rows, grey, shape }
+    MostUsedFeatures { counts, counted: counted.len(), order, rows, grey, shape }
 }
 
+/// Draws the sheet of features.
 fn features(saes: &[Sae], data: &Dataset, train: &[usize], trained: bool) -> Canvas {
-    let Used { counts, counted, order, rows, grey, shape } = used(&saes[0], data, train);
+    let MostUsedFeatures { counts, counted, order, rows, grey, shape } = most_used_features(&saes[0], data, train);
     let share = |h: usize| f64::from(counts[h]) / counted as f64;
     let cells: Vec<Feature> =
         order.iter().zip(&rows).map(|(&h, row)| Feature { index: h, share: Some(share(h)), row }).collect();
     let title = if trained { "Learned features" } else { "Features before training" };
     let member = if saes.len() > 1 { format!(" · SAE 0 of {}", saes.len()) } else { String::new() };
     let mut note =
-        feature_note(&counts, cells.len(), &of(counted, train.len(), &format!("training {}", row_word(data))));
+        feature_note(&counts, cells.len(), &part_of(counted, train.len(), &format!("training {}", row_word(data))));
     if grey && !cells.is_empty() {
         note += " These rows are grey: of each feature's three channels the mean is drawn.";
     }
     feature_sheet(&cells, shape, 10, &format!("{title}{member}"), &note)
 }
 
-/// Whether the three planes of an image are equal: a grey image read as colour. On such rows a feature acts by the
-/// mean of its channels alone, and what else is in them is left from the beginning.
+/// Returns true if the three planes of an image are equal: a grey image read as colour. On these rows a feature acts by
+/// the mean of its channels alone; differences between them are left over from the initialisation.
 fn is_grey(row: &[f32]) -> bool {
     let (red, others) = row.split_at(row.len() / 3);
     others.chunks_exact(red.len().max(1)).all(|plane| plane.iter().zip(red).all(|(a, b)| (a - b).abs() <= EQUAL))
 }
 
-/// The mean of three planes, as one.
+/// Returns the mean of three planes, as one plane.
 fn mean_channel(row: &[f32]) -> Vec<f32> {
     let plane = row.len() / 3;
     (0..plane).map(|i| (row[i] + row[plane + i] + row[2 * plane + i]) / 3.0).collect()
 }
 
-/// The latents that most rows use, the most used first, at most [`FEATURES`]; none that no row uses.
+/// Returns the latents that are active in most rows, the most used first, at most [`FEATURES`] and without dead ones.
 fn most_used(counts: &[u32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..counts.len()).filter(|&h| counts[h] > 0).collect();
     order.sort_by_key(|&h| (Reverse(counts[h]), h));
@@ -120,7 +124,7 @@ fn most_used(counts: &[u32]) -> Vec<usize> {
     order
 }
 
-/// What the sheet shows, in words; `rows` are those counted.
+/// Describes the features on the sheet; `rows` describes the rows that are counted.
 fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
     let used = counts.iter().filter(|&&c| c > 0).count();
     let all = count(counts.len() as u64);
@@ -133,35 +137,33 @@ fn feature_note(counts: &[u32], shown: usize, rows: &str) -> String {
     format!("{which}, counted over {rows}. Below each: the latent's index, and the share of those rows that use it.")
 }
 
-/// What reconstructions are shown of: images that are held out, or else those trained on. Variants of images are made
-/// for training: what they were made from is shown.
-fn shown_from(data: &Dataset, rows: &RunRows) -> Vec<usize> {
+/// Returns the images of which some are reconstructed: the held-out ones, or else the training images without variants.
+fn candidates(data: &Dataset, rows: &RunRows) -> Vec<usize> {
     match rows.test.is_empty() {
         false => data.images(&rows.test),
         true => data.images(&rows.train).into_iter().filter(|p| p % data.copies() == 0).collect(),
     }
 }
 
-/// Of a cell that is shown beside others: reconstructions of some rows in a line, its features, and in the sweep's folder
-/// the rows themselves.
+/// File in the folder of a cell: reconstructions of a few rows, side by side.
 pub const STRIP: &str = "strip.png";
-/// See [`STRIP`].
+/// File in the folder of a cell: its most used features.
 pub const WALL: &str = "wall.png";
-/// See [`STRIP`].
+/// File in the folder of a sweep: the rows that the strips reconstruct.
 pub const ORIGINALS: &str = "originals.png";
-/// Features on a wall, in so many columns, where they are images and where they are plain vectors.
+/// Number of features and of columns of a wall: of images, and of plain vectors.
 const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
-/// Rows on a strip, likewise.
+/// Number of rows on a strip: of images, and of plain vectors.
 const STRIPS: [usize; 2] = [12, 4];
 
-/// Writes what a cell is compared by with others: images without words, where rows are images.
+/// Writes the images by which the report of a sweep compares a cell with others; `own` is the folder of the cell.
 pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, rows: &RunRows) -> Result<()> {
     let save = |path: &Path, png: Vec<u8>| write_atomically(path, |out| out.write_all(&png));
     let plain = usize::from(data.shape().is_none());
-    let chosen = over_classes(&shown_from(data, rows), STRIPS[plain], |p| data.label_of_image(p));
+    let chosen = over_classes(&candidates(data, rows), STRIPS[plain], |p| data.label_of_image(p));
     let (x, recon) = reconstruct_images(&saes[0], data, &chosen);
     let (most, columns) = WALLS[plain];
-    let used = used(&saes[0], data, &rows.train);
+    let used = most_used_features(&saes[0], data, &rows.train);
     let wall: Vec<&[f32]> = used.rows.iter().take(most).map(Vec::as_slice).collect();
     let lines = |m: &Mat| -> Vec<u8> {
         let all: Vec<&[f32]> = (0..chosen.len()).map(|b| m.row(b)).collect();
@@ -180,7 +182,7 @@ pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, r
     let panels: Vec<ReconstructedRow> = (0..chosen.len())
         .map(|b| ReconstructedRow {
             label: String::new(),
-            name: name(&data.name(chosen[b] / data.copies())),
+            name: file_name(&data.name(chosen[b] / data.copies())),
             original: x.row(b),
             recons: &recons[b],
             pearson: &pearson[b],
@@ -190,11 +192,12 @@ pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, r
     save(&own.join(STRIP), reconstruction_sheet(&panels, None, &labels, "", "").encode_png())
 }
 
+/// Draws the sheet of reconstructions.
 fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) -> Canvas {
     let held_out = !rows.test.is_empty();
-    let from = shown_from(data, rows);
+    let from = candidates(data, rows);
     let label = |p: usize| data.label_of_image(p);
-    let shown = over_classes(&from, SHOWN[usize::from(data.shape().is_none())], label);
+    let shown = over_classes(&from, RECONSTRUCTED[usize::from(data.shape().is_none())], label);
     let n = shown.len();
     let mut x = Mat::default();
     let mut mean = Mat::zeros(n, data.image_dim());
@@ -220,8 +223,8 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
         (0..n).map(|b| rows_of[b].iter().map(|r| row_metrics(x.row(b), r).pearson).collect()).collect();
     let columns: Vec<ReconstructedRow> = (0..n)
         .map(|b| ReconstructedRow {
-            label: label(shown[b]).map_or(String::new(), |c| class(&data.classes()[c as usize])),
-            name: name(&data.name(shown[b] / data.copies())),
+            label: label(shown[b]).map_or(String::new(), |c| class_label(&data.classes()[c as usize])),
+            name: file_name(&data.name(shown[b] / data.copies())),
             original: x.row(b),
             recons: &rows_of[b],
             pearson: &pearson[b],
@@ -235,27 +238,27 @@ fn reconstructions(saes: &[Sae], data: &Dataset, rows: &RunRows, trained: bool) 
         _ => format!("Reconstructions of {kind}s{untrained}"),
     };
     let evenly = if n < from.len() && !data.classes().is_empty() { ", taken evenly from the classes" } else { "" };
-    let picked = of(n, from.len(), kind);
+    let picked = part_of(n, from.len(), kind);
     let score = "r is Pearson's correlation of a reconstruction with its original";
     let note = format!("{}{evenly}; {score}.", capital(&picked));
     reconstruction_sheet(&columns, data.image_shape(), &labels, &title, &note)
 }
 
-/// A class as it is drawn: a mere number says that it is one.
-fn class(name: &str) -> String {
+/// Returns the label of a class; names that are numbers get the word class.
+fn class_label(name: &str) -> String {
     match name.parse::<u64>() {
         Ok(_) => format!("class {name}"),
         Err(_) => name.to_owned(),
     }
 }
 
-/// The file's name, without its folders.
-fn name(path: &str) -> String {
+/// Returns the name of a file without its folders.
+fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
-/// "all 12 held-out rows", "12 of 2,418 held-out rows", "the only held-out row".
-fn of(n: usize, all: usize, row: &str) -> String {
+/// Returns a phrase such as "all 12 held-out rows", "12 of 2,418 held-out rows" or "the only held-out row".
+fn part_of(n: usize, all: usize, row: &str) -> String {
     let s = if row.ends_with("ch") { "es" } else { "s" };
     match (n, all) {
         (0, 0) => format!("no {row}"),
@@ -265,8 +268,8 @@ fn of(n: usize, all: usize, row: &str) -> String {
     }
 }
 
-/// At most `n` of the rows, as evenly from every class as there are rows, and spread evenly within each; class by class,
-/// rows in order.
+/// Returns at most `n` of the rows, as equally from every class as possible and evenly spaced within each, class by
+/// class in the order of the rows.
 fn over_classes(rows: &[usize], n: usize, label: impl Fn(usize) -> Option<u16>) -> Vec<usize> {
     let mut classes: std::collections::BTreeMap<Option<u16>, Vec<usize>> = Default::default();
     rows.iter().for_each(|&r| classes.entry(label(r)).or_default().push(r));
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn notes_are_grammatical() {
-        let words = [(0, 0), (1, 1), (4, 4), (1, 5), (2000, 60000)].map(|(n, all)| of(n, all, "training row"));
+        let words = [(0, 0), (1, 1), (4, 4), (1, 5), (2000, 60000)].map(|(n, all)| part_of(n, all, "training row"));
         let want = ["no training row", "the only training row", "all 4 training rows", "1 of 5 training rows"];
         assert_eq!(words[..4], want);
         assert_eq!(words[4], "2,000 of 60,000 training rows");
@@ -321,11 +324,14 @@ mod tests {
         begins(&[0, 2], 1, "The only one of 2 features that is in use, counted over x.");
         begins(&[1, 0, 2], 2, "The 2 of 3 features that are in use, the most used first, counted");
         begins(&[1; 300], 100, "The 100 most used of 300 features, the most used first, counted");
-        assert_eq!((class("7"), class("sit"), name("a/b/é.png")), ("class 7".into(), "sit".into(), "é.png".into()));
+        assert_eq!(
+            (class_label("7"), class_label("sit"), file_name("a/b/é.png")),
+            ("class 7".into(), "sit".into(), "é.png".into())
+        );
     }
 
     #[test]
-    fn rows_are_spread_and_taken_evenly_from_the_classes() {
+    fn rows_are_evenly_spaced_and_taken_equally_from_the_classes() {
         assert_eq!(evenly_spaced(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5]);
         assert_eq!(evenly_spaced(&[1, 2], 3), [1, 2]);
         assert!(evenly_spaced(&[], 3).is_empty() && over_classes(&[], 3, |_| None).is_empty());
