@@ -29,10 +29,10 @@ use words::Words;
 /// Language of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
-    /// English.
+    /// English, the default.
     #[default]
     En,
-    /// Chinese.
+    /// Simplified Chinese.
     Zh,
 }
 

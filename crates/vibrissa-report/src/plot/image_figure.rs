@@ -25,7 +25,7 @@ pub struct ImageFigure {
     pub size: [f64; 2],
     /// PNG in base64, and its rectangle `[x, y, width, height]`.
     pub images: Vec<(String, [f64; 4])>,
-    /// Labels.
+    /// Labels on and around the images.
     pub labels: Vec<Label>,
     /// Names of the colours.
     pub legend: Vec<LegendEntry>,

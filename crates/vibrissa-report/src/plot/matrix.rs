@@ -12,7 +12,7 @@ pub struct MatrixCell {
     pub opacity: f64,
     /// Text in the cell; may be empty.
     pub text: String,
-    /// Tooltip.
+    /// Tooltip of the cell.
     pub tip: String,
 }
 

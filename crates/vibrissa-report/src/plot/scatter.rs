@@ -28,7 +28,7 @@ pub struct Point {
     pub faint: bool,
     /// True for a point with a ring around it.
     pub ringed: bool,
-    /// Tooltip.
+    /// Tooltip of the point.
     pub tip: String,
     /// Name beside the point; may be empty.
     pub name: String,
@@ -82,7 +82,7 @@ pub struct Scatter {
     pub size: [f64; 2],
     /// Lines behind the points.
     pub curves: Vec<Curve>,
-    /// Points.
+    /// Points in front of the lines.
     pub points: Vec<Point>,
     /// Names of colours and shapes.
     pub legend: Vec<(LegendKey, LegendEntry)>,

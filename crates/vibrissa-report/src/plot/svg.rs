@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// Role of a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
-    /// Text.
+    /// Text and outlines.
     Ink,
     /// Notes, and references for comparison.
     Muted,

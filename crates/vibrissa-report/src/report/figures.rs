@@ -27,7 +27,7 @@ pub struct Figure {
     pub title: String,
     /// Explanation; may be empty.
     pub note: String,
-    /// Drawing.
+    /// The drawing.
     pub svg: String,
 }
 

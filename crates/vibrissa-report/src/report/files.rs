@@ -36,6 +36,13 @@ pub struct WrittenReport {
 /// Writes the report of a run that `vibrissa analyze` has analysed, or of a sweep: one HTML page, and beside it a folder
 /// with the text as Markdown and every figure as SVG and PNG. Figures of an earlier report are removed from the folder.
 ///
+/// ```no_run
+/// use vibrissa_report::report::{Language, ReportOptions, write};
+/// let written = write("run".as_ref(), &ReportOptions { language: Language::Zh, ..ReportOptions::default() })?;
+/// println!("open {}", written.page.display());
+/// # Ok::<(), vibrissa_core::Error>(())
+/// ```
+///
 /// # Errors
 /// A folder without the records that a report needs; a record that is damaged or newer than this version; a file that cannot
 /// be written. Each file is written whole or not at all.

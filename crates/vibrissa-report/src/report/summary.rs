@@ -59,7 +59,7 @@ pub(super) fn cards(context: &Context) -> Vec<[String; 2]> {
     out
 }
 
-/// What stands out, a sentence each.
+/// Notable findings, a sentence each.
 pub(super) fn facts(context: &Context) -> Vec<String> {
     let a = context.report.analysis;
     let (s, order) = (&a.saes[0], &a.saes[0].order);

@@ -118,7 +118,7 @@ impl Context<'_> {
         self.report.sweep.cells.iter().filter(|c| c.ended != Ended::Finished)
     }
 
-    /// What a configuration is marked with: best, knee, the reason why it is not compared, or that it is on the front.
+    /// The mark of a configuration: best, knee, the reason why it is excluded from comparison, or front; may be empty.
     fn mark(&self, c: &ConfigurationRecord) -> String {
         match (self.report.sweep.best_and_knee(c), c.apart) {
             ((true, true), _) => self.t("sw_best_knee"),
@@ -136,7 +136,7 @@ impl Context<'_> {
         [self.t(&format!("sw_section_{section}")), self.optional(&format!("sw_note_{section}"))]
     }
 
-    /// What can be done with a section in the page.
+    /// Instructions for a section of the page; may be empty.
     fn hint(&self, section: &str) -> String {
         self.optional(&format!("sw_hint_{section}"))
     }

@@ -104,7 +104,7 @@ pub(super) fn ensemble(context: &Context) -> String {
     let head: Vec<String> = ["MCC".to_owned()]
         .into_iter()
         .chain(names.clone())
-        .chain(["shared", "own"].map(|key| context.t(key)))
+        .chain(["shared", "unique"].map(|key| context.t(key)))
         .collect();
     let row = |(i, name): (usize, &String)| {
         let cells = (0..names.len()).map(|j| mcc(i, j));

@@ -9,7 +9,7 @@ use vibrissa_record::{ByClass, Number, OfClass, Ordered, Reconstruction, SaeLine
 
 const LATENTS: usize = 4;
 
-/// A record and everything that stands beside it.
+/// The records of an analysed run.
 struct Records {
     analysis: AnalysisRecord,
     columns: AnalysisColumns,

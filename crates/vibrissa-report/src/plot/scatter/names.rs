@@ -18,7 +18,7 @@ pub(super) fn name_width(name: &str) -> f64 {
     text_width(name, BOLD)
 }
 
-/// What names have to avoid, in pixels.
+/// Obstacles that names have to avoid, in pixels.
 pub(super) struct Obstacles<'a> {
     /// Points of the plot.
     pub points: &'a [[f64; 2]],

@@ -297,7 +297,7 @@ const sections = {
       formatCount(found.shared[i]),
       formatCount(found.own[i]),
     ];
-    const matches = table(["MCC", ...names, t("shared"), t("own")], names.map(row));
+    const matches = table(["MCC", ...names, t("shared"), t("unique")], names.map(row));
     return [element("div", { class: "figures one" }, figuresOf("ensemble"), element("div", {}, matches))];
   },
 
@@ -311,7 +311,7 @@ const sections = {
   },
 };
 
-// What the colours of the tiles mean; null where rows are not images.
+// The legend of the colours of the tiles; null where rows are not images.
 const colourScale = () => {
   const images = imageColumn("0.wall");
   if (!images) return data.columns["0.wall"] ? element("span", { class: "scale" }, t("scale_colour")) : null;

@@ -6,11 +6,11 @@ mod images;
 pub use effects::figures as effects;
 pub use images::figures as side_by_side;
 
-use super::super::figures::Figure;
-use super::super::words::fixed;
 use super::Context;
 use crate::plot::scatter::{Axis, Curve, LegendKey, Point, Scatter, Stroke};
 use crate::plot::svg::{Colour, TEXT, Target, text_width};
+use crate::report::figures::Figure;
+use crate::report::words::fixed;
 use vibrissa_record::Number;
 use vibrissa_record::sweep::ConfigurationRecord;
 

@@ -1,11 +1,11 @@
 //! The page of the report of a sweep: HTML of its sections.
 
-use super::super::Language;
-use super::super::figures::Figure;
-use super::super::page::STYLE;
 use super::tables::{TableColumn, measures, unfinished};
 use super::{ConfigurationImages, Context, SECTIONS, figures, summary as words};
 use crate::plot::svg::{Target, escape};
+use crate::report::Language;
+use crate::report::figures::Figure;
+use crate::report::page::STYLE;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;

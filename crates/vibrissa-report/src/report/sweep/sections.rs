@@ -1,8 +1,8 @@
 //! The sections of the report of a sweep.
 
-use super::super::figures::Figure;
 use super::{Context, figures, page, summary, tables};
 use crate::plot::svg::Target;
+use crate::report::figures::Figure;
 
 /// A section of the report of a sweep.
 pub struct Section {

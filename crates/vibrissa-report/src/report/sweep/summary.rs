@@ -1,8 +1,8 @@
 //! Words of the report of a sweep: its subtitle, its most important values, findings, caveats and method.
 
-use super::super::markdown::{bullet_list, card_list};
-use super::super::words::{count, fixed};
 use super::Context;
+use crate::report::markdown::{bullet_list, card_list};
+use crate::report::words::{count, fixed};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use vibrissa_record::Number;

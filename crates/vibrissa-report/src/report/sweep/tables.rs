@@ -1,8 +1,8 @@
 //! Tables of the report of a sweep: measures of configurations, and cells that did not finish.
 
-use super::super::markdown::table;
-use super::super::words::{count, fixed, percent};
 use super::Context;
+use crate::report::markdown::table;
+use crate::report::words::{count, fixed, percent};
 use std::fmt::Write;
 use vibrissa_record::Number;
 use vibrissa_record::sweep::{CellRecord, ConfigurationRecord, Ended};
@@ -21,7 +21,7 @@ pub struct TableCell {
 /// A column of a table.
 #[derive(Debug)]
 pub struct TableColumn {
-    /// Heading.
+    /// Heading of the column.
     pub name: String,
     /// Cells, one per row of the table.
     pub cells: Vec<TableCell>,

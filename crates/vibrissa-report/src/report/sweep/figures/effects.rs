@@ -1,11 +1,11 @@
 //! The effect of each option on fvu.
 
-use super::super::super::figures::Figure;
-use super::super::super::words::fixed;
-use super::super::Context;
 use super::{SMALL, adaptive_axis, clipped, extent, figure, or_nan};
 use crate::plot::scatter::{Axis, Curve, LegendKey, Point, Scatter, Stroke};
 use crate::plot::svg::{Colour, LegendEntry, Target};
+use crate::report::figures::Figure;
+use crate::report::sweep::Context;
+use crate::report::words::fixed;
 use vibrissa_record::Number;
 use vibrissa_record::sweep::{EffectLine, EffectRecord, Ended};
 

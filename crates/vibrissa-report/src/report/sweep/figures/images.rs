@@ -1,10 +1,10 @@
 //! Reconstructions and features of configurations side by side.
 
-use super::super::super::figures::Figure;
-use super::super::{ConfigurationImages, Context, side_by_side, summary};
 use super::clipped;
 use crate::plot::image_figure::{ImageFigure, Label};
 use crate::plot::svg::{TEXT, Target, text_width};
+use crate::report::figures::Figure;
+use crate::report::sweep::{ConfigurationImages, Context, side_by_side, summary};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use vibrissa_record::sweep::ConfigurationRecord;
