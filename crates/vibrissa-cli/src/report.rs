@@ -9,8 +9,8 @@ use vibrissa::report::{self, Language, ReportOptions};
 
 /// Write the report of an analysed run or of a sweep
 ///
-/// Reads what analyze or sweep left in RUN; needs neither data nor network. Writes one HTML page, and beside it a folder with
-/// the text as Markdown and every figure as SVG and PNG.
+/// Reads what analyze or sweep left in RUN; needs neither data nor network. Writes one HTML page, and beside it a
+/// folder with the text as Markdown and every figure as SVG and PNG.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Folder of a run that vibrissa analyze has analysed, or of a sweep

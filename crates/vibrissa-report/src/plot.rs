@@ -145,8 +145,8 @@ fn shorten(text: &str, width: usize) -> String {
     shorten_to(text, width, |kept| (kept, 0))
 }
 
-/// Shortens a name to `width` pixels, with an ellipsis in the middle, since names often differ at their ends. The number
-/// of a row in a file, `file:12`, is kept whole.
+/// Shortens a name to `width` pixels, with an ellipsis in the middle, since names often differ at their ends. The
+/// number of a row in a file, `file:12`, is kept whole.
 fn shorten_name(name: &str, width: usize) -> String {
     let row = name.rsplit_once(':').filter(|(_, row)| !row.is_empty() && row.chars().all(|c| c.is_ascii_digit()));
     match row {

@@ -2,8 +2,8 @@
 //! record for a histogram.
 //!
 //! The sections of the report of a run, in their order, are the list [`sections::SECTIONS`]; those of the report of a
-//! sweep are [`sweep::sections::SECTIONS`]. Words in all languages are in `report/words.json` and `report/sweep/words.json`.
-//! [`write`] reads the records of a folder and writes its report.
+//! sweep are [`sweep::sections::SECTIONS`]. Words in all languages are in `report/words.json` and
+//! `report/sweep/words.json`. [`write`] reads the records of a folder and writes its report.
 
 pub mod figures;
 mod files;

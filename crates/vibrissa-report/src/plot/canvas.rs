@@ -108,8 +108,8 @@ impl Canvas {
         }
     }
 
-    /// Draws a polyline with round joins, `thickness` pixels wide. Coordinates are pixel centres; the line is interrupted
-    /// at points that are not finite.
+    /// Draws a polyline with round joins, `thickness` pixels wide. Coordinates are pixel centres; the line is
+    /// interrupted at points that are not finite.
     pub(super) fn polyline(&mut self, points: &[(f32, f32)], thickness: f32, colour: Rgb) {
         let reach = thickness / 2.0 + 1.0;
         for (i, pair) in points.windows(2).enumerate() {

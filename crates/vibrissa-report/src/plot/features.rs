@@ -148,7 +148,8 @@ fn feature_profile(canvas: &mut Canvas, at: (usize, usize), row: &[f32]) {
     let scale = largest(row);
     for p in 0..width {
         let Some((low, high)) = extent(row, p, width) else { continue };
-        // A bar of one column reaches from 0 to its value, a bar of several columns from their smallest to their largest.
+        // A bar of one column reaches from 0 to its value, a bar of several columns from their smallest to their
+        // largest.
         let length = |v: f32| (v / scale * half).round() as usize;
         let (up, down) = (length(high.max(0.0)), length((-low).max(0.0)));
         canvas.fill(at.0 + p, middle - up, 1, up, diverging(0.75));

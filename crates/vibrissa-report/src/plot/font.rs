@@ -1,5 +1,5 @@
-//! Text as pixels, in an embedded font: Noto Sans SC (SIL Open Font License 1.1, `font/OFL.txt`) with Latin, Greek, signs
-//! and the Chinese characters of GB 2312. The result is the same on every machine, even on one without fonts.
+//! Text as pixels, in an embedded font: Noto Sans SC (SIL Open Font License 1.1, `font/OFL.txt`) with Latin, Greek,
+//! signs and the Chinese characters of GB 2312. The result is the same on every machine, even on one without fonts.
 
 use resvg::tiny_skia::{FillRule, Mask, Path, PathBuilder, Transform};
 use skrifa::instance::{LocationRef, Size};

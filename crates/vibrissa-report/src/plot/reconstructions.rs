@@ -24,12 +24,12 @@ pub struct ReconstructedRow<'a> {
     pub pearson: &'a [f64],
 }
 
-/// Draws rows of the data above their reconstructions, with Pearson r below each reconstruction. The note goes under the
-/// title.
+/// Draws rows of the data above their reconstructions, with Pearson r below each reconstruction. The note goes under
+/// the title.
 ///
-/// Images, one column per row of the data, show values in [0, 1]. Plain vectors (`shape` `None`) are drawn as panels, the
-/// original as a grey area, the reconstruction as a line over it. `row_labels[0]` names the originals, the following
-/// labels name the reconstructions; missing labels stay blank.
+/// Images, one column per row of the data, show values in [0, 1]. Plain vectors (`shape` `None`) are drawn as panels,
+/// the original as a grey area, the reconstruction as a line over it. `row_labels[0]` names the originals, the
+/// following labels name the reconstructions; missing labels stay blank.
 ///
 /// # Panics
 /// If a row does not have the width of the shape.

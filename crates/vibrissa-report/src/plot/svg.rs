@@ -156,7 +156,8 @@ pub(super) fn draw_y_label(out: &mut String, y: f64, fill: &str, text: &str) {
     );
 }
 
-/// Arranges the entries of a legend in lines of `width` pixels. Returns `(x, line, entry)` of each, and the number of lines.
+/// Arranges the entries of a legend in lines of `width` pixels. Returns `(x, line, entry)` of each, and the number of
+/// lines.
 pub(super) fn lay_out_legend(legend: &[LegendEntry], width: f64) -> (Vec<(f64, usize, &LegendEntry)>, usize) {
     let (mut x, mut line) = (0.0, 0);
     let mut out = Vec::new();

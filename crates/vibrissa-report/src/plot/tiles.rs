@@ -8,7 +8,8 @@ use vibrissa_core::shape::ImageShape;
 /// Largest side of a tile, pixels: larger images are reduced to the means of blocks.
 const MAX_SIDE: usize = 64;
 
-/// Draws images with values in [0, 1], `columns` per line, as PNG. If `signed`, each image is scaled to its largest |value|.
+/// Draws images with values in [0, 1], `columns` per line, as PNG. If `signed`, each image is scaled to its largest
+/// |value|.
 ///
 /// # Panics
 /// If an image does not have the size of the shape.

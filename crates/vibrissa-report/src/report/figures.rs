@@ -1,5 +1,5 @@
-//! The figures of a report, drawn once for the page and for the files beside it: a file per section, in which a function
-//! returns the figures of the section.
+//! The figures of a report, drawn once for the page and for the files beside it: a file per section, in which a
+//! function returns the figures of the section.
 
 pub(super) mod activations;
 pub(super) mod classes;

@@ -33,8 +33,9 @@ pub struct WrittenReport {
     pub folder: PathBuf,
 }
 
-/// Writes the report of a run that `vibrissa analyze` has analysed, or of a sweep: one HTML page, and beside it a folder
-/// with the text as Markdown and every figure as SVG and PNG. Figures of an earlier report are removed from the folder.
+/// Writes the report of a run that `vibrissa analyze` has analysed, or of a sweep: one HTML page, and beside it a
+/// folder with the text as Markdown and every figure as SVG and PNG. Figures of an earlier report are removed from the
+/// folder.
 ///
 /// ```no_run
 /// use vibrissa_report::report::{Language, ReportOptions, write};
@@ -44,8 +45,8 @@ pub struct WrittenReport {
 /// ```
 ///
 /// # Errors
-/// A folder without the records that a report needs; a record that is damaged or newer than this version; a file that cannot
-/// be written. Each file is written whole or not at all.
+/// A folder without the records that a report needs; a record that is damaged or newer than this version; a file that
+/// cannot be written. Each file is written whole or not at all.
 pub fn write(folder: &Path, options: &ReportOptions) -> Result<WrittenReport> {
     let out = options.out.clone().unwrap_or_else(|| folder.join("report.html"));
     if out.is_dir() {

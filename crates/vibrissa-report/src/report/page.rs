@@ -1,5 +1,5 @@
-//! The page of the report of a run: one HTML file that holds the record, its columns, the figures and the script that shows
-//! them (`report/page/`).
+//! The page of the report of a run: one HTML file that holds the record, its columns, the figures and the script that
+//! shows them (`report/page/`).
 
 use super::{Context, SECTIONS, figures, method, summary};
 use crate::plot::sprites::sprite_sheet;
@@ -88,8 +88,8 @@ fn embedded(columns: &StoredColumns) -> Value {
     Value::Object(out)
 }
 
-/// The columns that the page needs. Histograms and metadata of all latents would be most of the page: only the latents with
-/// example rows keep theirs, and of the metadata only effect and q.
+/// The columns that the page needs. Histograms and metadata of all latents would be most of the page: only the latents
+/// with example rows keep theirs, and of the metadata only effect and q.
 fn trimmed(columns: &AnalysisColumns) -> StoredColumns {
     let mut out = columns.clone();
     for sae in &mut out.saes {

@@ -6,9 +6,9 @@ use crate::plot::svg::Target;
 
 /// A section of the report of a run.
 pub struct Section {
-    /// Its anchor in the page, and its name in words.json: `section_ID` is its title, `note_ID` explains it, and `hint_ID`
-    /// says what can be done with it in the page. `report/page/sections.js` holds a function of this name, which returns
-    /// the content of the section in the page.
+    /// Its anchor in the page, and its name in words.json: `section_ID` is its title, `note_ID` explains it, and
+    /// `hint_ID` says what can be done with it in the page. `report/page/sections.js` holds a function of this name,
+    /// which returns the content of the section in the page.
     pub id: &'static str,
     /// Draws its figures.
     pub figures: fn(&Context, Target) -> Vec<Figure>,
@@ -16,8 +16,8 @@ pub struct Section {
     pub markdown: fn(&Context) -> String,
 }
 
-/// The sections of a report in the order in which a reader sees them, in the page as in Markdown. A section without content
-/// is left out.
+/// The sections of a report in the order in which a reader sees them, in the page as in Markdown. A section without
+/// content is left out.
 pub const SECTIONS: [Section; 13] = [
     Section { id: "summary", figures: no_figures, markdown: summary::markdown },
     Section { id: "reconstructions", figures: images::reconstructions, markdown: no_markdown },

@@ -1,5 +1,6 @@
-//! Snapshots of every section, from a small record made by hand: an ensemble of two SAEs with four latents on six images of
-//! 2×2 pixels in two classes. `INSTA_UPDATE=always cargo test -p vibrissa-report` writes them anew; read the difference.
+//! Snapshots of every section, from a small record made by hand: an ensemble of two SAEs with four latents on six
+//! images of 2×2 pixels in two classes. `INSTA_UPDATE=always cargo test -p vibrissa-report` writes them anew; read the
+//! difference.
 
 use super::*;
 use vibrissa_record::analysis::columns::*;

@@ -17,8 +17,8 @@ pub struct Section {
     pub markdown: fn(&Context) -> String,
 }
 
-/// The sections of a report in the order in which a reader sees them, in the page as in Markdown. A section without content
-/// is left out.
+/// The sections of a report in the order in which a reader sees them, in the page as in Markdown. A section without
+/// content is left out.
 pub const SECTIONS: [Section; 7] = [
     Section { id: "summary", figures: no_figures, html: page::summary, markdown: summary::markdown },
     Section { id: "front", figures: figures::front, html: page::front, markdown: no_markdown },
