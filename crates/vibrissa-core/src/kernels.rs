@@ -1,8 +1,12 @@
 //! Arithmetic kernels and their dispatch to an instruction set.
 //!
-//! `scalar.rs` specifies every kernel; `x86.rs` has the AVX2, AVX-512, bf16 and AMX twins. The CPU is probed once, and each method of
-//! [`Isa`] calls the scalar function or its twin. All give the same bits, so the choice changes the speed only.
-//! `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` selects one.
+//! `scalar.rs` specifies every kernel; `x86.rs` has the AVX2, AVX-512, bf16 and AMX twins. The CPU is probed once, and
+//! each method of [`Isa`] calls the scalar function or its twin. All give the same bits, so the choice changes the
+//! speed only. `VIBRISSA_KERNELS=scalar|avx2|avx512|avx512bf16|amx` selects one.
+
+// A kernel takes its slices, their shapes and its coefficients one by one: a struct for each would hide what it reads
+// and writes.
+#![allow(clippy::too_many_arguments)]
 
 mod per_thread;
 pub mod prefilter;
@@ -124,7 +128,9 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             // SAFETY: as above.
-            InstructionSet::Avx512 | InstructionSet::Bf16 | InstructionSet::Amx => unsafe { x86::avx512::$name($($arg),*) },
+            InstructionSet::Avx512 | InstructionSet::Bf16 | InstructionSet::Amx => unsafe {
+                x86::avx512::$name($($arg),*)
+            },
         }
     };
 }
@@ -147,8 +153,8 @@ pub fn prefetch_to_write<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks the operating system for large pages under a range `(start, bytes)` of memory, which saves address translations. Changes no
-/// value; a refusal is ignored.
+/// Asks the operating system for large pages under a range `(start, bytes)` of memory, which saves address
+/// translations. Changes no value; a refusal is ignored.
 pub fn advise_large_pages((start, bytes): (*const u8, usize)) {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
@@ -217,7 +223,8 @@ impl Isa {
         }
     }
 
-    /// See [`scalar::prefilter`]: finds the latents whose exact pre-activations are needed. The SIMD twins use `scratch`.
+    /// See [`scalar::prefilter`]: finds the latents whose exact pre-activations are needed. The SIMD twins use
+    /// `scratch`.
     pub fn prefilter(self, query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, scratch: &mut Vec<CacheLine>) {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -228,7 +235,8 @@ impl Isa {
             },
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
-            // SAFETY: an `Isa` with this value proves that the CPU has AMX and that the system lets this process use it.
+            // SAFETY: an `Isa` with this value proves that the CPU has AMX and that the system lets this process use
+            // it.
             InstructionSet::Amx => unsafe { x86::prefilter::prefilter(&x86::amx::MULTIPLIER, query, w, hits, scratch) },
             _ => scalar::prefilter(query, w, hits, scratch),
         }
@@ -306,7 +314,8 @@ impl Isa {
         scalar::fold(square)
     }
 
-    /// See [`scalar::adam`]: a row or a chunk of it. Rows in `ahead`, at most as long as this one, are prefetched for writing.
+    /// See [`scalar::adam`]: a row or a chunk of it. Rows in `ahead`, at most as long as this one, are prefetched for
+    /// writing.
     #[inline]
     pub fn adam_chunk(
         self,

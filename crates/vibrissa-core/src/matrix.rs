@@ -1,4 +1,5 @@
-//! Shapes and storage of values: dense row-major matrices `[rows, cols]` of f32, and sparse latents `[B, H]`. No arithmetic.
+//! Shapes and storage of values: dense row-major matrices `[rows, cols]` of f32, and sparse latents `[B, H]`. No
+//! arithmetic.
 
 mod aligned;
 mod by_latent;

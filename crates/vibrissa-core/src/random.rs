@@ -1,22 +1,22 @@
-//! The random numbers of the whole program: streams that belong to a key, never one running stream. The same key gives the same numbers
-//! on every machine, whatever was drawn for other keys and whatever the number of threads ([ADR 002](docs/adr/002.md)).
+//! The random numbers of the whole program: streams that belong to a key, never one running stream. The same key gives
+//! the same numbers on every machine, whatever was drawn for other keys and whatever the number of threads
+//! (docs/adr/002.md).
 //!
 //! # Keys
 //!
-//! A stream is ChaCha8 (Bernstein 2008) seeded with a BLAKE3 hash of its key. Numbers are hashed as eight little-endian bytes, texts as
-//! UTF-8.
+//! A stream is ChaCha8 (Bernstein 2008) seeded with a BLAKE3 hash of its key. Numbers are hashed as eight little-endian
+//! bytes, texts as UTF-8.
 //!
-//! | constructor | used by | hashed |
-//! | --- | --- | --- |
-//! | [`Stream::new`] | training, analysis, splits | seed, purpose, numbers |
-//! | [`Stream::in_domain`] | generated data: synthetic rows, variants of images | numbers, purpose, in BLAKE3's `derive_key` mode with the domain as context |
+//! - [`Stream::new`] hashes seed, purpose and numbers; training and analysis use it.
+//! - [`Stream::in_domain`] hashes numbers and purpose, in the `derive_key` mode of BLAKE3 with the domain as context;
+//!   generated data (synthetic rows, variants of images) use it.
 //!
 //! The domain keeps data apart from training: the same seed in both never gives the same stream.
 //!
 //! # Portability
 //!
-//! Only additions, multiplications, divisions and square roots are used, which IEEE 754 rounds alike everywhere; the logarithm is
-//! [`ln`] of this file.
+//! Only additions, multiplications, divisions and square roots are used, which IEEE 754 rounds alike everywhere; the
+//! logarithm is [`ln`] of this file.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -30,8 +30,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of `seed`, of a purpose ("init", "shuffle"), and of the numbers that identify one use among those of the purpose, such as
-    /// `[sae, latent]` or `[epoch]`.
+    /// The stream of `seed`, of a purpose ("init", "shuffle"), and of the numbers that identify one use among those of
+    /// the purpose, such as `[sae, latent]` or `[epoch]`.
     pub fn new(seed: u64, purpose: &str, key: &[u64]) -> Stream {
         let mut hash = blake3::Hasher::new();
         hash.update(&seed.to_le_bytes());
@@ -40,8 +40,8 @@ impl Stream {
         Stream::from_hash(&hash)
     }
 
-    /// The stream of a key in a domain: generated data that must not change while training does. `key` starts with the seed; `purpose`
-    /// may be empty where the domain says enough.
+    /// The stream of a key in a domain: generated data that must not change while training does. `key` starts with the
+    /// seed; `purpose` may be empty where the domain says enough.
     pub fn in_domain(domain: &str, key: &[u64], purpose: &str) -> Stream {
         let mut hash = blake3::Hasher::new_derive_key(domain);
         hash_numbers(&mut hash, key);
@@ -74,14 +74,15 @@ impl Stream {
         }
     }
 
-    /// Standard normal, by the polar method (Marsaglia & Bray 1964). The second number of each pair is dropped, so that a number depends
-    /// only on its place in the stream.
+    /// Standard normal, by the polar method (Marsaglia & Bray 1964). The second number of each pair is dropped, so that
+    /// a number depends only on its place in the stream.
     pub fn normal(&mut self) -> f64 {
         let (x, _, square) = self.in_disc();
         x * polar_scale(square)
     }
 
-    /// Standard normal, by the same method, both numbers of each pair in turn: half the cost, where a stream is read from its start.
+    /// Standard normal, by the same method, both numbers of each pair in turn: half the cost, where a stream is read
+    /// from its start.
     pub fn paired_normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
@@ -92,8 +93,8 @@ impl Stream {
         x * scale
     }
 
-    /// Fills `out` with the numbers that calls of [`Stream::normal`] would return, in half the time: the points are collected first, so that a
-    /// rejected one does not delay the logarithms of the others.
+    /// Fills `out` with the numbers that calls of [`Stream::normal`] would return, in half the time: the points are
+    /// collected first, so that a rejected one does not delay the logarithms of the others.
     pub fn fill_normal(&mut self, out: &mut [f32]) {
         const CHUNK: usize = 64;
         let mut points = [(0.0, 0.5); CHUNK];
@@ -121,7 +122,8 @@ impl Stream {
         (x, y, x * x + y * y)
     }
 
-    /// A uniform point of the open unit disc other than its centre: its coordinates and its squared distance from the centre.
+    /// A uniform point of the open unit disc other than its centre: its coordinates and its squared distance from the
+    /// centre.
     fn in_disc(&mut self) -> (f64, f64, f64) {
         loop {
             let (x, y, square) = self.in_square();
@@ -151,8 +153,8 @@ fn polar_scale(square: f64) -> f64 {
     (-2.0 * ln(square) / square).sqrt()
 }
 
-/// Natural logarithm of a positive normal number, within a few units in the last place. The platform's own differs between
-/// systems in the last bit.
+/// Natural logarithm of a positive normal number, within a few units in the last place. The platform's own differs
+/// between systems in the last bit.
 #[inline]
 pub fn ln(x: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
@@ -170,8 +172,8 @@ pub fn ln(x: f64) -> f64 {
     exponent as f64 * std::f64::consts::LN_2 + 2.0 * s * series
 }
 
-/// Returns a pseudo-random function of two numbers (the finaliser of SplitMix64, Steele et al. 2014): a cheap order that is the same
-/// everywhere, for sampling.
+/// Returns a pseudo-random function of two numbers (the finaliser of SplitMix64, Steele et al. 2014): a cheap order
+/// that is the same everywhere, for sampling.
 pub fn mix(a: u64, b: u64) -> u64 {
     let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b.wrapping_add(0x2545_f491_4f6c_dd1d).rotate_left(31);
     for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {

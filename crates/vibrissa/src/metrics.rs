@@ -1,7 +1,8 @@
-//! Measures of reconstructions and of sparsity: by row, and accumulated over rows, overall and by class. No data sets and no models.
+//! Measures of reconstructions and of sparsity: by row, and accumulated over rows, overall and by class. No data sets
+//! and no models.
 //!
-//! All sums are f64 and in the order of the rows, so the number of threads never changes a result. [`Evaluation::merge`], and other batches of the
-//! same rows, may change the last digits.
+//! All sums are f64 and in the order of the rows, so the number of threads never changes a result.
+//! [`Evaluation::merge`], and other batches of the same rows, may change the last digits.
 
 mod evaluation;
 pub mod perceptual;
@@ -26,9 +27,9 @@ pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 pub struct Summary {
     /// Number of rows.
     pub rows: u64,
-    /// The measures of the reconstructions. The fvu is `Σ‖x - recon‖² / Σ‖x - mean(x)‖²`, with the mean of each column over these very rows
-    /// (for a class: over the rows of the class). SSIM needs images of at least 11×11 pixels, the perceptual distance images; the
-    /// cross-entropy needs images or a model with a sigmoid output.
+    /// The measures of the reconstructions. The fvu is `Σ‖x - recon‖² / Σ‖x - mean(x)‖²`, with the mean of each column
+    /// over these very rows (for a class: over the rows of the class). SSIM needs images of at least 11×11 pixels, the
+    /// perceptual distance images; the cross-entropy needs images or a model with a sigmoid output.
     pub reconstruction: Reconstruction,
     /// Mean number of latents ≠ 0 a row.
     pub l0: Option<f64>,
@@ -50,8 +51,8 @@ pub struct Summary {
 const DECADES: i32 = 6;
 const BUCKETS_PER_DECADE: u32 = 10;
 
-/// The histogram of activation frequencies of latents that were active on `active[h]` of `rows` rows, over six decades. Lower frequencies count
-/// in the first bucket, frequency 1 in the last.
+/// The histogram of activation frequencies of latents that were active on `active[h]` of `rows` rows, over six decades.
+/// Lower frequencies count in the first bucket, frequency 1 in the last.
 pub fn density(active: &[u64], rows: u64) -> Density {
     let buckets = DECADES as usize * BUCKETS_PER_DECADE as usize;
     let mut density =

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 
 /// One value for each worker of the current rayon pool, behind a lock that only its worker takes.
 ///
-/// Each value lies on cache lines of its own: locks of two workers on one line would move that line between their cores with
-/// every row.
+/// Each value lies on cache lines of its own: locks of two workers on one line would move that line between their cores
+/// with every row.
 #[derive(Debug)]
 pub struct PerThread<T>(Vec<CachePadded<Mutex<T>>>);
 

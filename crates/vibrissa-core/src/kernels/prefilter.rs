@@ -1,8 +1,9 @@
 //! Data of the bf16 prefilter: the rounded batch and weights, the query, and the latents that pass.
 //!
-//! The prefilter computes every pre-activation approximately, from values rounded to bf16, and keeps those whose upper bound reaches
-//! a limit. Latents that do not pass cannot be selected, so their exact pre-activations are never computed: a safe screening rule (El
-//! Ghaoui, Viallon & Rabbani 2012, arXiv 1009.4219). The bound on the rounding error is derived in `model/screen.rs`.
+//! The prefilter computes every pre-activation approximately, from values rounded to bf16, and keeps those whose upper
+//! bound reaches a limit. Latents that do not pass cannot be selected, so their exact pre-activations are never
+//! computed: a safe screening rule (El Ghaoui, Viallon & Rabbani 2012, arXiv 1009.4219). The bound on the rounding
+//! error is derived in `model/prefilter.rs`.
 //!
 //! Notation: `x̂`, `ŵ` are rows rounded to bf16; *squared norms* of a row w are the pair `[‖w‖², ‖w - ŵ‖²]`.
 
@@ -20,8 +21,8 @@ pub const TILE_COLUMNS: usize = 32;
 #[repr(C, align(64))]
 pub struct CacheLine(pub [u32; TILE_ROWS]);
 
-/// Steps that are rounded and multiplied before the next ones: their tiles and those of x fit the L2 cache. Sums over a chunk
-/// are added to each other, which bounds their error.
+/// Steps that are rounded and multiplied before the next ones: their tiles and those of x fit the L2 cache. Sums over a
+/// chunk are added to each other, which bounds their error.
 pub const CHUNK_TILES: usize = 32;
 
 /// Rows of `w` in a panel; their products are computed side by side, in two tiles.
@@ -42,8 +43,8 @@ pub fn panel_lines(dim: usize) -> usize {
     PANEL_ROWS * dim.div_ceil(TILE_COLUMNS)
 }
 
-/// Index of the line that holds step `step` of row `j` of a panel. Lines are ordered by chunk of columns, and within a chunk
-/// `[row / 16][step][row % 16]`.
+/// Index of the line that holds step `step` of row `j` of a panel. Lines are ordered by chunk of columns, and within a
+/// chunk `[row / 16][step][row % 16]`.
 pub fn line_index(dim: usize, j: usize, step: usize) -> usize {
     let first = step / CHUNK_TILES * CHUNK_TILES;
     let here = CHUNK_TILES.min(dim.div_ceil(TILE_COLUMNS) - first);
@@ -88,8 +89,8 @@ impl RoundedWeights {
     }
 }
 
-/// An upper bound on the norm of a row of `dim` values, from a computed sum of squares that may have lost some to rounding and
-/// underflow.
+/// An upper bound on the norm of a row of `dim` values, from a computed sum of squares that may have lost some to
+/// rounding and underflow.
 pub fn norm_upper_bound(square: f32, dim: usize) -> f32 {
     let dim = dim as f64;
     ((f64::from(square) + dim * f64::from(f32::MIN_POSITIVE)) * (1.0 + dim * 2f64.powi(-23))).sqrt() as f32 * 1.000_001
@@ -106,7 +107,8 @@ pub struct RowBound {
     pub error_per_residual: f32,
 }
 
-/// A search for the pre-activations `x[b] · w[j] + bias[j]` that may reach both the limit of their row and the limit of their latent.
+/// A search for the pre-activations `x[b] · w[j] + bias[j]` that may reach both the limit of their row and the limit of
+/// their latent.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefilterQuery<'a> {
     /// The batch `[B, dim]`.
@@ -121,7 +123,8 @@ pub struct PrefilterQuery<'a> {
     pub latent_limits: &'a [f32],
 }
 
-/// The bounds of the latents of one panel, side by side; places beyond the last latent have an infinite limit and never pass.
+/// The bounds of the latents of one panel, side by side; places beyond the last latent have an infinite limit and never
+/// pass.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct PanelBounds {
@@ -138,7 +141,8 @@ pub struct PanelBounds {
 }
 
 impl PanelBounds {
-    /// The bounds of the latents of a query from `first` on, whose squared norms are `squares`. Updates [`Hits::largest`].
+    /// The bounds of the latents of a query from `first` on, whose squared norms are `squares`. Updates
+    /// [`Hits::largest`].
     pub fn new(query: &PrefilterQuery, first: usize, squares: &[[f32; 2]], hits: &mut Hits) -> PanelBounds {
         let zero = [0.0; PANEL_ROWS];
         let limit = [f32::INFINITY; PANEL_ROWS];
@@ -157,8 +161,8 @@ impl PanelBounds {
     }
 }
 
-/// A latent that passed the prefilter for one row: its offset in the range of latents, its approximate pre-activation and the error of
-/// that. Later `p` holds the number of a request, then the exact pre-activation.
+/// A latent that passed the prefilter for one row: its offset in the range of latents, its approximate pre-activation
+/// and the error of that. Later `p` holds the number of a request, then the exact pre-activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(8))]
 pub struct Hit {
@@ -245,7 +249,8 @@ impl Hits {
         (len + TILE_ROWS <= self.capacity).then(|| &self.hits[b * self.capacity..][..len])
     }
 
-    /// The number of hits of row `b`, and whole blocks that start with them: values behind the last hit have no meaning.
+    /// The number of hits of row `b`, and whole blocks that start with them: values behind the last hit have no
+    /// meaning.
     pub fn row_blocks(&self, b: usize) -> Option<(usize, &[[Hit; TILE_ROWS]])> {
         let n = self.row(b)?.len();
         Some((n, self.hits[b * self.capacity..][..n.next_multiple_of(TILE_ROWS)].as_chunks().0))
@@ -288,8 +293,8 @@ impl Hits {
         self.capacity
     }
 
-    /// Drops the hits whose upper bound is below `reached` of their row, and all hits of a row where that is NaN. Adds the number that stay
-    /// to `counts`, by offset.
+    /// Drops the hits whose upper bound is below `reached` of their row, and all hits of a row where that is NaN. Adds
+    /// the number that stay to `counts`, by offset.
     pub fn retain_reaching(&mut self, reached: &[f32], counts: &mut [u32]) {
         let Hits { capacity, len, hits, latents, .. } = self;
         let counts = &mut counts[..*latents];
@@ -318,7 +323,8 @@ impl Hits {
         }
     }
 
-    /// The lengths of the rows, all hits, and the number of hits that each row has memory for: [`TILE_ROWS`] more than its capacity.
+    /// The lengths of the rows, all hits, and the number of hits that each row has memory for: [`TILE_ROWS`] more than
+    /// its capacity.
     pub fn parts_mut(&mut self) -> (&mut [u32], &mut [Hit], usize) {
         (&mut self.len, &mut self.hits, self.capacity)
     }
@@ -368,8 +374,8 @@ impl BatchTiles {
         self.rounded.resize(blocks, false);
     }
 
-    /// Rounds block `block` (16 rows) of the batch `x [B, dim]` of the last [`BatchTiles::reset`]; `squares` become the squared norms of
-    /// its rows.
+    /// Rounds block `block` (16 rows) of the batch `x [B, dim]` of the last [`BatchTiles::reset`]; `squares` become the
+    /// squared norms of its rows.
     pub fn round_block(&mut self, isa: Isa, x: &[f32], dim: usize, block: usize, squares: &mut [[f32; 2]]) {
         let (lines, values) = (self.steps * TILE_ROWS, TILE_ROWS * dim);
         let x = &x[block * values..x.len().min((block + 1) * values)];

@@ -1,11 +1,11 @@
 //! The specification of every kernel: plain loops, no unsafe code.
 //!
-//! The SIMD twins in `x86.rs` have the same names and signatures and give the same bits, because the order of every sum is part of the
-//! specification. Only [`prefilter`] and the squared norms of [`round_batch_block`] and [`round_weights`] may be summed in another order:
-//! they are used as bounds.
+//! The SIMD twins in `x86.rs` have the same names and signatures and give the same bits, because the order of every sum
+//! is part of the specification. Only [`prefilter`] and the squared norms of [`round_batch_block`] and
+//! [`round_weights`] may be summed in another order: they are used as bounds.
 //!
-//! A dot product has 16 partial sums: element d goes to partial sum `d mod 16` by a fused multiply-add, and the partial sums are folded
-//! 16 → 8 → 4 → 2 → 1. Its error is at most `(n/16 + 5) · 2⁻²⁴ · Σ_d |a[d] b[d]|`.
+//! A dot product has 16 partial sums: element d goes to partial sum `d mod 16` by a fused multiply-add, and the partial
+//! sums are folded 16 → 8 → 4 → 2 → 1. Its error is at most `(n/16 + 5) · 2⁻²⁴ · Σ_d |a[d] b[d]|`.
 
 use super::prefilter::{
     CHUNK_TILES, CacheLine, Hit, Hits, PANEL_ROWS, PanelBounds, PrefilterQuery, PrefilterWeights, TILE_COLUMNS,
@@ -38,7 +38,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// The dense product of the encoder: `out[b * n + j] = x[b] · w[j] + bias[j]`.
 ///
 /// # Shapes
-/// `x [B, dim]`, `w [n, dim]`, `bias [n]` → `out [B, n]`. `_scratch` is used by the SIMD twins (see [`super::dots_scratch_len`]).
+/// `x [B, dim]`, `w [n, dim]`, `bias [n]` → `out [B, n]`. `_scratch` is used by the SIMD twins (see
+/// [`super::dots_scratch_len`]).
 pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _scratch: &mut [f32]) {
     let n = bias.len();
     for (b, row) in x.chunks_exact(dim).enumerate() {
@@ -48,8 +49,8 @@ pub fn dots(x: &[f32], w: &[f32], bias: &[f32], dim: usize, out: &mut [f32], _sc
     }
 }
 
-/// Rounds one block of [`BatchTiles`](super::prefilter::BatchTiles) to bf16: at most 16 rows of `x`, laid side by side. Writes the squared
-/// norms `[‖x[b]‖², ‖x[b] - x̂[b]‖²]` to `squares`.
+/// Rounds one block of [`BatchTiles`](super::prefilter::BatchTiles) to bf16: at most 16 rows of `x`, laid side by side.
+/// Writes the squared norms `[‖x[b]‖², ‖x[b] - x̂[b]‖²]` to `squares`.
 ///
 /// The rounded values are exact; the SIMD twins may add the squares in another order.
 pub fn round_batch_block(x: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
@@ -63,8 +64,8 @@ pub fn round_batch_block(x: &[f32], dim: usize, lines: &mut [CacheLine], squares
     }
 }
 
-/// Rounds a panel of at most 32 rows of `w` to bf16, into the lines given by [`line_index`]; other lines stay. Writes the squared norms
-/// `[‖w[j]‖², ‖w[j] - ŵ[j]‖²]` to `squares`.
+/// Rounds a panel of at most 32 rows of `w` to bf16, into the lines given by [`line_index`]; other lines stay. Writes
+/// the squared norms `[‖w[j]‖², ‖w[j] - ŵ[j]‖²]` to `squares`.
 ///
 /// The rounded values are exact; the SIMD twins may add the squares in another order.
 pub fn round_weights(w: &[f32], dim: usize, lines: &mut [CacheLine], squares: &mut [[f32; 2]]) {
@@ -87,15 +88,16 @@ fn squared_norms(row: &[f32], rounded: &[u32]) -> [f32; 2] {
     [dot(row, row), dot(&residual, &residual)]
 }
 
-/// Finds the pre-activations `p[b, j] = x[b] · w[j] + bias[j]` that may reach both the limit of row b and the limit of latent j.
+/// Finds the pre-activations `p[b, j] = x[b] · w[j] + bias[j]` that may reach both the limit of row b and the limit of
+/// latent j.
 ///
-/// Products are of bf16 values, summed in f32 in any order over chunks of [`CHUNK_TILES`] × [`TILE_COLUMNS`] columns; the sums of the chunks are
-/// added in order. With the error bound
+/// Products are of bf16 values, summed in f32 in any order over chunks of [`CHUNK_TILES`] × [`TILE_COLUMNS`] columns;
+/// the sums of the chunks are added in order. With the error bound
 ///
 /// `e[b, j] = error_per_norm[b] · ‖w[j]‖ + error_per_residual[b] · ‖w[j] - ŵ[j]‖ + constant[j]`,
 ///
-/// a hit is a pair where `p + e ≥ max(limit[b], latent_limit[j])`. A row with more hits than its capacity keeps the right count and
-/// no further hits.
+/// a hit is a pair where `p + e ≥ max(limit[b], latent_limit[j])`. A row with more hits than its capacity keeps the
+/// right count and no further hits.
 pub fn prefilter(query: &PrefilterQuery, w: PrefilterWeights, hits: &mut Hits, _scratch: &mut Vec<CacheLine>) {
     let (dim, n, panel) = (query.dim, query.bias.len(), panel_lines(query.dim));
     for first in (0..n).step_by(PANEL_ROWS) {
@@ -161,7 +163,8 @@ pub fn add_columns(out: &mut [f32], first: usize, coef: &[f32], index: &[u32], r
     }
 }
 
-/// `out[i] += Σ_j coef[i, j] · rows[index[j]]`: [`add_columns`] to every row of `out`, of the same rows with different coefficients.
+/// `out[i] += Σ_j coef[i, j] · rows[index[j]]`: [`add_columns`] to every row of `out`, of the same rows with different
+/// coefficients.
 ///
 /// # Shapes
 /// `coef [n, T]`, `index [T]`, `rows [_, dim]`, `out [n, dim]`.
@@ -171,7 +174,8 @@ pub fn add_combinations(out: &mut [f32], coef: &[f32], index: &[u32], rows: &[f3
     }
 }
 
-/// [`gather_dots`] and [`add_columns`] of the same rows, in one pass over them. `out` is set to zero first unless `accumulate`.
+/// [`gather_dots`] and [`add_columns`] of the same rows, in one pass over them. `out` is set to zero first unless
+/// `accumulate`.
 pub fn dots_and_add(
     a: &[f32],
     coef: &[f32],
@@ -188,8 +192,8 @@ pub fn dots_and_add(
     add_columns(out, 0, coef, index, rows, a.len());
 }
 
-/// Gradients of the pre-activations of one latent, from the dot products `d [n]` of residuals with its decoder direction:
-/// `d[b] = factor · d[b] + offset`.
+/// Gradients of the pre-activations of one latent, from the dot products `d [n]` of residuals with its decoder
+/// direction: `d[b] = factor · d[b] + offset`.
 ///
 /// Returns `[Σ_b latents[b] · factor · d[b], Σ_b gradient[b]]`, each a single chain of additions in the order of b.
 #[inline(always)]
@@ -254,8 +258,8 @@ impl MomentDecay {
     pub const NONE: MomentDecay = MomentDecay { m: 1.0, v: 1.0 };
 }
 
-/// Moments below 2⁻¹⁰⁰ become 0. They would move nothing, and CPUs are a hundred times slower on the subnormal numbers that moments without
-/// gradient decay to.
+/// Moments below 2⁻¹⁰⁰ become 0. They would move nothing, and CPUs are a hundred times slower on the subnormal numbers
+/// that moments without gradient decay to.
 pub const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
 #[inline]
@@ -268,9 +272,9 @@ fn flush(x: f32) -> f32 {
 /// `m ← decay.m · m`, `v ← decay.v · v`, `m ← m + (1-β1)(g - m)`, `v ← β2 v + (1-β2) g²`, both 0 below [`TINY`],
 /// `w ← keep · w - step_size · m / (√v · inv_sqrt_bias2 + ε)`.
 ///
-/// An empty `g` means a gradient of zero; `m` and `v` then keep their stored values, and the next `decay` has one step more. Adds the squares
-/// of the new `w` to `square`, the 16 partial sums of `w · w`; all chunks but the last have a multiple of 16 values. The SIMD twins
-/// prefetch the rows in `_ahead`.
+/// An empty `g` means a gradient of zero; `m` and `v` then keep their stored values, and the next `decay` has one step
+/// more. Adds the squares of the new `w` to `square`, the 16 partial sums of `w · w`; all chunks but the last have a
+/// multiple of 16 values. The SIMD twins prefetch the rows in `_ahead`.
 pub fn adam(
     [w, m, v]: [&mut [f32]; 3],
     g: &[f32],
@@ -292,7 +296,8 @@ pub fn adam(
     }
 }
 
-/// Terms that are still to be added to a gradient: `weight_coef · w + Σ_j coef[j] · rows[index[j]][first..]`, in this order.
+/// Terms that are still to be added to a gradient: `weight_coef · w + Σ_j coef[j] · rows[index[j]][first..]`, in this
+/// order.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientTerms<'a> {
     /// Coefficient of the weights themselves.
@@ -354,7 +359,8 @@ pub fn kth_largest(values: &[f32], k: usize) -> f32 {
     from_order_key(low)
 }
 
-/// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on. Returns the new length.
+/// Appends `(base + i, row[i])` for every `row[i] > threshold` to `index` and `value`, from `len` on. Returns the new
+/// length.
 ///
 /// `index` and `value` have room for `row.len()` more values, rounded up to a multiple of 16.
 pub fn append_above(

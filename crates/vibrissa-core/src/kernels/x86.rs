@@ -1,8 +1,9 @@
 //! The AVX2 and AVX-512 twins of `scalar.rs`. This module has the only unsafe arithmetic of the library.
 //!
-//! Every kernel is written once, over a vector of 16 lanes (`x86/lanes.rs`), and compiled for each instruction set. Lane i holds partial sum i
-//! of the specification, so all give the same bits. The prefilter (`x86/prefilter.rs`, with `amx.rs` or `bf16.rs`) adds in another order,
-//! which its error bound allows for. The module is private to `kernels`: an [`Isa`](super::Isa) proves that the CPU has the features.
+//! Every kernel is written once, over a vector of 16 lanes (`x86/lanes.rs`), and compiled for each instruction set.
+//! Lane i holds partial sum i of the specification, so all give the same bits. The prefilter (`x86/prefilter.rs`, with
+//! `amx.rs` or `bf16.rs`) adds in another order, which its error bound allows for. The module is private to `kernels`:
+//! an [`Isa`](super::Isa) proves that the CPU has the features.
 #![allow(unsafe_code)]
 
 mod adam;

@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// A vector of f32 that starts at a cache line, so that 16 values are read from one line instead of parts of two, which takes twice as
-/// long. A vector of at least one large page starts at a large page and owns its last one whole.
+/// A vector of f32 that starts at a cache line, so that 16 values are read from one line instead of parts of two, which
+/// takes twice as long. A vector of at least one large page starts at a large page and owns its last one whole.
 #[derive(Debug, Default)]
 pub struct Aligned {
     all: Vec<f32>,
@@ -39,13 +39,15 @@ impl Aligned {
         Aligned { all, start }
     }
 
-    /// The memory of the values, as start and number of bytes: up to the end of the last large page if the vector owns it.
+    /// The memory of the values, as start and number of bytes: up to the end of the last large page if the vector owns
+    /// it.
     pub fn page_range(&self) -> (*const u8, usize) {
         let (n, capacity) = (self.len().next_multiple_of(Aligned::PAGE), self.all.capacity() - self.start);
         (self.as_ptr().cast(), if n <= capacity { n } else { self.len() } * size_of::<f32>())
     }
 
-    /// Sets the number of values. If it has to allocate, the old values are lost; otherwise they stay, and new ones are 0.
+    /// Sets the number of values. If it has to allocate, the old values are lost; otherwise they stay, and new ones are
+    /// 0.
     pub fn resize(&mut self, n: usize) {
         if self.start + n > self.all.capacity() {
             *self = Aligned::zeros(n);

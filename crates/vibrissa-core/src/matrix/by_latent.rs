@@ -13,7 +13,8 @@ pub struct NumberedRows<'a> {
     pub step: u32,
 }
 
-/// The entries of one or more [`Latents`] by latent: for each latent the numbers of its rows, ascending, and its values. Sorted by counting.
+/// The entries of one or more [`Latents`] by latent: for each latent the numbers of its rows, ascending, and its
+/// values. Sorted by counting.
 #[derive(Clone, Debug, Default)]
 pub struct ByLatent {
     start: Vec<u32>,
@@ -24,8 +25,9 @@ pub struct ByLatent {
 }
 
 impl ByLatent {
-    /// Sorts the entries of `parts` by latent. The row numbers of latent h in the first part are `offset_of[h]` higher than [`NumberedRows`] says
-    /// (an empty slice: 0). Many entries are sorted in parallel, by ranges of latents. Allocates only when it grows.
+    /// Sorts the entries of `parts` by latent. The row numbers of latent h in the first part are `offset_of[h]` higher
+    /// than [`NumberedRows`] says (an empty slice: 0). Many entries are sorted in parallel, by ranges of latents.
+    /// Allocates only when it grows.
     pub fn group(&mut self, n_latents: usize, parts: &[NumberedRows], offset_of: &[u32]) {
         let ByLatent { start, row, value, active } = self;
         let total = parts.iter().map(|p| p.latents.count()).sum();
@@ -102,8 +104,8 @@ impl LatentRange<'_> {
     }
 }
 
-/// Counts the entries of each latent: `start[h + 1]` becomes the position of the first entry of latent h. Writing an entry moves it on by
-/// one; when all are written, `start[h]..start[h + 1]` is the range of latent h.
+/// Counts the entries of each latent: `start[h + 1]` becomes the position of the first entry of latent h. Writing an
+/// entry moves it on by one; when all are written, `start[h]..start[h + 1]` is the range of latent h.
 fn count_by_latent<'a>(n_latents: usize, parts: impl Iterator<Item = &'a Latents>, start: &mut Vec<u32>) {
     start.clear();
     start.resize(n_latents + 2, 0);

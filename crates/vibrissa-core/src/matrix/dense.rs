@@ -16,7 +16,8 @@ impl Mat {
         Mat { rows, cols, data: Aligned::zeros(rows * cols) }
     }
 
-    /// Makes the matrix `[rows, cols]` with zeros if it has fewer rows or another number of columns; otherwise changes nothing.
+    /// Makes the matrix `[rows, cols]` with zeros if it has fewer rows or another number of columns; otherwise changes
+    /// nothing.
     pub fn reserve(&mut self, rows: usize, cols: usize) {
         if self.rows < rows || self.cols != cols {
             *self = Mat::zeros(rows, cols);

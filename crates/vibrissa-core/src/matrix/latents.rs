@@ -2,7 +2,8 @@
 
 /// Sparse latents `[B, H]`: for each row its entries, at most `capacity` (index, value) pairs by ascending index.
 ///
-/// The entries of a row are its active latents. With jumprelu and gated activations there are also entries of value 0, whose thresholds learn.
+/// The entries of a row are its active latents. With jumprelu and gated activations there are also entries of value 0,
+/// whose thresholds learn.
 #[derive(Clone, Debug, Default)]
 pub struct Latents {
     rows: usize,

@@ -128,8 +128,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// An empty accumulator for rows of `dim` values with labels below `classes` (0 = no classes), images of `shape` if rows are images, and `latents`
-    /// latents (0 = latents are not counted).
+    /// An empty accumulator for rows of `dim` values with labels below `classes` (0 = no classes), images of `shape` if
+    /// rows are images, and `latents` latents (0 = latents are not counted).
     ///
     /// # Panics
     /// If `shape` does not have `dim` values.
@@ -159,7 +159,8 @@ impl Evaluation {
         self.add_rows(x, |b| recon.row(b), labels);
     }
 
-    /// [`Evaluation::add`] with the same reconstruction for every row, such as the baseline: the mean of the training rows.
+    /// [`Evaluation::add`] with the same reconstruction for every row, such as the baseline: the mean of the training
+    /// rows.
     ///
     /// # Shapes
     /// `x [B, D]`, `recon [D]`, `labels [B]` or `[0]`.
@@ -331,8 +332,8 @@ impl Evaluation {
         summary
     }
 
-    /// `Σ‖x - mean‖²` over the rows of the classes: the scatter within the classes plus the scatter of their means. `None` if all rows are
-    /// equal.
+    /// `Σ‖x - mean‖²` over the rows of the classes: the scatter within the classes plus the scatter of their means.
+    /// `None` if all rows are equal.
     fn total_variance(&self, classes: &[ClassSums]) -> Option<f64> {
         let classes: Vec<&ClassSums> = classes.iter().filter(|c| c.rows > 0).collect();
         let rows = classes.iter().map(|c| c.rows as f64).sum::<f64>();

@@ -1,75 +1,80 @@
-//! A perceptual distance of two pictures, and its gradient: a fixed bank of oriented filters at several scales, nothing
-//! learned. One row at a time; averages over rows and a coefficient in a loss are other rooms'.
+//! A perceptual distance between two images, and its gradient: an approximation of human judgement by oriented edges,
+//! tolerant of small shifts. It uses a fixed bank of filters at several scales; nothing is learned. One row at a time.
 //!
-//! Complex cells of the visual cortex tell how much contrast there is at a place, an orientation and a scale, and hardly
-//! where within their field a line runs: the energy model (Adelson & Bergen 1985, JOSA A 2(2)). Two pictures are compared
-//! by such energies, an idea of complex-wavelet SSIM (Wang & Simoncelli 2005, ICASSP; Sampat et al. 2009, IEEE TIP 18(11)),
-//! in the form in which FSIM (Zhang et al. 2011, IEEE TIP 20(8)) and GMSD (Xue et al. 2014, arXiv 1308.3052) compare
-//! gradients. So a line moved by a pixel costs little, which an error by pixels punishes, and a line lost in a blur costs
-//! much, which such an error forgives.
+//! Complex cells of the visual cortex respond to the contrast at a place, an orientation and a scale, and hardly to the
+//! position of an edge within their field: the energy model (Adelson & Bergen 1985, JOSA A 2(2)). Two images are
+//! compared by these energies, as in complex-wavelet SSIM (Wang & Simoncelli 2005, ICASSP; Sampat et al. 2009, IEEE TIP
+//! 18(11)), with the formula by which FSIM (Zhang et al. 2011, IEEE TIP 20(8)) and GMSD (Xue et al. 2014, arXiv
+//! 1308.3052) compare gradients. An edge that moves by a pixel therefore costs little, although its squared error is
+//! large, and an edge that is blurred away costs much, although its squared error is small.
 //!
-//! Each channel by itself, its values over `peak`:
+//! # Definition
 //!
-//! 1. **Scales.** `picture_0` is the picture, `picture_{l+1}` is `picture_l` under the binomial [1 3 3 1]/8 along both sides,
-//!    every second pixel of it: at most [`SCALES`] scales, while the shorter side of the next keeps [`SHORTEST`] pixels (one
-//!    scale at least). Beyond a border the nearest pixel is repeated, for every filter.
-//! 2. **Filters.** The pair `G2`, `H2` of Freeman & Adelson (1991, IEEE PAMI 13(9)), the second derivative of a Gaussian
-//!    and its Hilbert transform, at θ = 0°, 45°, 90°, 135°: `G = 0.9213 (2u² - k) e^{-r²}`, `H = 0.9780 (u³ - 2.254 u) e^{-r²}`,
-//!    u the coordinate across the line, 7×7 taps 0.7 apart, tuned to 0.22 cycles a pixel. k (0.9953, 1 before sampling)
-//!    makes the taps of G sum to 0, those of H do by symmetry. Both are divided by 2.2094, so that an edge from 0 to 1
-//!    has an energy of 1. All of them at all four angles are sums of seven separable filters, as the bands of a
-//!    steerable pyramid are (Simoncelli & Freeman 1995, ICIP).
-//! 3. **Energy** `m = √(g² + h² + c²)`, c = 0.01: a contrast of 1 %, about what an eye just sees.
-//! 4. **Distance** at a place, an orientation and a scale: `1 - (2 m_x m_y + C) / (m_x² + m_y² + C)`, C = 0.05²: contrast on
-//!    contrast is masked, contrast on an even ground counts for little below a twentieth of the peak. What FSIM and GMSD
-//!    fitted to the judgements of people is this number: 160 / 255² and 170 / 255². Mean over orientations and places.
-//! 5. **Brightness**, which filters without a mean do not see: what is left after the last scale, halved once more, compared
-//!    by `d² / (d² + 0.25²)`. Mean over places. By differences, not ratios: values of pictures already follow the eye.
-//! 6. The mean of the scales and of the brightness, each counting once; then the mean of the channels.
+//! For each channel, with values divided by `peak`:
 //!
-//! No unit; 0 for a picture and itself, at most 1, symmetric; lower is better. Roughly, of photographs of 64×64 pixels: 0.02
-//! moved by a pixel, 0.05 under noise of a tenth of the peak, 0.1 blurred until objects are lost, 0.3 another photograph,
-//! 0.4 an even ground. The negative of a picture has its energies, and differs in brightness alone: as a term of a loss
-//! it belongs beside a reconstruction error, not in its place.
+//! 1. **Scales.** `image_0` is the image. `image_{l+1}` is `image_l` filtered by the binomial [1 3 3 1]/8 along both
+//!    axes and subsampled by two. There are at most [`SCALES`] scales, as long as the shorter side of the next one
+//!    keeps [`MIN_SIDE`] pixels, and at least one. Every filter repeats the nearest pixel beyond a border.
+//! 2. **Filters.** The quadrature pair `G2`, `H2` of Freeman & Adelson (1991, IEEE PAMI 13(9)), the second derivative
+//!    of a Gaussian and its Hilbert transform, at θ = 0°, 45°, 90°, 135°: `G = 0.9213 (2u² - k) e^{-r²}`, `H = 0.9780
+//!    (u³ - 2.254 u) e^{-r²}`, u the coordinate across the edge, 7×7 taps 0.7 apart, tuned to 0.22 cycles a pixel. k =
+//!    0.9953 (1 before sampling) makes the taps of G sum to 0; those of H do by symmetry. Both are divided by 2.2094,
+//!    so that an edge from 0 to 1 has an energy of 1. At all four angles they are sums of seven separable filters, as
+//!    the bands of a steerable pyramid (Simoncelli & Freeman 1995, ICIP).
+//! 3. **Energy** `m = √(g² + h² + c²)` with c = 0.01: a contrast of 1 %, about the threshold of vision.
+//! 4. **Distance** at a place, an orientation and a scale: `1 - (2 m_x m_y + C) / (m_x² + m_y² + C)` with C = 0.05².
+//!    Contrast on top of contrast is masked, and contrast on a uniform background counts little below a twentieth of
+//!    the peak. FSIM and GMSD fitted this constant to human judgements: 160 / 255² and 170 / 255². Mean over
+//!    orientations and places.
+//! 5. **Brightness**, which filters with zero mean do not see: `d² / (d² + 0.25²)`, where d is the difference of what
+//!    remains after the last scale, halved once more. Mean over places. Differences instead of ratios, because values
+//!    of images already follow the response of the eye.
+//! 6. The mean of all scales and of the brightness, each with the same weight; then the mean over channels.
 //!
-//! Pictures of any size have a distance: a single pixel, which has no contrast, half of its brightness.
+//! # Properties
 //!
-//! Sums over a line are f32, all others f64, in a fixed order: the same bits on every machine. NaN in, NaN out; values
-//! beyond about 1e9 peaks, whose energies leave f32, have no finite distance.
+//! No unit; 0 for an image and itself, at most 1, symmetric; lower is better. For photographs of 64×64 pixels, roughly:
+//! 0.02 shifted by a pixel, 0.05 with noise of a tenth of the peak, 0.1 blurred until objects are lost, 0.3 another
+//! photograph, 0.4 a uniform image. The negative of an image has the same energies, and differs in brightness only: in
+//! a loss, the distance complements a reconstruction error and does not replace it. Images of any size have a distance;
+//! for a single pixel it is half of its brightness term.
+//!
+//! Sums over a line are f32, all others f64, in a fixed order: the same bits on every machine. NaN in, NaN out. Values
+//! beyond about 1e9 peaks, whose energies overflow f32, have no finite distance.
 
 mod filters;
 
 use crate::shape::ImageShape;
 use filters::{
-    BLOCK, FILTERS, REACH, TAPS, add_scaled, differ, differ_and_derive, filter_along, filter_down, spread_along,
-    spread_down, sum,
+    BLOCK, FILTERS, REACH, TAPS, add_scaled, distances, distances_and_derivatives, filter_along,
+    filter_along_transposed, filter_down, filter_down_transposed, sum,
 };
 
-/// Scales at most.
+/// Largest number of scales.
 pub const SCALES: usize = 4;
-/// Pixels that the shorter side of a scale has at least, but for the first.
-pub const SHORTEST: usize = 6;
+/// Smallest number of pixels of the shorter side of a scale, except the first.
+pub const MIN_SIDE: usize = 6;
 
-/// Brightness that counts half, squared.
+/// The constant of the brightness term: a difference of 0.25 counts half.
 const BRIGHTNESS: f32 = 0.25 * 0.25;
 
-/// One scale: where its plane lies and how large it is. A plane has a margin of [`REACH`] pixels all around, and its lines go
-/// on to a multiple of [`BLOCK`].
+/// The size of one scale and the position of its plane in a pyramid. A plane has a margin of [`REACH`] pixels on all
+/// sides, and its lines are padded to a multiple of [`BLOCK`].
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     height: usize,
     width: usize,
-    /// Of the plane, in a pyramid.
+    /// First value of the plane in a pyramid.
     start: usize,
 }
 
 impl Scale {
-    /// Columns computed.
+    /// Number of columns that are computed.
     fn columns(self) -> usize {
         self.width.next_multiple_of(BLOCK)
     }
 
-    /// From one line of the plane to the next.
+    /// Distance of one line of the plane from the next.
     fn stride(self) -> usize {
         self.columns() + BLOCK
     }
@@ -86,12 +91,12 @@ impl Scale {
         &mut pyramid[self.start..][..self.len()]
     }
 
-    /// Where the pixels of line `y` begin in the plane.
+    /// Index of the first pixel of line `y` in the plane.
     fn line(self, y: usize) -> usize {
         (y + REACH) * self.stride() + REACH
     }
 
-    /// Repeats the border into the margin.
+    /// Fills the margin with the nearest border pixels.
     fn extend(self, plane: &mut [f32]) {
         let stride = self.stride();
         for line in plane.chunks_exact_mut(stride).skip(REACH).take(self.height) {
@@ -121,7 +126,8 @@ impl Scale {
     }
 }
 
-/// The filters for pictures of one shape: immutable, one serves all threads. The module says what is computed.
+/// The filter bank for images of one shape. Immutable, so that all threads share one; see the module for the
+/// definition.
 ///
 /// ```
 /// use vibrissa::metrics::perceptual::{FilterBank, Scratch};
@@ -137,34 +143,34 @@ impl Scale {
 pub struct FilterBank {
     shape: ImageShape,
     peak: f32,
-    /// The scales, and what is left after them.
     scales: Vec<Scale>,
-    left: Scale,
+    /// The image that remains after the last scale, for the brightness.
+    remainder: Scale,
 }
 
-/// The memory that a [`FilterBank`] works in: one a thread. Grows at the first use with a larger bank, then never.
+/// Scratch memory of a [`FilterBank`], one a thread. Grows at the first use with a larger bank only.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// Both pictures at all scales, and the gradient of the second.
+    /// Both images at all scales, and the gradient with respect to the second.
     x: Vec<f32>,
     y: Vec<f32>,
     gradient: Vec<f32>,
     /// One line, filtered down the columns.
     down: Vec<f32>,
-    /// The separable filters of one line of either picture, with margins of [`BLOCK`] zeros.
-    of_x: Vec<f32>,
-    of_y: Vec<f32>,
+    /// The responses of the separable filters on one line of each image, with margins of [`BLOCK`] zeros.
+    response_x: Vec<f32>,
+    response_y: Vec<f32>,
     /// The distance at each place of one line.
     line: Vec<f32>,
 }
 
 impl FilterBank {
-    /// For pictures of this shape whose brightest value is `peak` (1, times the scale of the data).
+    /// The bank for images of this shape whose largest value is `peak` (1, times the scale of the data).
     ///
     /// # Panics
     /// If the shape has no values, or `peak` is not positive and finite.
     pub fn new(shape: ImageShape, peak: f32) -> FilterBank {
-        assert!(shape.dim() > 0, "a picture has pixels");
+        assert!(shape.dim() > 0, "an image has pixels");
         assert!(peak > 0.0 && peak.is_finite(), "a peak is positive");
         let mut scale = Scale { height: shape.height, width: shape.width, start: 0 };
         let mut scales = Vec::new();
@@ -172,13 +178,13 @@ impl FilterBank {
             scales.push(scale);
             let (height, width) = (scale.height.div_ceil(2), scale.width.div_ceil(2));
             scale = Scale { height, width, start: scale.start + scale.len() };
-            if scales.len() == SCALES || height.min(width) < SHORTEST {
-                return FilterBank { shape, peak, scales, left: scale };
+            if scales.len() == SCALES || height.min(width) < MIN_SIDE {
+                return FilterBank { shape, peak, scales, remainder: scale };
             }
         }
     }
 
-    /// The shape it is for.
+    /// The shape of the images.
     pub fn shape(&self) -> ImageShape {
         self.shape
     }
@@ -188,7 +194,7 @@ impl FilterBank {
         self.scales.len()
     }
 
-    /// The distance of two pictures, in [0, 1].
+    /// The distance of two images, in [0, 1].
     ///
     /// # Shapes
     /// `x [D]`, `y [D]`, channel-planar.
@@ -199,7 +205,7 @@ impl FilterBank {
         self.run::<false>(x, y, &mut [], scratch)
     }
 
-    /// The distance of two pictures, and its gradient with respect to `y`, written to `gradient`.
+    /// The distance of two images. Writes its gradient with respect to `y` to `gradient`.
     ///
     /// # Shapes
     /// `x [D]`, `y [D]`, `gradient [D]`, channel-planar.
@@ -213,8 +219,8 @@ impl FilterBank {
 
     fn run<const GRADIENT: bool>(&self, x: &[f32], y: &[f32], gradient: &mut [f32], scratch: &mut Scratch) -> f64 {
         let dim = self.shape.dim();
-        assert!(x.len() == dim && y.len() == dim, "both pictures have the width of the shape");
-        scratch.fit(self, GRADIENT);
+        assert!(x.len() == dim && y.len() == dim, "both images have the width of the shape");
+        scratch.grow(self, GRADIENT);
         let plane = self.shape.height * self.shape.width;
         let mut total = 0.0;
         for (c, (x, y)) in x.chunks_exact(plane).zip(y.chunks_exact(plane)).enumerate() {
@@ -231,20 +237,20 @@ impl FilterBank {
                 self.collect(&mut scratch.gradient, &mut scratch.line, &mut gradient[c * plane..][..plane]);
             }
         }
-        let distance = total * self.share();
-        // Rounding may leave a little less than nothing. Not `max`, which would turn a NaN into 0.
+        let distance = total * self.term_weight();
+        // Rounding may give a small negative number. Not `max`, which would turn a NaN into 0.
         if distance < 0.0 && distance > -1e-5 { 0.0 } else { distance }
     }
 
-    /// What one term of one channel counts.
-    fn share(&self) -> f64 {
+    /// Weight of one term of one channel.
+    fn term_weight(&self) -> f64 {
         1.0 / (self.shape.channels * (self.scales.len() + 1)) as f64
     }
 
-    /// The picture at all scales.
-    fn pyramid(&self, picture: &[f32], pyramid: &mut [f32]) {
+    /// Writes the image at all scales.
+    fn pyramid(&self, image: &[f32], pyramid: &mut [f32]) {
         let (first, c) = (self.scales[0], 1.0 / self.peak);
-        for (y, line) in picture.chunks_exact(first.width).enumerate() {
+        for (y, line) in image.chunks_exact(first.width).enumerate() {
             let at = first.line(y);
             for (to, &from) in pyramid[at..][..first.width].iter_mut().zip(line) {
                 *to = from * c;
@@ -257,70 +263,71 @@ impl FilterBank {
         }
     }
 
-    /// Each scale with the next coarser one, finest first.
+    /// Pairs of each scale and the next coarser one, finest first.
     fn steps(&self) -> impl DoubleEndedIterator<Item = (Scale, Scale)> {
-        (0..self.scales.len()).map(|l| (self.scales[l], *self.scales.get(l + 1).unwrap_or(&self.left)))
+        (0..self.scales.len()).map(|l| (self.scales[l], *self.scales.get(l + 1).unwrap_or(&self.remainder)))
     }
 
-    /// Mean distance at one scale; with its gradient added to that of the plane.
+    /// Mean distance at one scale. With `GRADIENT`, adds the gradient of its plane.
     fn compare<const GRADIENT: bool>(&self, scale: Scale, scratch: &mut Scratch) -> f64 {
-        let Scratch { x, y, gradient, down, of_x, of_y, line } = scratch;
+        let Scratch { x, y, gradient, down, response_x, response_y, line } = scratch;
         let (n, width, stride) = (scale.columns(), scale.width, scale.stride());
         let (x, y) = (scale.plane(x), scale.plane(y));
         let (wide, places) = (n + 2 * BLOCK, (scale.height * width) as f64);
         let down = &mut down[..4 * stride];
-        let (of_x, of_y, line) = (&mut of_x[..FILTERS * wide], &mut of_y[..FILTERS * wide], &mut line[..n]);
-        of_y.fill(0.0);
-        let factor = (self.share() / (4.0 * places)) as f32;
+        let (response_x, response_y, line) =
+            (&mut response_x[..FILTERS * wide], &mut response_y[..FILTERS * wide], &mut line[..n]);
+        response_y.fill(0.0);
+        let factor = (self.term_weight() / (4.0 * places)) as f32;
         let mut total = 0.0;
         for top in 0..scale.height {
             let window = top * stride..(top + TAPS) * stride;
             filter_down(&x[window.clone()], stride, down);
-            filter_along(down, stride, of_x, n);
+            filter_along(down, stride, response_x, n);
             filter_down(&y[window.clone()], stride, down);
-            filter_along(down, stride, of_y, n);
+            filter_along(down, stride, response_y, n);
             if GRADIENT {
-                differ_and_derive(of_x, of_y, line, factor);
-                for filter in of_y.chunks_exact_mut(wide) {
+                distances_and_derivatives(response_x, response_y, line, factor);
+                for filter in response_y.chunks_exact_mut(wide) {
                     filter[BLOCK + width..].fill(0.0);
                 }
-                spread_along(of_y, n, down, stride);
-                spread_down(down, stride, &mut scale.plane_mut(gradient)[window]);
+                filter_along_transposed(response_y, n, down, stride);
+                filter_down_transposed(down, stride, &mut scale.plane_mut(gradient)[window]);
             } else {
-                differ(of_x, of_y, line);
+                distances(response_x, response_y, line);
             }
             total += sum(&line[..width]);
         }
         total / (4.0 * places)
     }
 
-    /// Mean distance of what is left after the scales; with its gradient.
+    /// Mean brightness term. With `GRADIENT`, writes the gradient of its plane.
     fn brightness<const GRADIENT: bool>(&self, scratch: &mut Scratch) -> f64 {
         let Scratch { x, y, gradient, .. } = scratch;
-        let (scale, places) = (self.left, (self.left.height * self.left.width) as f64);
-        let factor = (self.share() / places) as f32;
+        let (scale, places) = (self.remainder, (self.remainder.height * self.remainder.width) as f64);
+        let factor = (self.term_weight() / places) as f32;
         let mut total = 0.0;
         for top in 0..scale.height {
             let line = scale.start + scale.line(top)..scale.start + scale.line(top) + scale.width;
             for i in line {
                 let d = x[i] - y[i];
-                let whole = d * d + BRIGHTNESS;
-                total += f64::from(d * d / whole);
+                let sum = d * d + BRIGHTNESS;
+                total += f64::from(d * d / sum);
                 if GRADIENT {
-                    gradient[i] = -2.0 * BRIGHTNESS * factor * d / (whole * whole);
+                    gradient[i] = -2.0 * BRIGHTNESS * factor * d / (sum * sum);
                 }
             }
         }
         total / places
     }
 
-    /// The gradient of all planes brought down to that of the picture.
+    /// Adds up the gradients of all planes to the gradient of the image.
     fn collect(&self, pyramid: &mut [f32], line: &mut [f32], out: &mut [f32]) {
         for (finer, coarser) in self.steps().rev() {
             let (below, above) = pyramid.split_at_mut(coarser.start);
             let above = &mut above[..coarser.len()];
             coarser.gather(above);
-            unhalve(coarser, above, finer, finer.plane_mut(below), line);
+            halve_transposed(coarser, above, finer, finer.plane_mut(below), line);
         }
         let (first, c) = (self.scales[0], 1.0 / self.peak);
         first.gather(first.plane_mut(pyramid));
@@ -333,8 +340,8 @@ impl FilterBank {
 }
 
 impl Scratch {
-    fn fit(&mut self, bank: &FilterBank, gradient: bool) {
-        let (all, first) = (bank.left.start + bank.left.len(), bank.scales[0]);
+    fn grow(&mut self, bank: &FilterBank, gradient: bool) {
+        let (all, first) = (bank.remainder.start + bank.remainder.len(), bank.scales[0]);
         let grow = |v: &mut Vec<f32>, n: usize| {
             if v.len() < n {
                 v.resize(n, 0.0);
@@ -346,13 +353,13 @@ impl Scratch {
             grow(&mut self.gradient, all);
         }
         grow(&mut self.down, 4 * first.stride());
-        grow(&mut self.of_x, FILTERS * (first.columns() + 2 * BLOCK));
-        grow(&mut self.of_y, FILTERS * (first.columns() + 2 * BLOCK));
+        grow(&mut self.response_x, FILTERS * (first.columns() + 2 * BLOCK));
+        grow(&mut self.response_y, FILTERS * (first.columns() + 2 * BLOCK));
         grow(&mut self.line, first.stride());
     }
 }
 
-/// Half the picture: [1 3 3 1]/8 along both sides, at every second pixel.
+/// Filters by [1 3 3 1]/8 along both axes and keeps every second pixel.
 fn halve(from: Scale, plane: &[f32], to: Scale, out: &mut [f32]) {
     let stride = from.stride();
     for y in 0..to.height {
@@ -370,8 +377,8 @@ fn halve(from: Scale, plane: &[f32], to: Scale, out: &mut [f32]) {
     to.extend(out);
 }
 
-/// The transpose of [`halve`]: adds the gradient of half the picture to that of the whole.
-fn unhalve(from: Scale, gradient: &[f32], to: Scale, out: &mut [f32], line: &mut [f32]) {
+/// The transpose of [`halve`]: adds the gradient of the coarser image to that of the finer one.
+fn halve_transposed(from: Scale, gradient: &[f32], to: Scale, out: &mut [f32], line: &mut [f32]) {
     let stride = to.stride();
     let line = &mut line[..stride];
     for y in 0..from.height {

@@ -1,13 +1,13 @@
-//! Metrics of one row against its reconstruction, in f64 whatever the width. No accumulation over rows.
+//! Measures of one row and its reconstruction, in f64. No accumulation over rows.
 
-/// A row counts as constant when its variance is at most `(CONSTANT · max|value|)²`: the rounding of f32 alone (half a
-/// unit in the last place, 6e-8) stays below it, so a row that is constant but for rounding has no correlation.
+/// A row counts as constant if its variance is at most `(CONSTANT · max|value|)²`. Rounding to f32 (half a unit in the
+/// last place, 6e-8) stays below that, so a row that is constant except for rounding has no correlation.
 pub const CONSTANT: f64 = 1e-7;
 
-/// The largest PSNR reported for a row, in dB: identical rows would be infinite and spoil every mean.
+/// The largest PSNR of a row in dB. The PSNR of identical rows would be infinite, and so would every mean with it.
 pub const PSNR_CAP: f64 = 100.0;
 
-/// What one row and its reconstruction say, all unitless except [`RowMetrics::psnr`]. NaN in, NaN out.
+/// The measures of one row and its reconstruction, without unit except [`RowMetrics::psnr`]. NaN in, NaN out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowMetrics {
     /// Mean over the D elements of `(x - recon)²`.
@@ -16,7 +16,7 @@ pub struct RowMetrics {
     pub residual: f64,
     /// Pearson's r between `x` and `recon` over the D elements; 0 where either is constant.
     pub pearson: f64,
-    /// Whether `x` or `recon` is constant (see [`CONSTANT`]).
+    /// True if `x` or `recon` is constant (see [`CONSTANT`]).
     pub constant: bool,
     /// `x·recon / (‖x‖ ‖recon‖)`; 0 where either is all zero.
     pub cosine: f64,
@@ -26,11 +26,11 @@ pub struct RowMetrics {
 
 const LANES: usize = 4;
 
-/// Reconstructions are clipped to this distance from 0 and 1 before their logarithm is taken.
+/// Distance from 0 and 1 that reconstructions are clipped to before their logarithm is taken.
 pub const ENTROPY_CLIP: f64 = 1e-6;
 
-/// Mean over the D elements of `-x ln y - (1 - x) ln(1 - y)`, y = recon clipped to [`ENTROPY_CLIP`, 1 - `ENTROPY_CLIP`], in nats:
-/// the binary cross-entropy of values from 0 to 1.
+/// Mean over the D elements of `-x ln y - (1 - x) ln(1 - y)`, y = recon clipped to [`ENTROPY_CLIP`, 1 -
+/// `ENTROPY_CLIP`], in nats: the binary cross-entropy of values from 0 to 1.
 pub fn cross_entropy(x: &[f32], recon: &[f32]) -> f64 {
     let each = x.iter().zip(recon).map(|(&x, &y)| {
         let (x, y) = (f64::from(x), f64::from(y).clamp(ENTROPY_CLIP, 1.0 - ENTROPY_CLIP));
@@ -39,7 +39,7 @@ pub fn cross_entropy(x: &[f32], recon: &[f32]) -> f64 {
     each.sum::<f64>() / x.len().max(1) as f64
 }
 
-/// Sum of `f(a, b)` over two rows in [`LANES`] partial sums (a fixed order, and one the compiler can vectorise).
+/// The sum of `f(a, b)` over two rows, in [`LANES`] partial sums: a fixed order that the compiler vectorises.
 fn sum<const N: usize>(a: &[f32], b: &[f32], f: impl Fn(f64, f64) -> [f64; N]) -> [f64; N] {
     let mut lanes = [[0.0f64; LANES]; N];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -73,10 +73,10 @@ fn max_abs(row: &[f32]) -> f64 {
     f64::from(rest.iter().chain(&lanes).fold(0.0f32, |m, v| m.max(v.abs())))
 }
 
-/// The metrics of one row `x [D]` and its reconstruction `recon [D]`.
+/// The measures of one row `x [D]` and its reconstruction `recon [D]`.
 ///
-/// Pearson's r takes a second pass around the means: the one-pass formula loses every digit on rows whose mean is large
-/// against their spread.
+/// Pearson's r takes a second pass around the means: the one-pass formula loses all digits on rows whose mean is much
+/// larger than their spread.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -94,10 +94,10 @@ pub fn row_metrics(x: &[f32], recon: &[f32]) -> RowMetrics {
     });
     let flat = |centred: f64, row: &[f32]| centred / n <= (CONSTANT * max_abs(row)).powi(2);
     let constant = flat(xx, x) || flat(yy, recon);
-    // Adding the means back loses nothing that matters: the error stays below ε‖x‖‖recon‖, which is what it is divided by.
+    // Adding the means back is accurate: the error stays below ε‖x‖‖recon‖, and the sum is divided by ‖x‖‖recon‖.
     let norms = ((xx + n * mean_x * mean_x) * (yy + n * mean_y * mean_y)).sqrt();
     let mse = residual / n;
-    // One root of the product (which f64 holds for any f32 rows) makes r of a row with itself exactly 1.
+    // One root of the product, which f64 holds for any f32 rows, makes r of a row with itself exactly 1.
     RowMetrics {
         mse,
         residual,
@@ -128,7 +128,7 @@ mod tests {
         (0..n).map(|i| ((i as f64 * 0.7 + seed).sin() * 0.4 + 0.5 + (i as f64 * seed).cos() * 0.05) as f32).collect()
     }
 
-    /// The textbook formulas, one element after the other.
+    /// The textbook formulas, element by element.
     fn naive(x: &[f32], y: &[f32]) -> (f64, f64, f64) {
         let n = x.len() as f64;
         let (x, y): (Vec<f64>, Vec<f64>) =
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_mean_does_not_drown_the_correlation() {
+    fn correlation_is_accurate_with_a_large_mean() {
         let x: Vec<f32> = (0..1000).map(|i| 8192.0 + (i % 10) as f32 * 0.0009765625).collect();
         let y: Vec<f32> = x.iter().map(|v| 16384.0 - v).collect();
         assert!((row_metrics(&x, &y).pearson + 1.0).abs() < 1e-9);
     }
 
     #[test]
-    fn constant_but_for_rounding_is_constant() {
+    fn rows_constant_except_for_rounding_are_constant() {
         let x = wave(100, 0.3);
         let ulp = 0.1f32.next_up();
         let jitter: Vec<f32> = (0..100).map(|i| if i % 3 == 0 { ulp } else { 0.1 }).collect();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_shows_and_nothing_panics() {
+    fn nan_gives_nan_and_empty_rows_do_not_panic() {
         let got = row_metrics(&[f32::NAN, 1.0, 2.0], &[0.0, 1.0, 2.0]);
         assert!(got.mse.is_nan() && got.pearson.is_nan() && got.cosine.is_nan() && got.psnr.is_nan() && !got.constant);
         assert!(row_metrics(&[], &[]).constant);

@@ -1,15 +1,15 @@
-//! Structural similarity of two pictures (Wang, Bovik, Sheikh, Simoncelli 2004, IEEE TIP 13(4), eq. 13). One row at a
-//! time; averages over rows are taken elsewhere.
+//! Structural similarity of two images (Wang, Bovik, Sheikh & Simoncelli 2004, IEEE TIP 13(4), eq. 13). One row at a
+//! time.
 
 use crate::shape::ImageShape;
 
-/// Side of the Gaussian window, pixels.
+/// Side of the Gaussian window in pixels.
 pub const WINDOW: usize = 11;
 const SIGMA: f64 = 1.5;
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;
 
-/// SSIM for pictures of one shape, with its scratch memory: one a thread.
+/// SSIM of images of one shape, with its scratch memory: one a thread.
 #[derive(Clone, Debug)]
 pub struct Ssim {
     shape: ImageShape,
@@ -18,12 +18,12 @@ pub struct Ssim {
     maps: Vec<f64>,
     /// The four maps of one output line, filtered down the columns: `[4][width]`.
     lines: Vec<f64>,
-    /// The same, filtered along the line as well: `[4][width - 10]`.
+    /// The same maps, filtered along the line as well: `[4][width - 10]`.
     out: Vec<f64>,
 }
 
 impl Ssim {
-    /// For pictures of this shape; `None` where a side is shorter than the window, where SSIM is undefined.
+    /// SSIM of images of this shape; `None` if a side is shorter than the window, where SSIM is undefined.
     pub fn new(shape: ImageShape) -> Option<Ssim> {
         if shape.height < WINDOW || shape.width < WINDOW || shape.channels == 0 {
             return None;
@@ -50,8 +50,8 @@ impl Ssim {
         self.shape
     }
 
-    /// The mean SSIM of two pictures: 11×11 Gaussian window (σ 1.5), K1 0.01, K2 0.03, values in [0, 1], only where
-    /// the window fits, averaged over the channels.
+    /// The mean SSIM of two images: 11×11 Gaussian window (σ 1.5), K1 0.01, K2 0.03, values in [0, 1], over all places
+    /// where the window fits and over the channels.
     ///
     /// `SSIM = (2μxμy + C1)(2σxy + C2) / ((μx² + μy² + C1)(σx² + σy² + C2))`, equal to scikit-image's
     /// `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)`.
@@ -67,8 +67,8 @@ impl Ssim {
         total / channels as f64
     }
 
-    /// The variances are differences of nearly equal numbers where a picture is bright and flat, and are compared with
-    /// C2 = 9e-4: in f32 that alone would cost the fifth digit, hence f64 throughout.
+    /// The mean SSIM of one channel. In f64: where an image is bright and flat, the variances are differences of nearly
+    /// equal numbers, and compared with C2 = 9e-4 their rounding in f32 would cost the fifth digit.
     fn plane(&mut self, x: &[f32], recon: &[f32]) -> f64 {
         let (height, width) = (self.shape.height, self.shape.width);
         let plane = height * width;
@@ -89,11 +89,15 @@ impl Ssim {
                 let line = &mut self.lines[m * width..][..width];
                 let rows = &self.maps[m * plane + top * width..][..WINDOW * width];
                 line.fill(0.0);
-                fold(line, |k| (&rows[k * width..][..width], &rows[(WINDOW - 1 - k) * width..][..width]), &self.window);
+                convolve(
+                    line,
+                    |k| (&rows[k * width..][..width], &rows[(WINDOW - 1 - k) * width..][..width]),
+                    &self.window,
+                );
                 let line = &self.lines[m * width..][..width];
                 let out = &mut self.out[m * valid..][..valid];
                 out.fill(0.0);
-                fold(out, |k| (&line[k..][..valid], &line[WINDOW - 1 - k..][..valid]), &self.window);
+                convolve(out, |k| (&line[k..][..valid], &line[WINDOW - 1 - k..][..valid]), &self.window);
             }
             let (mu_x, rest) = self.out.split_at(valid);
             let (mu_y, rest) = rest.split_at(valid);
@@ -108,8 +112,8 @@ impl Ssim {
     }
 }
 
-/// `out += Σ_k window[k] · tap k`, the taps handed out in mirrored pairs since the window is symmetric.
-fn fold<'a>(out: &mut [f64], pair: impl Fn(usize) -> (&'a [f64], &'a [f64]), window: &[f64; WINDOW]) {
+/// `out += Σ_k window[k] · tap_k`. The window is symmetric, so `pair(k)` returns the mirrored taps k and 10 - k.
+fn convolve<'a>(out: &mut [f64], pair: impl Fn(usize) -> (&'a [f64], &'a [f64]), window: &[f64; WINDOW]) {
     let n = out.len();
     for k in 0..WINDOW / 2 {
         let (a, b) = pair(k);
@@ -128,13 +132,13 @@ fn fold<'a>(out: &mut [f64], pair: impl Fn(usize) -> (&'a [f64], &'a [f64]), win
 mod tests {
     use super::*;
 
-    fn picture(n: usize, seed: f32) -> Vec<f32> {
+    fn image(n: usize, seed: f32) -> Vec<f32> {
         (0..n)
             .map(|i| (0.5 + 0.5 * ((i as f32) * 0.37 + seed).sin()) * 0.9 + 0.05 * ((i * i) as f32 * seed).cos())
             .collect()
     }
 
-    /// Eq. 13 with the weights of eq. 14, window by window, no separation and no symmetry.
+    /// Eq. 13 with the weights of eq. 14, window by window, without separable filters or symmetry.
     fn naive(x: &[f32], y: &[f32], s: ImageShape) -> f64 {
         let mut w = [[0.0f64; WINDOW]; WINDOW];
         let mut total = 0.0;
@@ -174,7 +178,7 @@ mod tests {
     fn matches_the_definition() {
         for shape in [(1, 11, 11), (1, 28, 28), (3, 12, 17), (2, 19, 11)] {
             let shape = ImageShape::from(shape);
-            let (x, y) = (picture(shape.dim(), 0.2), picture(shape.dim(), 0.9));
+            let (x, y) = (image(shape.dim(), 0.2), image(shape.dim(), 0.9));
             let (got, want) = (Ssim::new(shape).unwrap().mean(&x, &y), naive(&x, &y, shape));
             assert!((got - want).abs() < 1e-10, "{shape:?}: {got} against {want}");
         }
@@ -205,7 +209,7 @@ mod tests {
     fn closed_forms_and_undefined_shapes() {
         let shape = ImageShape { channels: 1, height: 16, width: 16 };
         let mut ssim = Ssim::new(shape).unwrap();
-        let x = picture(256, 0.3);
+        let x = image(256, 0.3);
         assert!((ssim.mean(&x, &x) - 1.0).abs() < 1e-12);
         let (black, white) = (vec![0.0; 256], vec![1.0; 256]);
         assert!((ssim.mean(&black, &white) - C1 / (1.0 + C1)).abs() < 1e-12);

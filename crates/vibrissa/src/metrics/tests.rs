@@ -1,4 +1,4 @@
-//! The accumulators against sums over all rows at once.
+//! Comparison of the accumulators with sums over all rows at once.
 
 use super::evaluation::COLUMN_CHUNK;
 use super::perceptual::{FilterBank, Scratch};
@@ -62,7 +62,7 @@ fn feed(e: &mut Evaluation, x: &Mat, recon: &Mat, labels: &[u16], range: std::op
     }
 }
 
-/// All of it again, from the definitions, with every row in memory.
+/// The same measures from their definitions, with all rows in memory.
 fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
     let n = which.len() as f64;
     let column_mean: Vec<f64> =
@@ -85,8 +85,8 @@ fn naive(x: &Mat, recon: &Mat, which: &[usize]) -> Summary {
             let (x, y) = (f64::from(x), f64::from(y).clamp(1e-6, 1.0 - 1e-6));
             -(x * y.ln() + (1.0 - x) * (1.0 - y).ln()) / D as f64
         });
-        let of_pictures = [ssim.mean(x, recon), bank.distance(x, recon, &mut scratch), entropy.sum()];
-        for (sum, v) in sums.iter_mut().zip([row.pearson, row.mse, row.cosine, row.psnr].iter().chain(&of_pictures)) {
+        let of_images = [ssim.mean(x, recon), bank.distance(x, recon, &mut scratch), entropy.sum()];
+        for (sum, v) in sums.iter_mut().zip([row.pearson, row.mse, row.cosine, row.psnr].iter().chain(&of_images)) {
             *sum += v / n;
         }
         let (indices, values) = latents(b);
@@ -168,7 +168,7 @@ fn merging_equals_one_pass() {
 }
 
 #[test]
-fn threads_change_nothing() {
+fn results_do_not_depend_on_threads() {
     let (x, recon, labels) = rows(301);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -214,7 +214,7 @@ fn rows_without_variance_have_no_fvu() {
 }
 
 #[test]
-fn a_large_mean_does_not_drown_the_variance() {
+fn variance_is_accurate_with_a_large_mean() {
     let n = 64;
     let at = |b: usize| 65536.0 + (b % 4) as f32 * 0.0078125;
     let x = Mat::from_vec(n, 3, (0..n * 3).map(|i| at(i / 3)).collect());
@@ -227,7 +227,7 @@ fn a_large_mean_does_not_drown_the_variance() {
 }
 
 #[test]
-fn nan_rows_show() {
+fn nan_rows_give_nan() {
     let mut x = Mat::zeros(2, 4);
     x.row_mut(1)[2] = f32::NAN;
     let mut e = Evaluation::new(4, 0, None, 0);
@@ -260,7 +260,7 @@ fn a_label_out_of_range_panics() {
 }
 
 #[test]
-fn small_pictures_have_a_perceptual_distance_and_no_ssim() {
+fn small_images_have_a_perceptual_distance_and_no_ssim() {
     let mut e = Evaluation::new(12, 0, Some((1, 3, 4).into()), 0);
     let x = Mat::from_vec(1, 12, (0..12).map(|i| i as f32 / 12.0).collect());
     e.add_against(x.view(), &[0.5; 12], &[]);

@@ -21,7 +21,8 @@ fn all_hits(isa: Isa, query: &PrefilterQuery, w: PrefilterWeights) -> Vec<Option
     all
 }
 
-/// Blocks may be rounded one by one in any order, or together after some of them; values of an earlier batch do not matter.
+/// Blocks may be rounded one by one in any order, or together after some of them; values of an earlier batch do not
+/// matter.
 #[test]
 fn blocks_of_a_batch_are_rounded_as_the_whole_batch_is() {
     for isa in Isa::available() {
@@ -51,7 +52,8 @@ fn approximate_products_lie_within_the_error_of_bf16() {
         for (rows, n, dim) in [(1, 1, 1), (16, 48, 32), (17, 49, 33), (5, 30, 31), (40, 130, 784), (40, 130, 2500)] {
             let (x, w, bias) = (noise(rows * dim, 21), noise(n * dim, 22), noise(n, 23));
             let mut batch = BatchTiles::default();
-            batch.round(isa, &noise(50 * dim, 24), dim, &mut [[0.0; 2]; 50]); // values of an earlier batch do not matter
+            // Values of an earlier batch do not matter.
+            batch.round(isa, &noise(50 * dim, 24), dim, &mut [[0.0; 2]; 50]);
             let mut row_squares = vec![[f32::NAN; 2]; rows];
             batch.round(isa, &x, dim, &mut row_squares);
             let unlimited = RowBound { limit: f32::NEG_INFINITY, error_per_norm: 0.0, error_per_residual: 0.0 };

@@ -30,8 +30,9 @@ unsafe fn adam_lanes<S: Lanes>(w: S, m: S, v: S, g: S, s: &AdamLanes<S>) -> (S, 
     }
 }
 
-/// Adam over a row; rows `ahead`, at most as long as `w`, are prefetched on the way. With `SUM` the gradient is `g + weight_coef · w + Σ_j
-/// coef[j] · row_j`, with `N` rows from `rows` on, `dim` values apart: these additions cost little, as Adam waits for a root and a division.
+/// Adam over a row; rows `ahead`, at most as long as `w`, are prefetched on the way. With `SUM` the gradient is `g +
+/// weight_coef · w + Σ_j coef[j] · row_j`, with `N` rows from `rows` on, `dim` values apart: these additions cost
+/// little, as Adam waits for a root and a division.
 ///
 /// # Safety
 /// `index` has `N` rows, with as many values from `rows` on as `w` has. The CPU has the features of `S`.

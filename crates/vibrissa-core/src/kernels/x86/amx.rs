@@ -78,8 +78,8 @@ unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize
     }
 }
 
-/// The `asm!` block of a product of `$steps` tiles of two groups of rows at `$w` with those at `$x`, sums stored at `$out`; the instructions depend
-/// on the number of blocks of `x`.
+/// The `asm!` block of a product of `$steps` tiles of two groups of rows at `$w` with those at `$x`, sums stored at
+/// `$out`; the instructions depend on the number of blocks of `x`.
 macro_rules! tiles {
     ($w:ident, $x:ident, $steps:ident, $out:ident, [$($line:literal),*], {$($more:tt)*}) => {
         asm!(
@@ -98,12 +98,12 @@ macro_rules! tiles {
     };
 }
 
-/// Products of two groups of 16 rows of `w` with two blocks of 16 rows of `x`, `apart` lines apart, over some steps, into
-/// `out [block][group][16, 16]`.
+/// Products of two groups of 16 rows of `w` with two blocks of 16 rows of `x`, `apart` lines apart, over some steps,
+/// into `out [block][group][16, 16]`.
 ///
 /// # Safety
-/// The tiles are configured as [`CONFIG`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as many, `out` for four
-/// tiles.
+/// The tiles are configured as [`CONFIG`]; `x` and `x + apart` are valid for `steps` tiles, 1 or more, `w` for twice as
+/// many, `out` for four tiles.
 #[target_feature(enable = "avx512f")]
 unsafe fn two_by_two(w: *const CacheLine, x: *const CacheLine, apart: usize, steps: usize, out: *mut CacheLine) {
     // SAFETY: the caller guarantees the lengths; only tiles and the named registers are changed.

@@ -39,12 +39,12 @@ unsafe fn multiply(w: *const CacheLine, x: *const CacheLine, apart: Option<usize
     }
 }
 
-/// Products of N rows of a group with B blocks of `x`, whose sums lie two groups of `out` apart. All sums stay in registers, and there are enough
-/// of them to hide the latency of an instruction.
+/// Products of N rows of a group with B blocks of `x`, whose sums lie two groups of `out` apart. All sums stay in
+/// registers, and there are enough of them to hide the latency of an instruction.
 ///
 /// # Safety
-/// [`available`] is true; `w` is a row of a group of `steps` tiles, at least N rows before its end; the blocks of `x` have as
-/// many tiles; `out` has N lines, and for B = 2 another N lines two tiles later.
+/// [`available`] is true; `w` is a row of a group of `steps` tiles, at least N rows before its end; the blocks of `x`
+/// have as many tiles; `out` has N lines, and for B = 2 another N lines two tiles later.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn products<const N: usize, const B: usize>(
     w: *const CacheLine,
@@ -54,7 +54,8 @@ unsafe fn products<const N: usize, const B: usize>(
 ) {
     let mut sums = [[_mm512_setzero_ps(); N]; B];
     for s in 0..steps * TILE_ROWS {
-        // SAFETY: a line is as long and as aligned as a vector; a tile of `w` has a line for each row, one of `x` for each pair of columns.
+        // SAFETY: a line is as long and as aligned as a vector; a tile of `w` has a line for each row, one of `x` for
+        // each pair of columns.
         unsafe {
             let x = x.map(|x| std::mem::transmute::<__m512i, __m512bh>(_mm512_load_si512(x.add(s).cast())));
             let pair = w.add(s / TILE_ROWS * TILE_ROWS).cast::<i32>().add(s % TILE_ROWS);

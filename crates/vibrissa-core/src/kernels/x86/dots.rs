@@ -14,8 +14,8 @@ fn block_rows(dim: usize) -> usize {
     (131_072 / dim.max(1)).clamp(64, 256) / 4 * 4
 }
 
-/// Number of columns that [`GROUP`] rows of `w` are multiplied over before the next columns are taken, so that these columns of `rows` rows
-/// of `x` stay in the L2 cache, too.
+/// Number of columns that [`GROUP`] rows of `w` are multiplied over before the next columns are taken, so that these
+/// columns of `rows` rows of `x` stay in the L2 cache, too.
 #[inline(always)]
 fn block_columns(rows: usize) -> usize {
     (131_072 / rows.max(1) / COLUMNS).max(1) * COLUMNS
@@ -28,8 +28,8 @@ pub fn dots_scratch_len(rows: usize, dim: usize) -> usize {
     if dim <= COLUMNS { 0 } else { rows.next_multiple_of(4) * group * LANES }
 }
 
-/// Products of `M` rows of `x` with `N` rows of `w` over columns `from..to`. Partial sums are read from `spill` unless these are the `first` columns,
-/// and written to it unless they are the `last`.
+/// Products of `M` rows of `x` with `N` rows of `w` over columns `from..to`. Partial sums are read from `spill` unless
+/// these are the `first` columns, and written to it unless they are the `last`.
 ///
 /// # Safety
 /// `x` has `M` and `w` has `N` rows of stride `dim`, `to <= dim`; `out` is valid for rows `0..M` of stride `ld`,
@@ -103,7 +103,8 @@ unsafe fn tile<S: Lanes, const M: usize, const N: usize, const P: usize>(
     }
 }
 
-/// Products of all rows of `x` with `N` rows of `w` over columns `begin..end`. Prefetches the same columns of the rows at `next`.
+/// Products of all rows of `x` with `N` rows of `w` over columns `begin..end`. Prefetches the same columns of the rows
+/// at `next`.
 #[inline(always)]
 unsafe fn strip<S: Lanes, const M: usize, const N: usize>(
     x: *const f32,
@@ -167,7 +168,8 @@ pub unsafe fn dots_body<S: Lanes, const M: usize, const N: usize>(
     for b in (0..rows).step_by(block) {
         let m = block.min(rows - b);
         let columns = block_columns(m);
-        // Values of `spill` a row of w: the strips share one part of it, unless their sums are stored between blocks of columns.
+        // Values of `spill` a row of w: the strips share one part of it, unless their sums are stored between blocks of
+        // columns.
         let stride = if dim <= columns { 0 } else { m * LANES };
         for group in (0..n).step_by(GROUP) {
             let to = n.min(group + GROUP);

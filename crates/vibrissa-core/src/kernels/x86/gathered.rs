@@ -54,7 +54,8 @@ unsafe fn add_group<S: Lanes, const N: usize>(
     from: usize,
     to: usize,
 ) {
-    // SAFETY: `index` has `N` rows, `dim` values apart, with at least `to` values from `rows` on, which the caller checked.
+    // SAFETY: `index` has `N` rows, `dim` values apart, with at least `to` values from `rows` on, which the caller
+    // checked.
     unsafe {
         let c: [S; N] = std::array::from_fn(|t| S::splat(coef[t]));
         let p: [*const f32; N] = std::array::from_fn(|t| rows.add(index[t] as usize * dim));
@@ -87,7 +88,8 @@ unsafe fn add_all<S: Lanes, const N: usize>(
     rows: *const f32,
     dim: usize,
 ) {
-    // SAFETY: `rows` has the rows of `index`, `dim` values apart; they and `out` have all values of the vectors, which the caller checked.
+    // SAFETY: `rows` has the rows of `index`, `dim` values apart; they and `out` have all values of the vectors, which
+    // the caller checked.
     unsafe {
         let whole = tail == LANES;
         let load = |p: *const f32, j: usize| {
@@ -152,8 +154,8 @@ pub unsafe fn add_columns_body<S: Lanes>(
 /// Adds `M` combinations of the same rows to `M` rows of `out`, in `N` vectors of columns, the last of `tail` columns.
 ///
 /// # Safety
-/// `out` has `M` rows and `rows` has the rows of `index`, `dim` values apart, with the columns of this tile; `coef` has `M` rows
-/// of stride `ld`, with one value for each index. The CPU has the features of `S`.
+/// `out` has `M` rows and `rows` has the rows of `index`, `dim` values apart, with the columns of this tile; `coef` has
+/// `M` rows of stride `ld`, with one value for each index. The CPU has the features of `S`.
 #[inline(always)]
 unsafe fn combine<S: Lanes, const M: usize, const N: usize>(
     out: *mut f32,

@@ -34,7 +34,8 @@ pub trait Lanes: Copy {
     unsafe fn keep_at_least(self, t: Self, other: Self) -> Self;
     /// Number of lanes that are at least those of `t`.
     unsafe fn count_at_least(self, t: Self) -> u32;
-    /// Writes the first `n` lanes that are `> threshold`, and their indices counted from `base`, without gaps. Returns their number.
+    /// Writes the first `n` lanes that are `> threshold`, and their indices counted from `base`, without gaps. Returns
+    /// their number.
     unsafe fn pack_above(self, threshold: f32, base: u32, n: usize, index: *mut u32, value: *mut f32) -> usize;
 }
 

@@ -16,11 +16,13 @@ pub struct TileMultiplier {
     pub begin: unsafe fn(),
     /// Runs after the last product, in the same thread.
     pub end: unsafe fn(),
-    /// Multiplies two groups of 16 rows of `w`, one after the other, with a block of 16 rows of `x`, over `steps` tiles of columns, into `out
-    /// [block][group][16, 16]`. With `apart`, also with the block that starts `apart` lines after the first.
+    /// Multiplies two groups of 16 rows of `w`, one after the other, with a block of 16 rows of `x`, over `steps` tiles
+    /// of columns, into `out [block][group][16, 16]`. With `apart`, also with the block that starts `apart` lines after
+    /// the first.
     ///
     /// # Safety
-    /// `begin` ran. `steps` is at least 1; each block of `x` is valid for `steps` tiles, `w` for twice as many, `out` for two tiles a block.
+    /// `begin` ran. `steps` is at least 1; each block of `x` is valid for `steps` tiles, `w` for twice as many, `out`
+    /// for two tiles a block.
     pub multiply:
         unsafe fn(w: *const CacheLine, x: *const CacheLine, apart: Option<usize>, steps: usize, out: *mut CacheLine),
 }
@@ -28,8 +30,8 @@ pub struct TileMultiplier {
 /// Number of rows of `w` by which memory is prefetched.
 const PREFETCH_ROWS: usize = 4;
 
-/// Rounds the columns of `steps` of rows of `w` to bf16, into tiles `[row / 16][step][row % 16]` of lines, zeros beyond the last column, and
-/// adds to the squared norms `[‖w[j]‖², ‖w[j] - ŵ[j]‖²]`.
+/// Rounds the columns of `steps` of rows of `w` to bf16, into tiles `[row / 16][step][row % 16]` of lines, zeros beyond
+/// the last column, and adds to the squared norms `[‖w[j]‖², ‖w[j] - ŵ[j]‖²]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512dq,avx512vl,popcnt")]
 fn round_rows(w: &[f32], dim: usize, steps: Range<usize>, tiles: &mut [CacheLine], squares: &mut [[f32; 2]]) {
     let n = squares.len();
@@ -39,7 +41,8 @@ fn round_rows(w: &[f32], dim: usize, steps: Range<usize>, tiles: &mut [CacheLine
         let first = j / TILE_ROWS * steps.len() * TILE_ROWS + j % TILE_ROWS;
         let zero = _mm512_setzero_ps();
         let mut sums = [zero; 4];
-        // Prefetches the same columns some rows later, then the next columns of the first rows, or the first columns of the rows below.
+        // Prefetches the same columns some rows later, then the next columns of the first rows, or the first columns of
+        // the rows below.
         let later = match (j + PREFETCH_ROWS).checked_sub(n) {
             None => (j + PREFETCH_ROWS) * dim,
             Some(row) if steps.end < dim.div_ceil(TILE_COLUMNS) => row * dim + steps.len() * TILE_COLUMNS,
@@ -155,8 +158,8 @@ pub unsafe fn prefilter(
                 let pair = block + 1 < blocks;
                 let x = &query.batch.lines()[block * block_lines + from * TILE_ROWS..];
                 assert!(x.len() >= if pair { block_lines } else { 0 } + here.len() * TILE_ROWS);
-                // SAFETY: `tiles` holds two groups of tiles (rows beyond the last are left over from before: finite values that are never
-                // read), `x` one or two blocks, `block_lines` apart; `products` has four tiles.
+                // SAFETY: `tiles` holds two groups of tiles (rows beyond the last are left over from before: finite
+                // values that are never read), `x` one or two blocks, `block_lines` apart; `products` has four tiles.
                 unsafe {
                     let apart = pair.then_some(block_lines);
                     (multiplier.multiply)(tiles.as_ptr(), x.as_ptr(), apart, here.len(), products.as_mut_ptr());
@@ -178,8 +181,8 @@ pub unsafe fn prefilter(
     }
 }
 
-/// Adds the products of one chunk of columns to the sums, or starts the sums where there are none yet (`accumulate` is false). The sums of
-/// the `last` chunk are written over the products.
+/// Adds the products of one chunk of columns to the sums, or starts the sums where there are none yet (`accumulate` is
+/// false). The sums of the `last` chunk are written over the products.
 #[target_feature(enable = "avx512f")]
 fn add_products(sums: &mut [CacheLine], products: &mut [CacheLine], accumulate: bool, last: bool) {
     for (sum, product) in sums.iter_mut().zip(products) {
@@ -193,8 +196,8 @@ fn add_products(sums: &mut [CacheLine], products: &mut [CacheLine], accumulate: 
     }
 }
 
-/// The latents and the rows of a tile of products: 16 latents from `group` of the panel on, whose first latent is `first`, and the
-/// rows of block `block`.
+/// The latents and the rows of a tile of products: 16 latents from `group` of the panel on, whose first latent is
+/// `first`, and the rows of block `block`.
 struct TilePlace {
     first: usize,
     group: usize,
@@ -211,8 +214,8 @@ fn collect_hits(query: &PrefilterQuery, tile: &[CacheLine], bounds: &PanelBounds
     assert!(group + TILE_ROWS <= PANEL_ROWS && len.len() == query.rows.len());
     assert!(capacity >= TILE_ROWS && all.len() >= len.len() * capacity);
     let (len, all) = (&mut len[block * TILE_ROWS..][..here], &mut all[block * TILE_ROWS * capacity..]);
-    // SAFETY: each array of the bounds has 16 values from `group` on; at most 16 hits are written, from a place at least 16 before the end
-    // of the memory of the row.
+    // SAFETY: each array of the bounds has 16 values from `group` on; at most 16 hits are written, from a place at
+    // least 16 before the end of the memory of the row.
     unsafe {
         let load = |values: &[f32; PANEL_ROWS]| _mm512_load_ps(values.as_ptr().add(group));
         let (bias, norm, residual) = (load(&bounds.bias), load(&bounds.norm), load(&bounds.residual));

@@ -56,7 +56,8 @@ unsafe fn count_reaching<S: Lanes>(block: &[f32; BLOCK], t: S) -> u32 {
     n
 }
 
-/// Bisects the order keys until a value is found that exactly `k` values reach: about ten passes over the values, none of which is moved.
+/// Bisects the order keys until a value is found that exactly `k` values reach: about ten passes over the values, none
+/// of which is moved.
 #[inline(always)]
 pub unsafe fn kth_largest_body<S: Lanes>(values: &[f32], k: usize) -> f32 {
     assert!((1..=values.len()).contains(&k));

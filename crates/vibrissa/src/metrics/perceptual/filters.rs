@@ -1,22 +1,22 @@
-//! The filters of one line of a picture, and their transposes; places of equal energy. No scales, no borders, no means: lines
-//! come with a margin, see the room above.
+//! The filters on one line of an image, their transposes, and the distance at each place of a line. Scales, borders and
+//! means are in `perceptual.rs`, which passes lines with a margin.
 //!
-//! Every loop runs over whole blocks of columns, without a condition, so that it is vectorised.
+//! Every loop runs over whole blocks of columns without a condition, so that the compiler vectorises it.
 
-/// Pixels a filter reaches to each side.
+/// Number of pixels that a filter reaches to each side.
 pub const REACH: usize = 3;
-/// Taps of a filter.
+/// Number of taps of a filter.
 pub const TAPS: usize = 2 * REACH + 1;
-/// Columns are padded to a multiple of it, so that no loop has a rest.
+/// Number of columns of a block. Lines are padded to a multiple of it.
 pub const BLOCK: usize = 8;
-/// Separable filters.
+/// Number of separable filters.
 pub const FILTERS: usize = 7;
-/// c².
+/// c² of the energy.
 const FLOOR: f32 = 0.01 * 0.01;
-/// C.
+/// C of the distance.
 const MASK: f32 = 0.05 * 0.05;
 /// 1 / √8.
-const EIGHTH: f32 = 0.353_553_4;
+const INV_SQRT_8: f32 = 0.353_553_4;
 
 /// e^{-t²} at t = 0, 0.7, 1.4, 2.1.
 const GAUSSIAN: [f64; REACH + 1] = [1.0, 0.6126263941844161, 0.140858420921045, 0.012155178329914935];
@@ -24,7 +24,7 @@ const SPACING: f64 = 0.7;
 /// The gains of G2 and H2 over the largest energy of an edge from 0 to 1.
 const G: f64 = 0.9213 / 2.20939;
 const H: f64 = 0.9780 / 2.20939;
-/// k.
+/// k of G.
 const MEAN: f64 = {
     let (mut sum, mut squares, mut j) = (GAUSSIAN[0], 0.0, 1);
     while j <= REACH {
@@ -56,11 +56,11 @@ const EVEN_2: [f64; 4] = [-MEAN, 0.0, 2.0, 0.0];
 const EVEN_Q: [f64; 4] = [-CUBIC / 3.0, 0.0, 1.0, 0.0];
 const ODD_3: [f64; 4] = [0.0, -CUBIC, 0.0, 1.0];
 
-/// Down the columns: 1, t, 2t² - k, t³ - 2.254t.
+/// Profiles down the columns: 1, t, 2t² - k, t³ - 2.254t.
 const DOWN: [[f32; REACH + 1]; 4] = [taps(1.0, EVEN_0), taps(1.0, ODD_1), taps(1.0, EVEN_2), taps(1.0, ODD_3)];
-/// t² - 2.254/3 is half of `2t² - k` and this much of `1`.
+/// `t² - 2.254/3 = (2t² - k)/2 + REST`.
 const REST: f64 = MEAN / 2.0 - CUBIC / 3.0;
-/// Along the lines, with their gains.
+/// Profiles along the lines, with their gains.
 const G_0: [f32; REACH + 1] = taps(G, EVEN_0);
 const G_1: [f32; REACH + 1] = taps(G, ODD_1);
 const G_2: [f32; REACH + 1] = taps(G, EVEN_2);
@@ -88,7 +88,7 @@ fn blocks<const L: usize, const N: usize>(lines: &[f32], stride: usize, at: usiz
     std::array::from_fn(|i| lines[i * stride + at..].first_chunk().expect("lines have a margin"))
 }
 
-/// The seven blocks that begin in the first seven places.
+/// The seven blocks that start at the first seven places.
 #[inline(always)]
 fn shifts(line: &[f32; BLOCK + TAPS - 1]) -> [&[f32; BLOCK]; TAPS] {
     #[inline(always)]
@@ -114,7 +114,7 @@ fn store<const L: usize>(lines: &mut [f32], stride: usize, at: usize, blocks: &[
     }
 }
 
-/// The four profiles down the columns of seven lines: `lines [7, stride]`, `out [4, stride]`.
+/// Applies the four profiles down the columns of seven lines: `lines [7, stride]`, `out [4, stride]`.
 #[inline(never)]
 pub fn filter_down(lines: &[f32], stride: usize, out: &mut [f32]) {
     for at in (0..stride).step_by(BLOCK) {
@@ -131,8 +131,8 @@ pub fn filter_down(lines: &[f32], stride: usize, out: &mut [f32]) {
     }
 }
 
-/// The seven separable filters at `n` places of a line: `down [4, stride]`, `out [7, n + 16]`. Named by the powers of the
-/// coordinates along and down: 20, 11, 02 (of G), 30, 21, 12, 03 (of H).
+/// Applies the seven separable filters at `n` places of a line: `down [4, stride]`, `out [7, n + 16]`. The filters are
+/// ordered by the powers of the coordinates along and down: 20, 11, 02 (of G), 30, 21, 12, 03 (of H).
 #[inline(never)]
 pub fn filter_along(down: &[f32], stride: usize, out: &mut [f32], n: usize) {
     for at in (0..n).step_by(BLOCK) {
@@ -151,32 +151,32 @@ pub fn filter_along(down: &[f32], stride: usize, out: &mut [f32], n: usize) {
     }
 }
 
-/// The filters at 0°, 45°, 90°, 135° from the separable ones: ([g], [h]).
+/// The responses `([g], [h])` at 0°, 45°, 90°, 135° from those of the separable filters.
 #[inline(always)]
 fn steer([g20, g11, g02, h30, h21, h12, h03]: [f32; FILTERS]) -> ([f32; 4], [f32; 4]) {
     let (half, cross) = (0.5 * (g20 + g02), 2.0 * g11);
-    let (along, across) = (EIGHTH * (h30 + 3.0 * h12), EIGHTH * (3.0 * h21 + h03));
+    let (along, across) = (INV_SQRT_8 * (h30 + 3.0 * h12), INV_SQRT_8 * (3.0 * h21 + h03));
     ([g20, half - cross, g02, half + cross], [h30, along - across, h03, along + across])
 }
 
 /// The transpose of [`steer`].
 #[inline(always)]
-fn unsteer(g: [f32; 4], h: [f32; 4]) -> [f32; FILTERS] {
+fn steer_transposed(g: [f32; 4], h: [f32; 4]) -> [f32; FILTERS] {
     let (half, cross) = (0.5 * (g[1] + g[3]), 2.0 * (g[3] - g[1]));
-    let (along, across) = (EIGHTH * (h[1] + h[3]), EIGHTH * (h[3] - h[1]));
+    let (along, across) = (INV_SQRT_8 * (h[1] + h[3]), INV_SQRT_8 * (h[3] - h[1]));
     [g[0] + half, cross, g[2] + half, h[0] + along, 3.0 * across, 3.0 * along, h[2] + across]
 }
 
-/// The distance summed over the orientations, at each place of a line.
+/// Writes the distance at each place of a line, summed over the orientations.
 ///
-/// With `E = m²`, `1 - (2 m_x m_y + C) / (E_x + E_y + C) = (E_x + E_y - 2 √(E_x E_y)) / (E_x + E_y + C)`: one root, and exactly 0
-/// for equal energies, since the root of a square is exact.
+/// With `E = m²`, `1 - (2 m_x m_y + C) / (E_x + E_y + C) = (E_x + E_y - 2 √(E_x E_y)) / (E_x + E_y + C)`: one root, and
+/// exactly 0 for equal energies, since the root of a square is exact.
 #[inline(never)]
-pub fn differ(of_x: &[f32], of_y: &[f32], line: &mut [f32]) {
+pub fn distances(response_x: &[f32], response_y: &[f32], line: &mut [f32]) {
     let wide = line.len() + 2 * BLOCK;
     for (k, line) in line.chunks_exact_mut(BLOCK).enumerate() {
-        let x: [&[f32; BLOCK]; FILTERS] = blocks(of_x, wide, (k + 1) * BLOCK);
-        let y: [&[f32; BLOCK]; FILTERS] = blocks(of_y, wide, (k + 1) * BLOCK);
+        let x: [&[f32; BLOCK]; FILTERS] = blocks(response_x, wide, (k + 1) * BLOCK);
+        let y: [&[f32; BLOCK]; FILTERS] = blocks(response_y, wide, (k + 1) * BLOCK);
         for l in 0..BLOCK {
             let (gx, hx) = steer(std::array::from_fn(|f| x[f][l]));
             let (gy, hy) = steer(std::array::from_fn(|f| y[f][l]));
@@ -192,15 +192,15 @@ pub fn differ(of_x: &[f32], of_y: &[f32], line: &mut [f32]) {
     }
 }
 
-/// As [`differ`], and the derivative by the separable filters of y in their place, times `factor`.
+/// [`distances`], and the derivative with respect to the filter responses of y, times `factor`, written over them.
 ///
 /// `∂/∂E_y = (1 - √(E_x / E_y) - distance) / (E_x + E_y + C)`.
 #[inline(never)]
-pub fn differ_and_derive(of_x: &[f32], of_y: &mut [f32], line: &mut [f32], factor: f32) {
+pub fn distances_and_derivatives(response_x: &[f32], response_y: &mut [f32], line: &mut [f32], factor: f32) {
     let wide = line.len() + 2 * BLOCK;
     for (k, line) in line.chunks_exact_mut(BLOCK).enumerate() {
-        let x: [&[f32; BLOCK]; FILTERS] = blocks(of_x, wide, (k + 1) * BLOCK);
-        let y: [&[f32; BLOCK]; FILTERS] = blocks(of_y, wide, (k + 1) * BLOCK);
+        let x: [&[f32; BLOCK]; FILTERS] = blocks(response_x, wide, (k + 1) * BLOCK);
+        let y: [&[f32; BLOCK]; FILTERS] = blocks(response_y, wide, (k + 1) * BLOCK);
         let mut block = [[0.0; BLOCK]; FILTERS];
         for l in 0..BLOCK {
             let (gx, hx) = steer(std::array::from_fn(|f| x[f][l]));
@@ -218,20 +218,20 @@ pub fn differ_and_derive(of_x: &[f32], of_y: &mut [f32], line: &mut [f32], facto
                 hy[o] *= c;
             }
             line[l] = total;
-            let derivative = unsteer(gy, hy);
+            let derivative = steer_transposed(gy, hy);
             for f in 0..FILTERS {
                 block[f][l] = derivative[f];
             }
         }
-        store(of_y, wide, (k + 1) * BLOCK, &block);
+        store(response_y, wide, (k + 1) * BLOCK, &block);
     }
 }
 
 /// The transpose of [`filter_along`]: `along [7, n + 16]`, zero outside the n places, `out [4, stride]`.
 #[inline(never)]
-pub fn spread_along(along: &[f32], n: usize, out: &mut [f32], stride: usize) {
+pub fn filter_along_transposed(along: &[f32], n: usize, out: &mut [f32], stride: usize) {
     for at in (0..stride).step_by(BLOCK) {
-        // Place p of `out` is column p - 3 of the picture, and reached from the seven columns around it.
+        // Place p of `out` is column p - 3 of the image, and the seven columns around it contribute.
         let from = at + BLOCK - 2 * REACH;
         let [g20, g11, g02, h30, h21, h12, h03] = blocks(along, n + 2 * BLOCK, from).map(shifts);
         let mut block = [[0.0; BLOCK]; 4];
@@ -246,9 +246,9 @@ pub fn spread_along(along: &[f32], n: usize, out: &mut [f32], stride: usize) {
     }
 }
 
-/// The transpose of [`filter_down`], added: `down [4, stride]`, `lines [7, stride]`.
+/// Adds the transpose of [`filter_down`]: `down [4, stride]`, `lines [7, stride]`.
 #[inline(never)]
-pub fn spread_down(down: &[f32], stride: usize, lines: &mut [f32]) {
+pub fn filter_down_transposed(down: &[f32], stride: usize, lines: &mut [f32]) {
     for at in (0..stride).step_by(BLOCK) {
         let [a, b, c, d]: [&[f32; BLOCK]; 4] = blocks(down, stride, at);
         let mut block = [[0.0; BLOCK]; TAPS];
@@ -269,7 +269,7 @@ pub fn spread_down(down: &[f32], stride: usize, lines: &mut [f32]) {
     }
 }
 
-/// Sum of a line in eight partial sums.
+/// The sum of a line, in eight partial sums.
 pub fn sum(line: &[f32]) -> f64 {
     let mut lanes = [0.0f32; BLOCK];
     let chunks = line.chunks_exact(BLOCK);

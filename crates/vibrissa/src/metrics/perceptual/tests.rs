@@ -1,12 +1,13 @@
-//! The distance against a twin in f64 that shares nothing with it: whole filters at each angle, place by place.
+//! Comparison of the distance with a reference in f64 that shares no code with it: whole filters at each angle, place
+//! by place.
 
 use super::*;
 
-type Picture = Vec<Vec<f64>>;
+type Plane = Vec<Vec<f64>>;
 type Filter = [[f64; 7]; 7];
 
-/// The filters as the second step of the module writes them.
-fn twin_filters() -> Vec<(Filter, Filter)> {
+/// The filters as in step 2 of the definition.
+fn reference_filters() -> Vec<(Filter, Filter)> {
     let t: Vec<f64> = (-3..=3).map(|j| 0.7 * f64::from(j)).collect();
     let gauss = |u: f64| (-u * u).exp();
     let k = 2.0 * t.iter().map(|&t| t * t * gauss(t)).sum::<f64>() / t.iter().map(|&t| gauss(t)).sum::<f64>();
@@ -25,12 +26,12 @@ fn twin_filters() -> Vec<(Filter, Filter)> {
     [0.0, 45.0, 90.0, 135.0].map(at).to_vec()
 }
 
-fn pixel(p: &Picture, y: isize, x: isize) -> f64 {
+fn pixel(p: &Plane, y: isize, x: isize) -> f64 {
     let line = &p[y.clamp(0, p.len() as isize - 1) as usize];
     line[x.clamp(0, line.len() as isize - 1) as usize]
 }
 
-fn respond(p: &Picture, f: &Filter, y: usize, x: usize) -> f64 {
+fn respond(p: &Plane, f: &Filter, y: usize, x: usize) -> f64 {
     let mut out = 0.0;
     for (i, line) in f.iter().enumerate() {
         for (j, f) in line.iter().enumerate() {
@@ -40,7 +41,7 @@ fn respond(p: &Picture, f: &Filter, y: usize, x: usize) -> f64 {
     out
 }
 
-fn twin_halve(p: &Picture) -> Picture {
+fn reference_halve(p: &Plane) -> Plane {
     let b = [1.0, 3.0, 3.0, 1.0];
     let (h, w) = (p.len().div_ceil(2), p[0].len().div_ceil(2));
     let at = |y: usize, x: usize| {
@@ -56,14 +57,14 @@ fn twin_halve(p: &Picture) -> Picture {
     (0..h).map(|y| (0..w).map(|x| at(y, x)).collect()).collect()
 }
 
-fn twin(x: &[f64], y: &[f64], shape: ImageShape, peak: f64) -> f64 {
+fn reference(x: &[f64], y: &[f64], shape: ImageShape, peak: f64) -> f64 {
     let plane = shape.height * shape.width;
-    let filters = twin_filters();
-    let picture =
-        |v: &[f64]| -> Picture { v.chunks(shape.width).map(|l| l.iter().map(|v| v / peak).collect()).collect() };
+    let filters = reference_filters();
+    let plane_of =
+        |v: &[f64]| -> Plane { v.chunks(shape.width).map(|l| l.iter().map(|v| v / peak).collect()).collect() };
     let mut all = 0.0;
     for c in 0..shape.channels {
-        let (mut x, mut y) = (picture(&x[c * plane..][..plane]), picture(&y[c * plane..][..plane]));
+        let (mut x, mut y) = (plane_of(&x[c * plane..][..plane]), plane_of(&y[c * plane..][..plane]));
         let mut terms = Vec::new();
         loop {
             let (h, w) = (x.len(), x[0].len());
@@ -78,7 +79,7 @@ fn twin(x: &[f64], y: &[f64], shape: ImageShape, peak: f64) -> f64 {
                 }
             }
             terms.push(sum / (4 * h * w) as f64);
-            (x, y) = (twin_halve(&x), twin_halve(&y));
+            (x, y) = (reference_halve(&x), reference_halve(&y));
             if terms.len() == 4 || x.len().min(x[0].len()) < 6 {
                 break;
             }
@@ -95,7 +96,7 @@ fn wide(v: &[f32]) -> Vec<f64> {
     v.iter().map(|&v| v.into()).collect()
 }
 
-/// Numbers in [0, 1), the same everywhere.
+/// Random numbers in [0, 1).
 fn random(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     move || {
@@ -104,7 +105,7 @@ fn random(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-/// A scene: a ground with a gradient, a disc, a bar aslant, a texture.
+/// An image of a background with a gradient, a disc, an oblique bar and a texture.
 fn scene(shape: ImageShape, seed: u64) -> Vec<f32> {
     let mut next = random(seed);
     let mut out = Vec::new();
@@ -135,7 +136,7 @@ fn noisy(x: &[f32], amount: f32, seed: u64) -> Vec<f32> {
     x.iter().map(|v| v + amount * (next() + next() + next() - 1.5)).collect()
 }
 
-/// [1 2 1]/4 along both sides, `times`.
+/// Filters by [1 2 1]/4 along both axes, `times` times.
 fn blurred(x: &[f32], s: ImageShape, times: usize) -> Vec<f32> {
     let mut out = x.to_vec();
     for _ in 0..times {
@@ -161,7 +162,7 @@ fn mse(x: &[f32], y: &[f32]) -> f32 {
     x.iter().zip(y).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / x.len() as f32
 }
 
-/// `y` brought along the line from `x` to where its error is `error`.
+/// The image on the line from `x` through `y` whose mean squared error is `error`.
 fn with_mse(x: &[f32], y: &[f32], error: f32) -> Vec<f32> {
     let c = (error / mse(x, y)).sqrt();
     x.iter().zip(y).map(|(a, b)| a + c * (b - a)).collect()
@@ -187,14 +188,15 @@ const SHAPES: [(usize, usize, usize); 11] = [
 
 #[test]
 fn matches_the_definition() {
-    // One memory for all shapes, up and down: nothing of an earlier picture may be seen.
+    // One scratch for all shapes: an earlier image must not matter.
     let mut scratch = Scratch::default();
     for shape in SHAPES.into_iter().chain(SHAPES).map(ImageShape::from) {
         for peak in [1.0f32, 37.5] {
             let scaled = |v: Vec<f32>| v.into_iter().map(|v| v * peak).collect::<Vec<_>>();
             let (x, y) = (scaled(scene(shape, 1)), scaled(noisy(&scene(shape, 2), 0.3, 3)));
             let bank = FilterBank::new(shape, peak);
-            let (got, want) = (bank.distance(&x, &y, &mut scratch), twin(&wide(&x), &wide(&y), shape, peak.into()));
+            let (got, want) =
+                (bank.distance(&x, &y, &mut scratch), reference(&wide(&x), &wide(&y), shape, peak.into()));
             assert!((got - want).abs() < 1e-6, "{shape:?}, peak {peak}: {got} against {want}");
             assert!((0.0..1.0).contains(&got) && (got > 0.02 || shape.dim() < 10), "{shape:?}: {got}");
         }
@@ -214,13 +216,13 @@ fn the_gradient_is_that_of_the_definition() {
             assert!((value - bank.distance(&x, &y, &mut scratch)).abs() < 1e-7);
             let (x, mut y) = (wide(&x), wide(&y));
             let largest = gradient.iter().fold(0.0f32, |m, g| m.max(g.abs()));
-            // A twin costs its time: some pixels of the larger pictures, those of the first lines and the last among them.
+            // The reference is slow: some pixels of the larger images, with the first and the last.
             let step = if shape.dim() > 100 { 23 } else { 1 };
             for i in (0..shape.dim()).step_by(step).chain([shape.dim() - 1]) {
                 let (was, h) = (y[i], 1e-5 * f64::from(peak));
                 let mut at = |v| {
                     y[i] = v;
-                    twin(&x, &y, shape, peak.into())
+                    reference(&x, &y, shape, peak.into())
                 };
                 let want = (at(was + h) - at(was - h)) / (2.0 * h);
                 y[i] = was;
@@ -233,15 +235,15 @@ fn the_gradient_is_that_of_the_definition() {
 }
 
 #[test]
-fn filters_are_blind_to_brightness_and_see_a_unit_edge_as_one() {
-    for (g, h) in twin_filters() {
+fn filters_have_zero_mean_and_a_unit_edge_has_energy_1() {
+    for (g, h) in reference_filters() {
         for f in [g, h] {
             assert!(f.iter().flatten().sum::<f64>().abs() < 1e-12);
         }
     }
     let edges: [fn(isize, isize) -> bool; 4] = [|_, x| x > 8, |y, x| x - y > 0, |y, _| y > 8, |y, x| x + y > 16];
-    for ((g, h), edge) in twin_filters().iter().zip(edges) {
-        let p: Picture = (0..17).map(|y| (0..17).map(|x| f64::from(u8::from(edge(y, x)))).collect()).collect();
+    for ((g, h), edge) in reference_filters().iter().zip(edges) {
+        let p: Plane = (0..17).map(|y| (0..17).map(|x| f64::from(u8::from(edge(y, x)))).collect()).collect();
         let m = |i: usize| respond(&p, g, i, i).hypot(respond(&p, h, i, i));
         let along = |i: usize| respond(&p, g, i, 8).hypot(respond(&p, h, i, 8));
         let across = |j: usize| respond(&p, g, 8, j).hypot(respond(&p, h, 8, j));
@@ -251,7 +253,7 @@ fn filters_are_blind_to_brightness_and_see_a_unit_edge_as_one() {
 }
 
 #[test]
-fn symmetric_and_nothing_for_itself() {
+fn distance_is_symmetric_and_zero_for_equal_images() {
     let mut scratch = Scratch::default();
     for shape in SHAPES.map(ImageShape::from) {
         let bank = FilterBank::new(shape, 1.0);
@@ -260,8 +262,8 @@ fn symmetric_and_nothing_for_itself() {
         let mut gradient = vec![1.0; shape.dim()];
         assert_eq!(bank.distance_and_gradient(&x, &x, &mut gradient, &mut scratch), 0.0);
         assert!(gradient.iter().all(|&g| g == 0.0), "{shape:?}");
-        let wild: Vec<f32> = noisy(&x, 50.0, 10);
-        let d = bank.distance(&x, &wild, &mut scratch);
+        let distant: Vec<f32> = noisy(&x, 50.0, 10);
+        let d = bank.distance(&x, &distant, &mut scratch);
         assert!(d > 0.15 && d < 1.0, "{shape:?}: {d}");
     }
 }
@@ -282,7 +284,7 @@ fn the_scale_of_the_data_is_divided_out() {
 }
 
 #[test]
-fn constant_pictures_differ_in_brightness_alone() {
+fn constant_images_differ_in_brightness_only() {
     for shape in [(1, 28, 28), (3, 9, 9), (1, 1, 1), (1, 3, 5)].map(ImageShape::from) {
         let flat = |v: f32| vec![v; shape.dim()];
         let terms = (FilterBank::new(shape, 1.0).scales() + 1) as f64;
@@ -296,13 +298,13 @@ fn constant_pictures_differ_in_brightness_alone() {
 }
 
 #[test]
-fn scales_by_the_shorter_side() {
+fn number_of_scales_follows_the_shorter_side() {
     let scales = |h: usize, w: usize| FilterBank::new((1, h, w).into(), 1.0).scales();
     let got = [scales(28, 28), scales(64, 64), scales(500, 500), scales(11, 11), scales(10, 90), scales(1, 1)];
     assert_eq!(got, [3, 4, 4, 2, 1, 1]);
 }
 
-/// More of a change costs more.
+/// A larger change has a larger distance.
 #[test]
 fn grows_with_blur_noise_shift_and_contrast() {
     for shape in [(1, 28, 28), (3, 64, 64), (1, 12, 12)].map(ImageShape::from) {
@@ -316,16 +318,16 @@ fn grows_with_blur_noise_shift_and_contrast() {
             ("contrast", [0.9, 0.7, 0.5, 0.3, 0.1].map(contrast).to_vec()),
             ("brightness", [0.05, 0.1, 0.2, 0.4].map(|d| x.iter().map(|v| v + d).collect()).to_vec()),
         ];
-        for (name, pictures) in series {
-            let d: Vec<f64> = pictures.iter().map(|y| distance(&x, y, shape)).collect();
+        for (name, images) in series {
+            let d: Vec<f64> = images.iter().map(|y| distance(&x, y, shape)).collect();
             assert!(d[0] > 0.0 && d.is_sorted() && d.windows(2).all(|w| w[1] > 1.05 * w[0]), "{name} {shape:?}: {d:?}");
         }
     }
 }
 
-/// Of changes with one error by pixels, those that are hardly seen cost least.
+/// Among changes of the same squared error, those that are hard to see have the smallest distance.
 #[test]
-fn orders_changes_of_equal_error_as_eyes_do() {
+fn changes_of_equal_error_are_ordered_as_by_human_judgement() {
     for (shape, seed) in [((1, 28, 28), 1), ((3, 64, 64), 2), ((1, 64, 64), 3), ((1, 32, 48), 4)] {
         let shape = ImageShape::from(shape);
         let x = scene(shape, seed);
@@ -344,9 +346,9 @@ fn orders_changes_of_equal_error_as_eyes_do() {
     }
 }
 
-/// As a loss: going down its gradient brings a blurred picture nearer, in both the distance and the error.
+/// Gradient descent on a blurred image reduces both the distance and the squared error.
 #[test]
-fn descent_sharpens() {
+fn gradient_descent_sharpens() {
     let shape = ImageShape::from((1, 28, 28));
     let x = scene(shape, 12);
     let mut y = blurred(&x, shape, 4);
@@ -361,7 +363,7 @@ fn descent_sharpens() {
 }
 
 #[test]
-fn nan_shows() {
+fn nan_gives_nan() {
     let shape = ImageShape::from((1, 12, 12));
     let (x, mut y) = (scene(shape, 1), scene(shape, 2));
     y[70] = f32::NAN;
