@@ -30,7 +30,7 @@ pub struct EvalArgs {
     /// Rows to evaluate: test (held out by the run), train or all
     #[arg(long, value_name = "ROWS", value_parser = parse_named::<RowSelection>, default_value = "test")]
     split: RowSelection,
-    /// Augmented variants for each picture
+    /// Augmented variants for each image
     #[arg(long, value_name = "N", default_value_t = 0)]
     augment: usize,
     /// Bring other aspect ratios to the model's size by: crop, pad or stretch [default: as in the run]
@@ -112,7 +112,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             RowSelection::Test => "held-out rows",
         };
         let (what, unit) = match data.patches() {
-            Some(_) => (what.replace("rows", "pictures"), "picture"),
+            Some(_) => (what.replace("rows", "images"), "image"),
             None => (what.to_owned(), "row"),
         };
         println!("{} of {data_spec}: {what}", show::plural(record.rows as usize, unit));
@@ -209,7 +209,7 @@ fn adaptive_table(record: &EvalRecord) -> String {
     out
 }
 
-/// `each`: rows a picture, where rows are patches.
+/// `each` is the number of patches of an image, where rows are patches.
 fn line(name: &str, rows: u64, each: Option<u64>, s: &Scores) -> Vec<String> {
     let whole = |v: Option<u64>| v.map_or("–".into(), |v| show::count(v as usize));
     let l0 = match (s.l0, s.l0_target) {
@@ -264,7 +264,7 @@ pub fn report(record: &EvalRecord) -> String {
     let each = record.patches_per_image;
     let head = [
         "",
-        if each.is_some() { "pictures" } else { "rows" },
+        if each.is_some() { "images" } else { "rows" },
         "Pearson",
         "mse",
         "fvu",
@@ -292,9 +292,9 @@ pub fn report(record: &EvalRecord) -> String {
         let scores = Scores { dead_latents: None, rare_latents: None, ..class.scores.clone() };
         rows.push(line(&format!("  class {name}"), class.rows, each, &scores));
     }
-    let pictures = record.mean_image.scores.psnr.is_some();
+    let images = record.mean_image.scores.psnr.is_some();
     rows.push(line(
-        if pictures { "mean image" } else { "mean row" },
+        if images { "mean image" } else { "mean row" },
         record.rows,
         each,
         &without_latents(&record.mean_image.scores),
@@ -305,7 +305,7 @@ pub fn report(record: &EvalRecord) -> String {
     let mut out = show::table(&rows);
     if let (Some(each), Some(l0)) = (each, record.saes.first().and_then(|s| s.scores.l0_image)) {
         out += &format!(
-            "L0, unused and rare are of patches; a picture has {}, and {} active latents in all\n",
+            "L0, unused and rare are of patches; an image has {}, and {} active latents in all\n",
             show::count(each as usize),
             show::count(l0.round() as usize)
         );

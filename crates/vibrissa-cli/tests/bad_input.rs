@@ -658,7 +658,7 @@ fn losses_that_do_not_go_with_the_rows() {
     let out = dir.path().join("run");
     for (options, parts) in [
         (["--loss", "cross-entropy"], &["cross-entropy", "between 0 and 1", "squared error", "column"][..]),
-        (["--perceptual", "0.1"], &["--perceptual", "pictures"]),
+        (["--perceptual", "0.1"], &["--perceptual", "images"]),
     ] {
         train("synthetic:kind=directions,rows=200", &out, &[&options[..], &["--steps", "2"]].concat()).refused(parts);
         assert!(!out.exists());

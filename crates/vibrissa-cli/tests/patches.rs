@@ -44,7 +44,7 @@ fn from_data_to_report() {
     assert!(figure(sae, "pearson") > figure(&own["mean_image"], "pearson"));
     assert!(sae["ssim"].is_f64() && sae["psnr"].is_f64());
     let said = vibrissa(&["eval", s(&run), DATA]).ok().stdout;
-    assert!(said.contains("held-out pictures") && said.contains("active latents in all"), "{said}");
+    assert!(said.contains("held-out images") && said.contains("active latents in all"), "{said}");
     for name in ["features.png", "reconstructions.png"] {
         assert!(read(&run.join(name)).starts_with(b"\x89PNG"));
     }
@@ -144,7 +144,7 @@ fn a_model_of_patches_is_fine_tuned_on_images_of_another_size() {
     let plain = dir.path().join("plain");
     train(DATA, &plain, &SMALL).ok();
     let out = dir.path().join("mixed");
-    train(DATA, &out, &["--from", s(&plain), "--patch", "6"]).refused(&["--patch", "whole pictures"]);
+    train(DATA, &out, &["--from", s(&plain), "--patch", "6"]).refused(&["--patch", "whole images"]);
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn grids_that_cannot_be() {
     let numbers = dir.path().join("numbers");
     let args =
         ["sweep", "synthetic:kind=directions,rows=200", "--out", s(&numbers), "--perceptual", "0.1", "--grid", "k=4"];
-    vibrissa(&args).refused(&["--grid", "--perceptual", "pictures"]);
+    vibrissa(&args).refused(&["--grid", "--perceptual", "images"]);
     assert!(!numbers.exists());
     refused(&dir, &["lr=0.001,1e-3"], &[], &["--grid", "the same training"]);
     refused(&dir, &["k-anneal=5,50"], &[], &["--k-anneal", "--k-start"]);

@@ -4,7 +4,7 @@
 //! [`record`] (JSON) → whatever displays it. Data never sees models; everything before a record computes, everything
 //! after it displays. No printing, no exit, no argument parsing in here.
 //!
-//! Conventions: matrices are row-major f32, `[rows, cols]`; a row of `W_enc` and `W_dec` `[H, D]` is one latent; pictures
+//! Conventions: matrices are row-major f32, `[rows, cols]`; a row of `W_enc` and `W_dec` `[H, D]` is one latent; images
 //! are channel-planar; ties go to the lower index; sums that are reported are kept in f64; a thread count never changes
 //! a result. B = rows of a batch, D = values a row, H = latents, k = active latents a row.
 

@@ -1,5 +1,5 @@
 //! How good models are on given rows: each SAE, the mean of all, and the mean image as the baseline. Streams batches;
-//! memory does not grow with the rows. Where rows are patches, what is judged are the whole pictures that they make
+//! memory does not grow with the rows. Where rows are patches, the whole images that they make are evaluated
 //! together (`vibrissa-data/src/patches.rs`); latents are counted by patch.
 
 use crate::data::Dataset;
@@ -17,10 +17,10 @@ pub struct Pool {
     saes: Vec<Evaluation>,
     ensemble: Evaluation,
     mean: Evaluation,
-    pictures: bool,
+    images: bool,
     classes: Vec<String>,
     targets: Vec<usize>,
-    /// Rows a picture, where rows are patches.
+    /// Number of patches of an image, where rows are patches.
     places: Option<usize>,
 }
 
@@ -93,7 +93,7 @@ impl Pool {
 
     /// The measures; PSNR needs a peak, which only images have.
     fn reconstruction(&self, s: &Summary) -> Reconstruction {
-        let psnr = s.reconstruction.psnr.filter(|_| self.pictures);
+        let psnr = s.reconstruction.psnr.filter(|_| self.images);
         Reconstruction { psnr, ..s.reconstruction.clone() }
     }
 
@@ -150,7 +150,7 @@ impl Evaluator<'_> {
             saes: self.saes.iter().map(|s| new(s.config().latents)).collect(),
             ensemble: new(0),
             mean: new(0),
-            pictures: data.shape().is_some(),
+            images: data.shape().is_some(),
             classes: data.classes().to_vec(),
             targets: self.saes.iter().map(|s| s.config().k).collect(),
             places: data.patches().map(|p| p.patches_per_image()),
@@ -174,9 +174,9 @@ impl Evaluator<'_> {
                 map_images(data.patches(), x.first_rows(n), recon.first_rows_mut(n), &mut |from, x, recon| {
                     sae.encode_lossy(x, &mut work, &mut latents);
                     sae.decode(&latents, &work, recon);
-                    for (b, &picture) in from.iter().enumerate() {
+                    for (b, &image) in from.iter().enumerate() {
                         let (index, value) = latents.row(b);
-                        evaluation.count_latents(labels.get(picture).copied(), index, value);
+                        evaluation.count_latents(labels.get(image).copied(), index, value);
                     }
                 });
                 evaluation.add(x.first_rows(n), recon.first_rows(n), &labels);
