@@ -1,6 +1,7 @@
 //! Results of a sweep: a record for each cell of the grid, and their comparison.
 
-use super::{Number, Ordered, Reconstruction, Recovery, Scores, finite};
+use super::{Number, Ordered, Reconstruction, Recovery, Scores};
+use crate::values::finite;
 use serde::{Deserialize, Serialize};
 
 /// Schema of [`SweepRecord`].

@@ -1,4 +1,5 @@
 use super::*;
+use serde::Serialize;
 
 fn scores() -> Scores {
     Scores {
