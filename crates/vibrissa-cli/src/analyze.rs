@@ -1,21 +1,20 @@
 //! `vibrissa analyze` and `vibrissa merge`: the features of a run on given rows.
 
-use crate::data::{read_data, select_rows};
 use crate::options::parse_named;
+use crate::progress::{say, say_skipped};
 use crate::show;
 use clap::Args;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use vibrissa::Result;
 use vibrissa::analysis::options::parse_weights;
-use vibrissa::analysis::{self, AnalysisInput, AnalyzeEvent, AnalyzeOptions, Analyzed, Shard};
-use vibrissa::options::PartialDataOptions;
+use vibrissa::analysis::{self, AnalyzeEvent, AnalyzeOptions, AnalyzeRequest, Analyzed, Shard};
 use vibrissa::record::Number;
 use vibrissa::record::analysis::columns::SaeColumns;
 use vibrissa::record::analysis::{Analysis, MetadataRecord};
 use vibrissa::run::RowSelection;
-use vibrissa::{Result, format};
 
 /// Rank the features of a run by importance, measure what each one contributes exactly, and relate them to classes and
 /// to each other
@@ -73,21 +72,16 @@ struct CommonArgs {
 }
 
 impl CommonArgs {
-    fn options(&self) -> Result<AnalyzeOptions> {
-        let weights = parse_weights(&self.weights)?;
-        let options =
-            AnalyzeOptions { weights, pictured: self.pictured, metadata: self.metadata.clone(), out: self.out.clone() };
-        options.check()?;
-        Ok(options)
-    }
-
-    fn open(&self, run: &Path, spec: &str) -> Result<AnalysisInput> {
-        let model = format::read_model(run)?;
-        let reading = PartialDataOptions { skip_bad: Some(self.skip_bad), ..PartialDataOptions::default() };
-        let data = read_data(run, &model, spec, &reading)?;
-        let originals = select_rows(self.split, &[run.to_path_buf()], spec, &data)?;
-        let split = self.split.name().into();
-        Ok(AnalysisInput { run: run.to_path_buf(), model, data, spec: spec.into(), split, originals })
+    fn request(&self, run: &Path, data: &str) -> Result<AnalyzeRequest> {
+        let options = AnalyzeOptions {
+            weights: parse_weights(&self.weights)?,
+            pictured: self.pictured,
+            metadata: self.metadata.clone(),
+            out: self.out.clone(),
+            split: self.split,
+            skip_bad: self.skip_bad,
+        };
+        Ok(AnalyzeRequest { run: run.to_path_buf(), data: data.to_owned(), options })
     }
 
     /// Prints the result.
@@ -107,18 +101,17 @@ impl CommonArgs {
 
 /// Analyses a run, or a shard of its rows.
 pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
-    let options = args.common.options()?;
-    let shard = args.shard.as_deref().map(Shard::parse).transpose()?;
-    let (input, mut progress) = (args.common.open(&args.run, &args.data)?, Progress::default());
+    let request = args.common.request(&args.run, &args.data)?;
+    let mut progress = Progress::new();
     let on_event = &mut |event: AnalyzeEvent| progress.show(event);
-    match shard {
+    match args.shard.as_deref().map(Shard::parse).transpose()? {
         Some(shard) => {
-            let written = analysis::analyze_shard(&input, &options, shard, on_event)?.expect(NEVER_STOPPED);
+            let written = analysis::analyze_shard(&request, shard, on_event)?.expect(NEVER_STOPPED);
             progress.clear();
             eprintln!("{} · {}", written.path.display(), show::plural(written.rows, "row"));
         }
         None => {
-            let analyzed = analysis::analyze(&input, &options, on_event)?.expect(NEVER_STOPPED);
+            let analyzed = analysis::analyze(&request, on_event)?.expect(NEVER_STOPPED);
             progress.clear();
             args.common.print(&analyzed);
         }
@@ -128,29 +121,37 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode> {
 
 /// Merges shards.
 pub fn merge(args: MergeArgs) -> Result<ExitCode> {
-    let options = args.common.options()?;
-    let (input, mut progress) = (args.common.open(&args.run, &args.data)?, Progress::default());
-    let analyzed = analysis::merge(&input, &args.shards, &options, &mut |event| progress.show(event))?;
+    let request = args.common.request(&args.run, &args.data)?;
+    let mut progress = Progress::new();
+    let analyzed = analysis::merge(&request, &args.shards, &mut |event| progress.show(event))?;
     progress.clear();
     args.common.print(&analyzed.expect(NEVER_STOPPED));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The progress of an analysis on the terminal.
-#[derive(Default)]
 struct Progress {
-    bar: Option<show::Bar>,
+    reading: show::Bar,
+    passing: show::Bar,
     spinner: Option<ProgressBar>,
 }
 
 const NEVER_STOPPED: &str = "events are answered with Continue";
 
 impl Progress {
+    fn new() -> Progress {
+        Progress { reading: show::Bar::new("reading"), passing: show::Bar::new("analysing"), spinner: None }
+    }
+
     fn show(&mut self, event: AnalyzeEvent) -> ControlFlow<()> {
         match event {
-            AnalyzeEvent::Passing { done, total } => {
-                self.bar.get_or_insert_with(|| show::Bar::new("analysing")).set(done, total);
+            AnalyzeEvent::Reading { done, total } => self.reading.set(done, total),
+            AnalyzeEvent::Opened(data) => {
+                self.clear();
+                say_skipped(data);
             }
+            AnalyzeEvent::Note(note) => say("note", note),
+            AnalyzeEvent::Passing { done, total } => self.passing.set(done, total),
             AnalyzeEvent::Finishing => self.spin("comparing features"),
             AnalyzeEvent::RelatingMetadata => self.spin("relating features to the metadata"),
             AnalyzeEvent::Metadata { path, table, rows } => {
@@ -164,8 +165,9 @@ impl Progress {
             AnalyzeEvent::Replacing { folder, data } => {
                 self.clear();
                 let folder = folder.display();
-                eprintln!("note: this replaces the analysis of {data} in {folder}; --out DIR keeps both");
+                say("note", &format!("this replaces the analysis of {data} in {folder}; `out DIR` keeps both"));
             }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -175,11 +177,10 @@ impl Progress {
         self.spinner = Some(show::spinner(what));
     }
 
-    /// Removes bar and spinner.
+    /// Removes bars and spinner.
     fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish();
-        }
+        self.reading.finish();
+        self.passing.finish();
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }

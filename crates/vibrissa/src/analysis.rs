@@ -31,4 +31,7 @@ mod table;
 pub mod usage;
 
 pub use options::{AnalyzeOptions, Shard};
-pub use run::{AnalysisInput, AnalyzeEvent, Analyzed, AnalyzedShard, analyze, analyze_shard, merge, write_analysis};
+pub use run::{
+    AnalyzeEvent, AnalyzeRequest, Analyzed, AnalyzedShard, OnAnalyzeEvent, analyze, analyze_shard, merge,
+    write_analysis,
+};

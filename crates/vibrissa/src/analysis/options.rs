@@ -1,6 +1,7 @@
 //! Options of an analysis.
 
 use crate::error::{Error, Result};
+use crate::run::RowSelection;
 use std::path::{Path, PathBuf};
 
 /// Options of an analysis; defaults are those of the fields.
@@ -14,11 +15,22 @@ pub struct AnalyzeOptions {
     pub metadata: Option<PathBuf>,
     /// The folder for the results. Default: the folder of the run.
     pub out: Option<PathBuf>,
+    /// The rows to analyse. Default: all.
+    pub split: RowSelection,
+    /// Leave out files that cannot be read. Default: false.
+    pub skip_bad: bool,
 }
 
 impl Default for AnalyzeOptions {
     fn default() -> Self {
-        AnalyzeOptions { weights: [0.7, 0.3], pictured: 1000, metadata: None, out: None }
+        AnalyzeOptions {
+            weights: [0.7, 0.3],
+            pictured: 1000,
+            metadata: None,
+            out: None,
+            split: RowSelection::All,
+            skip_bad: false,
+        }
     }
 }
 
