@@ -11,7 +11,6 @@
 mod ablation;
 pub mod adaptive;
 pub mod classes;
-pub mod directions;
 pub mod exact;
 pub mod finish;
 pub mod groups;
@@ -22,7 +21,6 @@ pub mod options;
 pub mod pairs;
 pub mod pass;
 pub mod ranks;
-pub mod recovery;
 pub mod run;
 pub mod separation;
 pub mod shard;

@@ -2,7 +2,7 @@
 //! documentation, default and range; `config.toml`, flags, Python arguments, `--help` and docs/options.md are derived from it.
 //!
 //! A partial struct ([`PartialTrainOptions`]) has a value where one was given; [`resolve`] fills in the rest from
-//! [`DataFacts`](crate::train::DataFacts). Sources merge as tables: [`RunOptions::over`].
+//! [`DataFacts`](crate::facts::DataFacts). Sources merge as tables: [`RunOptions::over`].
 
 mod check;
 mod data;

@@ -9,6 +9,7 @@ mod set;
 use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::facts::DataFacts;
 use crate::format::{self, CheckpointProgress, Model, ModelConfig};
 use crate::kernels::{Isa, PerThread};
 use crate::loss::{Loss, Losses, consistency, match_latents};
@@ -20,8 +21,8 @@ use crate::options::TrainOptions;
 use crate::random::Stream;
 pub use initialise::{check, initialisation_key, initialise};
 use rayon::prelude::*;
+pub use set::TrainingSet;
 pub(crate) use set::rescale;
-pub use set::{DataFacts, TrainingSet};
 use std::path::Path;
 use std::time::Instant;
 

@@ -11,12 +11,12 @@ mod order;
 
 pub use metadata::add_metadata;
 
-use super::directions::{UnitDirections, active_directions};
 use super::options::AnalyzeOptions;
 use super::pass::{PassSums, RowQuality, SaeSums};
 use super::usage::usage;
 use crate::data::Dataset;
 use crate::data::patches::PatchLayout;
+use crate::directions::{UnitDirections, active_directions};
 use crate::metrics::mean;
 use crate::model::Sae;
 use crate::record::analysis::columns::{AnalysisColumns, QualityColumns, SaeColumns};

@@ -3,11 +3,11 @@
 use super::{Matryoshka, PartialTrainOptions, RunOptions, TrainOptions, resolve};
 use crate::activation::SparsityControl;
 use crate::error::{Error, Result};
+use crate::facts::DataFacts;
 use crate::loss::{AuxK, Loss, Losses, Penalties};
 use crate::model::step::StepOptions;
 use crate::model::{Config, Output};
 use crate::optim::AdamOptions;
-use crate::train::DataFacts;
 
 /// The error for a combination of two options.
 fn not_both(option: &str, other: &str, why: &str) -> Error {
@@ -40,7 +40,7 @@ impl PartialTrainOptions {
 }
 
 impl TrainOptions {
-    /// Checks each value by itself, and combinations of values. [`crate::train::check`] adds what depends on the data.
+    /// Checks each value by itself, and combinations of values. `train::check` adds what depends on the data.
     ///
     /// # Errors
     /// [`Error::Option`] naming the option.

@@ -2,10 +2,10 @@
 
 use super::{Matryoshka, PartialTrainOptions, TrainOptions};
 use crate::activation::Activation;
+use crate::facts::DataFacts;
 use crate::init::Init;
 use crate::loss::Loss;
 use crate::optim::{Optimizer, Schedule};
-use crate::train::DataFacts;
 
 /// Most latents that the rule chooses.
 pub const MOST_LATENTS: usize = 16384;

@@ -5,13 +5,13 @@ use super::{
     CheckpointOptions, Event, OnEvent, Outcome, Prepared, Start, Training, TrainingEvent, TrainingOutcome,
     monitored_rows, sheets, warnings,
 };
-use crate::analysis::recovery::recover;
 use crate::error::Result;
 use crate::format;
 use crate::io::write_json;
 use crate::metrics::mean;
 use crate::model::Sae;
 use crate::record::EvalRecord;
+use crate::recovery::recover;
 use crate::train::evaluate::evaluate;
 
 /// Mean Pearson correlation on test rows before and after training.

@@ -4,10 +4,10 @@ use super::prepare::validation_share;
 use super::{CheckpointOptions, Event, Folder, OnEvent, Prepared, RunRows, Start, Training, TrainingOutcome};
 use crate::data::split::Split;
 use crate::error::Result;
+use crate::facts::DataFacts;
 use crate::format;
 use crate::model::Sae;
 use crate::record::EvalRecord;
-use crate::train::DataFacts;
 use crate::train::evaluate::{Pool, evaluate};
 
 /// End of the training of all folds.

@@ -8,12 +8,13 @@ use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::data::split::{self, Split};
 use crate::error::{Error, Result};
+use crate::facts::DataFacts;
 use crate::format::Model;
 use crate::io::write_atomically;
 use crate::loss::Loss;
 use crate::options::{RunOptions, TrainOptions, resolve};
 use crate::run::Folder;
-use crate::train::{self, DataFacts, TrainingSet, check_width};
+use crate::train::{self, TrainingSet, check_width};
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 

@@ -6,12 +6,13 @@ use super::rows::{RunRows, monitored_rows};
 use super::saving::{CHECKPOINT_INTERVAL, Saving};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::facts::DataFacts;
 use crate::metrics::mean;
 use crate::model::Sae;
 use crate::options::TrainOptions;
 use crate::record::MetricsLine;
 use crate::train::evaluate::evaluate_in_training;
-use crate::train::{Checkpoint, DataFacts, StepReport, Trainer, TrainingSet};
+use crate::train::{Checkpoint, StepReport, Trainer, TrainingSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 

@@ -4,6 +4,7 @@
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::facts::DataFacts;
 use crate::io::write_json;
 use crate::matrix::Mat;
 use crate::model::Sae;
@@ -15,7 +16,7 @@ use crate::run::saving::{CHECKPOINT_INTERVAL, Saving};
 use crate::run::training::{run_hash, validation_fvu};
 use crate::run::{Folder, RunRows};
 use crate::train::evaluate::evaluate;
-use crate::train::{Checkpoint, DataFacts, Trainer, TrainingSet, initialisation_key, initialise, rescale};
+use crate::train::{Checkpoint, Trainer, TrainingSet, initialisation_key, initialise, rescale};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::ControlFlow;

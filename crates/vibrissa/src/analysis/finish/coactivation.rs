@@ -1,9 +1,9 @@
 //! Pairs and groups of co-active latents.
 
-use super::super::directions::{UnitDirections, largest_cosines};
 use super::super::groups::cluster_latents;
 use super::super::pairs::{PairSums, Partners};
 use super::LatentMeasures;
+use crate::directions::{UnitDirections, largest_cosines};
 use crate::kernels::Isa;
 use crate::metrics::mean;
 use crate::record::analysis::{CoactivationRecord, GroupRecord, PairRecord};

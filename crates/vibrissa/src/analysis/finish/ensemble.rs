@@ -1,6 +1,6 @@
 //! Agreement of the SAEs of an ensemble.
 
-use super::super::directions::{UnitDirections, mean_matched_cosine, nearest_directions};
+use crate::directions::{UnitDirections, mean_matched_cosine, nearest_directions};
 use crate::metrics::mean;
 use crate::record::Number;
 use crate::record::analysis::EnsembleAnalysis;

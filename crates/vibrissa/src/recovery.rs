@@ -1,9 +1,9 @@
 //! Recovery of the true features of synthetic rows: as directions (cosine of decoder direction and feature) and in use
 //! (agreement of "the latent is active" and "the feature fires").
 
-use super::directions::{for_all_products, match_one_to_one};
 use crate::data::Dataset;
 use crate::data::synthetic::{Synthetic, gaussian_directions};
+use crate::directions::{for_all_products, match_one_to_one};
 use crate::matrix::{Latents, Mat, MatRef};
 use crate::metrics::mean;
 use crate::model::{Sae, Workspace};
