@@ -212,7 +212,10 @@ fn size_zero() {
 #[test]
 fn lr_nan() {
     for (lr, got) in [("nan", "NaN"), ("inf", "inf"), ("0", "0"), ("-1", "-1")] {
-        bad_option(&["--lr", lr], &["--lr: expected a number above 0", &format!("got {got}"), "--help"]);
+        bad_option(
+            &["--lr", lr],
+            &["--lr: expected a number, above 0", &format!("got {got}"), "leave it out for the default"],
+        );
     }
 }
 
@@ -251,8 +254,8 @@ fn other_numbers_out_of_range() {
 /// What the command line itself does not understand is one line as well.
 #[test]
 fn option_that_is_no_number() {
-    bad_option(&["--latents", "many"], &["--latents", "many", "--help"]);
-    bad_option(&["--activation", "relu6"], &["--activation", "relu6", "--help"]);
+    bad_option(&["--latents", "many"], &["--latents: expected a whole number", "many", "leave it out"]);
+    bad_option(&["--activation", "relu6"], &["--activation: expected one of topk", "relu6", "leave it out"]);
     bad_option(&["--no-such-option"], &["--no-such-option", "--help"]);
     vibrissa(&["train", "x.npy"]).refused(&["--out", "--help"]);
     vibrissa(&["eval", "x.npy"]).refused(&["--help"]);
@@ -354,7 +357,11 @@ fn unwritable_run() {
     }
     let before = snapshot(dir.path());
     for out in places {
-        train(&data, &out, &["--steps", "1"]).refused(&[s(&out), "cannot make the run folder", "choose an --out"]);
+        train(&data, &out, &["--steps", "1"]).refused(&[
+            s(&out),
+            "cannot make the run folder",
+            "choose a writable --out",
+        ]);
         assert!(!out.exists());
     }
     assert_eq!(snapshot(dir.path()), before);
@@ -621,7 +628,7 @@ fn losses_that_do_not_go_together() {
     for (options, parts) in [
         (&["--activation", "relu", "--l0", "1"][..], &["--l0", "jumprelu", "thresholds"][..]),
         (&["--kl", "1"], &["--kl", "sigmoid"]),
-        (&["--activation", "sigmoid", "--auxk", "0.1"], &["--auxk", "never silent"]),
+        (&["--activation", "sigmoid", "--auxk", "0.1"], &["--auxk", "never dead"]),
         (&["--activation", "sigmoid", "--reinforce"], &["--reinforce"]),
         (&["--activation", "gated", "--reinforce"], &["--reinforce", "relu"]),
         (&["--activation", "jumprelu", "--reinforce"], &["--reinforce", "relu"]),

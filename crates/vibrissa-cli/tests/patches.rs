@@ -168,7 +168,7 @@ fn patches_that_cannot_be_are_refused() {
     refused(DATA, &["--patch", "0"], &["--patch", "0x0"]);
     refused(DATA, &["--patch", "six"], &["--patch", "six", "e.g. --patch 8"]);
     refused(DATA, &["--patch", "6", "--stride", "0"], &["--stride", "0x0"]);
-    refused(DATA, &["--patch", "6", "--stride", "7"], &["--stride", "7x7", "would belong to none"]);
+    refused(DATA, &["--patch", "6", "--stride", "7"], &["--stride", "7x7", "would be left out"]);
     refused(DATA, &["--stride", "4"], &["--stride", "add --patch"]);
     let rows = "synthetic:kind=directions,rows=200";
     refused(rows, &["--patch", "4"], &["--patch", "rows of numbers", "only images have patches"]);

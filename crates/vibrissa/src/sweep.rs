@@ -312,6 +312,15 @@ fn facts_for_all(data: &Dataset, rows: &RunRows, cells: &[GridCell]) -> Result<D
     Ok(facts)
 }
 
+/// Returns the text of an error within another error: the name of an option in backquotes, as texts name options.
+fn nested(error: &Error) -> String {
+    let text = error.to_string();
+    match error {
+        Error::Option { option, .. } => format!("`{option}`{}", &text[option.len()..]),
+        _ => text,
+    }
+}
+
 /// Resolves and checks the options of all cells.
 fn resolve_cells(data: &Dataset, rows: &RunRows, facts: &DataFacts, cells: &[GridCell]) -> Result<Vec<Cell>> {
     let set = TrainingSet { data, rows: rows.train.clone(), facts: facts.clone() };
@@ -320,8 +329,9 @@ fn resolve_cells(data: &Dataset, rows: &RunRows, facts: &DataFacts, cells: &[Gri
         // Cells are compared at equal steps, so few rows do not lead to early stopping.
         let options = TrainOptions { early_stop: None, ..resolve(given, facts) };
         let cell = Cell { values: values.clone(), options };
-        check(&set, &cell.options)
-            .map_err(|e| Error::option("grid", "valid cells", format!("{} ({e})", cell.name()), "change it"))?;
+        check(&set, &cell.options).map_err(|e| {
+            Error::option("grid", "valid cells", format!("{} ({})", cell.name(), nested(&e)), "change it")
+        })?;
         check_memory(&cell.options, facts.dim)?;
         if let Some(other) = resolved.iter().find(|other| other.options == cell.options) {
             let found = format!("{} and {}, which are the same training", other.name(), cell.name());
