@@ -1,6 +1,6 @@
 //! The analysis of a model on given rows: importance and exact ablation of each latent, relation to classes and
-//! metadata, co-activation, agreement of the SAEs of an ensemble, history over training; also the recovery of known
-//! features and adaptive numbers of active latents. Images of results are drawn in `plot` and `report`, not here.
+//! metadata, co-activation, agreement of the SAEs of an ensemble, history over training; also adaptive numbers of active
+//! latents. Figures and pages of the results are made in `plot` and `report`, not here.
 //!
 //! ```text
 //! rows ──► pass (one streaming pass, one shard or all) ──► PassSums ──► finish ──► Analysis (record and columns)
