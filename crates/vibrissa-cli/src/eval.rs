@@ -21,7 +21,7 @@ use vibrissa::train::check_width;
 use vibrissa::train::evaluate::evaluate;
 use vibrissa::{Error, Result};
 
-/// Measure reconstructions: overall and by class, for each SAE, for the mean of all, and for the mean image.
+/// Measure reconstructions, overall and by class: of each SAE, of the mean of all SAEs, and of the mean image.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
     /// One or more runs (or model files), then the data
@@ -33,14 +33,14 @@ pub struct EvalArgs {
     /// Augmented variants for each image
     #[arg(long, value_name = "N", default_value_t = 0)]
     augment: usize,
-    /// Bring other aspect ratios to the model's size by: crop, pad or stretch [default: as in the run]
+    /// Change of images of another aspect ratio: crop, pad or stretch [default: as in the run]
     #[arg(long, value_name = "HOW", value_parser = parse_named::<vibrissa::data::rows::Fit>)]
     fit: Option<vibrissa::data::rows::Fit>,
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
     skip_bad: bool,
-    /// Also choose the number of features for each row by how hard it is, BUDGET in the mean, and compare with a fixed
-    /// number (written with =, such as --adaptive-k=12; without a number as many as the model has)
+    /// Also adapt the number of active latents to each row, BUDGET on average, and compare with a fixed number (written
+    /// with =, such as --adaptive-k=12; without a number, the k of the model)
     #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true)]
     adaptive_k: Option<Option<NonZeroUsize>>,
     /// Print one JSON object
@@ -89,7 +89,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let pool = evaluate(&saes, Some(&models[0].mean), &data, &rows, true, &mut |d, t| bar.set(d, t));
     bar.finish();
     let mut record = pool.record();
-    // What was active in training, by the rule of training, as the log of each run has it.
+    // L0 in training, by the selection rule of training, from the log of each run.
     let logs = runs.iter().zip(&models).flat_map(|(run, model)| {
         let line = Folder(run.clone()).last_line();
         (0..model.saes.len()).map(move |s| line.as_ref().and_then(|l| l.saes.get(s)?.l0))
@@ -243,7 +243,7 @@ fn without_latents(reconstruction: &Reconstruction) -> Scores {
     Scores { reconstruction: reconstruction.clone(), ..Scores::default() }
 }
 
-/// How well known features were found, beside random directions.
+/// The recovery of known features, compared with random directions.
 fn known(all: &[Recovery]) -> String {
     let Some(first) = all.first() else { return String::new() };
     let head = ["", "MCC", "mean best |cos|", "|cos| ≥ 0.9", "F1", "precision", "recall"];
@@ -288,7 +288,7 @@ pub fn report(record: &EvalRecord) -> String {
         _ => &record.ensemble,
     };
     for (name, class) in &best.by_class.0 {
-        // What is not used by one class is used by another.
+        // A latent that one class never uses is used by another.
         let scores = Scores { dead_latents: None, rare_latents: None, ..class.scores.clone() };
         rows.push(line(&format!("  class {name}"), class.rows, each, &scores));
     }

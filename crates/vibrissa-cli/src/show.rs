@@ -1,4 +1,4 @@
-//! What a person sees while waiting: progress bars on stderr, shown only when something takes longer than a second.
+//! Progress bars on stderr, shown only for work that takes longer than a second, and the format of numbers and tables.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Mutex;
@@ -12,12 +12,12 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar labelled with what is being done.
+    /// Returns a bar with this label.
     pub fn new(what: &'static str) -> Bar {
         Bar { started: Instant::now(), what, bar: Mutex::new(None) }
     }
 
-    /// Says how far it is.
+    /// Sets the position.
     pub fn set(&self, done: usize, total: usize) {
         if self.started.elapsed().as_secs_f64() < 1.0 {
             return;
@@ -27,7 +27,7 @@ impl Bar {
         bar.set_position(done as u64);
     }
 
-    /// Removes it.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Some(bar) = self.bar.lock().expect("no panic while held").take() {
             bar.finish_and_clear();

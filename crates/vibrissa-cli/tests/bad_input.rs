@@ -251,7 +251,7 @@ fn other_numbers_out_of_range() {
     }
 }
 
-/// What the command line itself does not understand is one line as well.
+/// Errors of the command line are one line, too.
 #[test]
 fn option_that_is_no_number() {
     bad_option(&["--latents", "many"], &["--latents: expected a whole number", "many", "leave it out"]);
@@ -599,7 +599,7 @@ fn refused_resume(change: impl Fn(&Path), more: &[&str], parts: &[&str]) {
     let before = snapshot(&out);
     train(&data, &out, &[&["--resume"], more].concat()).refused(parts);
     let mut after = snapshot(&out);
-    // What a killed process left half-written may go.
+    // Temporary files of a killed process may be removed.
     let mut before = before;
     for all in [&mut before, &mut after] {
         all.retain(|p, _| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')));
@@ -658,7 +658,7 @@ fn losses_that_do_not_go_together() {
     }
 }
 
-/// What rows of numbers cannot be trained by is refused before a folder is made.
+/// Options that rows of numbers do not have are refused before a folder is created.
 #[test]
 fn losses_that_do_not_go_with_the_rows() {
     let dir = tempdir();

@@ -65,7 +65,7 @@ fn from_data_to_report() {
     assert_eq!((figure(patches, "width"), figure(patches, "height")), (6.0, 5.0));
     let places = |key: &str| patches[key].as_array().expect("places").len() as f64;
     assert_eq!(places("tops") * places("lefts"), each);
-    // What is measured by the pass is what eval measures.
+    // The pass measures the same figures as eval.
     let difference = figure(&found["saes"][0], "pearson") - figure(sae, "pearson");
     assert!(difference.abs() < 1e-6, "{difference}");
     assert!((figure(&found["saes"][0], "mse") / figure(sae, "mse") - 1.0).abs() < 1e-5);

@@ -281,7 +281,7 @@ fn config_of_a_run_repeats_it_and_flags_win() {
     let again = run("again", &["--config", s(&file)]);
     assert!(model(&again) == model(&first));
     assert_eq!(config(&again), config(&first));
-    // What the rule chose is repeated as well.
+    // Chosen values are repeated, too.
     let chosen = run("chosen", &["--epochs", "2", "--latents", "32", "-k", "4"]);
     assert!(model(&run("chosen-again", &["--config", s(&chosen.join("config.toml"))])) == model(&chosen));
     let other = run("other", &["--config", s(&file), "--latents", "32", "--tied=false", "--rgb", "--steps", "3"]);

@@ -190,7 +190,8 @@ fn without_rows_to_choose_by() {
     assert!((2.0..7.0).contains(&l0), "{l0}");
 }
 
-/// What is dense, or no better than a mean, is not compared with the others; on synthetic rows the truth is measured.
+/// Configurations that are dense, or no better than a mean, are not compared with the others; synthetic rows have a
+/// recovery.
 #[test]
 fn what_cannot_be_compared_stands_apart() {
     let dir = tempdir();

@@ -136,11 +136,11 @@ pub struct DefaultPenalties {
 /// Lengths of the parameters that only some activations have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParameterLengths {
-    /// Of `threshold`.
+    /// Length of `threshold`.
     pub threshold: usize,
-    /// Of `b_gate`.
+    /// Length of `b_gate`.
     pub b_gate: usize,
-    /// Of `r_mag`.
+    /// Length of `r_mag`.
     pub r_mag: usize,
 }
 
@@ -281,11 +281,11 @@ pub(crate) struct LatentParameters {
 /// Derivatives of the penalties at one latent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LatentPenalty {
-    /// Of L1 to the value: `λ ‖W_dec[h]‖ / B`.
+    /// Derivative of L1 to the value: `λ ‖W_dec[h]‖ / B`.
     pub l1: f32,
-    /// Of L0 to the number of active latents of one row.
+    /// Derivative of L0 to the number of active latents of one row.
     pub l0: f32,
-    /// Of KL to the value.
+    /// Derivative of KL to the value.
     pub kl: f32,
     /// ε of straight-through estimates.
     pub bandwidth: f32,

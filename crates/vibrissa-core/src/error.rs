@@ -12,10 +12,10 @@ fn line(path: &Path) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// What the library returns instead of panicking.
+/// The result of a fallible function of the library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong with what a user hands in, each with the remedy.
+/// Everything that can be wrong with input, each case with its remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,21 +24,21 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried, as a verb phrase ("read", "write the checkpoint").
+        /// The action that failed, as a verb phrase ("read", "write the checkpoint").
         action: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
-        /// What the user can do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// A file or folder holds something else than it should.
+    /// A file or folder does not hold what it should.
     #[error("{}: {found}; {remedy}", line(path))]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What was found, and what was expected.
+        /// The finding, and where needed the expectation.
         found: String,
-        /// What the user can do.
+        /// The remedy.
         remedy: String,
     },
     /// A tensor of a model or data file has the wrong shape or type.
@@ -52,13 +52,13 @@ pub enum Error {
         expected: String,
         /// The shape or type that is there.
         got: String,
-        /// What the user can do.
+        /// The remedy.
         remedy: String,
     },
-    /// A value that cannot be trained on (NaN or infinite).
+    /// A value that is NaN or infinite.
     #[error("{origin}: {value} at row {row}, column {column}; every value must be finite: remove or replace such rows")]
     NotFinite {
-        /// The file, or what else the row came from.
+        /// The file or generator of the row.
         origin: String,
         /// Row within that file.
         row: usize,
@@ -67,27 +67,27 @@ pub enum Error {
         /// The value.
         value: f32,
     },
-    /// An option, or a combination of options, that cannot be.
+    /// An option out of range, or options that exclude each other.
     #[error("{option}: expected {expected}, got {got}; {remedy}")]
     Option {
         /// The name of the field in snake_case, such as `k_aux`.
         option: String,
-        /// What it accepts here.
+        /// The accepted values.
         expected: String,
-        /// What was given.
+        /// The given value.
         got: String,
-        /// What the user can do.
+        /// The remedy.
         remedy: String,
     },
     /// A row that a model cannot encode.
     #[error(transparent)]
     Overflow(#[from] Overflow),
-    /// Training left the finite numbers.
+    /// A loss or weight is no longer finite.
     #[error("training diverged at step {step}: the {term} is {value}; try a smaller `lr`")]
     Diverged {
-        /// Step (from 0) at which it was seen.
+        /// The step, from 0.
         step: u64,
-        /// Which quantity.
+        /// The quantity that is not finite.
         term: &'static str,
         /// Its value.
         value: f64,

@@ -1,4 +1,4 @@
-//! What every loader returns, rows with names and classes, and the options that it takes. No model, no split.
+//! The result of every loader, rows with names and classes, and the options that it takes. No model, no split.
 
 use crate::block::Block;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ impl Channels {
     }
 }
 
-/// How an image of another aspect ratio is brought to the size of a row.
+/// The change of an image of another aspect ratio to the size of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {

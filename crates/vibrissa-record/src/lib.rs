@@ -28,7 +28,7 @@ use vibrissa_core::io::version_of;
 /// newer version.
 ///
 /// # Errors
-/// What was found and the remedy, to follow the name of the file.
+/// The finding and the remedy, to follow the name of the file.
 ///
 /// ```
 /// use vibrissa_record::{EVAL_SCHEMA, check};

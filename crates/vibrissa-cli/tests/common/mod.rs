@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a finished program left behind.
+/// The result of a finished program.
 #[derive(Debug)]
 pub struct Ran {
     /// None when a signal ended it.

@@ -27,7 +27,7 @@ impl PartialTrainOptions {
     fn inherit(&mut self, model: &ModelConfig) -> Result<()> {
         let sae = &model.sae;
         let loss = if sae.output == Output::Sigmoid { Loss::CrossEntropy } else { Loss::SquaredError };
-        // What the model has learned stays: training does not start with more active latents.
+        // Training does not start with more active latents than the model has: it would lose what it learned.
         let steered = sae.activation.steered_by_l1() && self.l1.is_none();
         let k_start = self.k_start.or(steered.then_some(sae.k));
         let model = PartialTrainOptions {

@@ -49,8 +49,8 @@ const MONITORED_ROWS: usize = 256;
 const MONITORED_PATCHES: usize = 4096;
 const MONITORED_IMAGES: usize = 16;
 
-/// Returns the test rows that are evaluated during training, spread evenly over all of them and so over all classes.
-/// Of patches, those of whole images.
+/// Returns the test rows that are evaluated during training, spread evenly over all of them and so over all classes. Where
+/// rows are patches, all patches of an image or none.
 pub fn monitored_rows(data: &Dataset, test: &[usize]) -> Vec<usize> {
     let most = match data.patches() {
         Some(p) => (MONITORED_PATCHES / p.patches_per_image()).max(MONITORED_IMAGES),

@@ -77,7 +77,7 @@ pub(crate) struct ConfigFile {
     pub about: About,
 }
 
-/// How a run read and divided its data.
+/// The settings by which a run read and divided its data.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
     /// Reading.

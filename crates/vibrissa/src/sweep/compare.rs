@@ -1,15 +1,15 @@
-//! What the cells of a sweep say together: means over seeds, the Pareto front, the best configuration and the knee.
+//! Comparison of the cells of a sweep: means over seeds, the Pareto front, the best configuration and the knee.
 
 use crate::record::sweep::{Apart, CellRecord, ConfigurationRecord, EffectLine, EffectPoint, EffectRecord, Ended};
 use crate::record::{Number, Scores};
 
-/// Two-sided 97.5 % points of Student's t for 1 to 30 degrees of freedom; beyond, that of the normal distribution serves.
+/// 97.5 % points of Student's t distribution for 1 to 30 degrees of freedom; above, the normal distribution is used.
 const T: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
-/// Half of the 95 % confidence interval of a mean; `None` for fewer than two values.
+/// Returns half the width of the 95 % confidence interval of a mean (Student's t); `None` for fewer than two values.
 pub fn band(values: &[f64]) -> Option<f64> {
     let n = values.len();
     if n < 2 {
@@ -24,11 +24,11 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// L0 further from k than this share of it is far.
+/// Relative distance of L0 from k above which a configuration is marked.
 const FAR: f64 = 0.1;
 
-/// Finished cells by configuration, in the order of the grid, with the front marked. What is dense beside sparse ones, or no
-/// better than the mean of the rows, stands apart.
+/// Averages the finished cells of each configuration, in the order of the grid, and marks the Pareto front of L0 and fvu.
+/// Configurations that are dense beside sparse ones, or no better than the mean of the rows, are not on the front.
 pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     let mut out: Vec<ConfigurationRecord> = Vec::new();
     for cell in cells {
@@ -101,7 +101,7 @@ pub fn configurations(cells: &[CellRecord]) -> Vec<ConfigurationRecord> {
     out
 }
 
-/// What each of these options does, of those that have several values: cells that ended early do not count.
+/// Returns the effect of each option with several values: mean fvu by value, over the finished cells.
 pub fn effects(cells: &[CellRecord], keys: &[String]) -> Vec<EffectRecord> {
     let finished: Vec<&CellRecord> = cells.iter().filter(|c| c.ended == Ended::Finished).collect();
     let values = |key: &str| {
@@ -156,14 +156,15 @@ pub fn effects(cells: &[CellRecord], keys: &[String]) -> Vec<EffectRecord> {
         .collect()
 }
 
-/// The configuration with the smallest validation fvu.
+/// Returns the name of the configuration with the smallest validation fvu.
 pub fn best(all: &[ConfigurationRecord]) -> Option<String> {
-    let judged = all.iter().filter(|c| c.apart.is_none()).filter_map(|c| Some((c.validation_fvu.get()?, c)));
-    judged.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.name.clone())
+    let candidates = all.iter().filter(|c| c.apart.is_none()).filter_map(|c| Some((c.validation_fvu.get()?, c)));
+    candidates.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c.name.clone())
 }
 
-/// The configuration of the front that lies furthest below the line between the front's ends, fvu against log L0, both
-/// brought to 0 to 1 (Satopää et al. 2011, "Finding a kneedle in a haystack"); `None` where none lies below it.
+/// Returns the name of the configuration on the front that lies furthest below the line between the ends of the front, in the
+/// plane of log L0 and fvu, both scaled to [0, 1] (Satopää et al. 2011, "Finding a kneedle in a haystack"). `None` if no
+/// configuration lies below it.
 pub fn knee(all: &[ConfigurationRecord]) -> Option<String> {
     let mut front: Vec<(f64, f64, &str)> = all
         .iter()

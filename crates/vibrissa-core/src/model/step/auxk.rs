@@ -85,16 +85,16 @@ pub struct GradientGroup {
     dec: Aligned,
     spill: Aligned,
     index: Vec<u32>,
-    /// How many of the latents that a row takes were added to it.
+    /// Number of latents of a row that were added to it.
     added: Vec<usize>,
 }
 
 /// The gradient of a dead latent from AuxK.
 #[derive(Clone, Copy, Debug)]
 pub struct AuxGradient<'a> {
-    /// Of the encoder row; when tied, of the direction, too.
+    /// Gradient of the encoder row; when tied, of the direction, too.
     pub enc: &'a [f32],
-    /// Of the direction, untied.
+    /// Gradient of the direction, untied.
     pub dec: &'a [f32],
     /// `Σ_b d_pre[b]`: of the bias.
     pub d_pre: f32,
