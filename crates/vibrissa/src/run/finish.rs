@@ -69,7 +69,7 @@ impl Prepared {
         let folds = match &self.folds {
             None => None,
             Some(folds) => match self.run_folds(folds, checkpoints, &mut *on_event)? {
-                FoldsOutcome::Finished(record) => Some(record),
+                FoldsOutcome::Finished(record) => Some(*record),
                 FoldsOutcome::Interrupted(step) => return Ok(Outcome::Interrupted { step }),
             },
         };

@@ -13,7 +13,7 @@ use crate::train::evaluate::{Pool, evaluate};
 /// End of the training of all folds.
 pub(super) enum FoldsOutcome {
     /// Test figures of all folds together.
-    Finished(EvalRecord),
+    Finished(Box<EvalRecord>),
     /// The caller stopped at this step of a fold.
     Interrupted(u64),
 }
@@ -57,7 +57,7 @@ impl Prepared {
                 None => pool = Some(part),
             }
         }
-        Ok(FoldsOutcome::Finished(without_latents(pool.expect("at least two folds").record())))
+        Ok(FoldsOutcome::Finished(Box::new(without_latents(pool.expect("at least two folds").record()))))
     }
 }
 

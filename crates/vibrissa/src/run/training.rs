@@ -93,6 +93,9 @@ pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts
     hash.finalize().to_hex().to_string()
 }
 
+/// The best validation fvu so far, and its epoch.
+type Best = (f64, u64);
+
 /// A training into a folder.
 #[derive(Debug)]
 pub struct Training<'a> {
@@ -142,8 +145,8 @@ impl<'a> Training<'a> {
         running.finish().map(TrainingOutcome::Finished)
     }
 
-    /// The trainer, the best validation fvu so far with its epoch, and the seconds of earlier sessions.
-    fn trainer(&self, start: Start) -> Result<(Trainer<'a>, Option<(f64, u64)>, f64)> {
+    /// The trainer, the best validation fvu so far, and the seconds of earlier sessions.
+    fn trainer(&self, start: Start) -> Result<(Trainer<'a>, Option<Best>, f64)> {
         let set = TrainingSet { data: self.data, rows: self.rows.train.clone(), facts: self.facts.clone() };
         let options = self.options.clone();
         let from = match start {
@@ -174,7 +177,7 @@ struct Running<'a> {
     /// The test rows that are evaluated during training.
     monitored: Vec<usize>,
     /// Best validation fvu so far, and its epoch.
-    best: Option<(f64, u64)>,
+    best: Option<Best>,
     interval: Interval,
     started: Instant,
     /// Seconds of earlier sessions.
@@ -182,12 +185,7 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn new(
-        training: &'a Training<'a>,
-        trainer: Trainer<'a>,
-        best: Option<(f64, u64)>,
-        wall_before: f64,
-    ) -> Running<'a> {
+    fn new(training: &'a Training<'a>, trainer: Trainer<'a>, best: Option<Best>, wall_before: f64) -> Running<'a> {
         let Training { data, rows, facts, options, .. } = training;
         Running {
             training,
@@ -245,7 +243,7 @@ impl<'a> Running<'a> {
                 }
             }
             let step = self.trainer.step();
-            if step % line_every == 0 || step == steps {
+            if step.is_multiple_of(line_every) || step == steps {
                 let line = self.log_line()?;
                 if on_event(TrainingEvent::Logged(&line)).is_break() {
                     control = ControlFlow::Break(());
@@ -254,7 +252,7 @@ impl<'a> Running<'a> {
             if self.stops_early(on_event)? {
                 return Ok(true);
             }
-            let due = checkpoint_every.map_or_else(|| saving.due(), |every| step % every == 0);
+            let due = checkpoint_every.map_or_else(|| saving.due(), |every| step.is_multiple_of(every));
             if due && step < steps {
                 let wall_s = self.wall_s();
                 saving.time(|| self.trainer.checkpoint(&folder.last(), &self.hash, wall_s, self.best))?;
@@ -279,7 +277,8 @@ impl<'a> Running<'a> {
     /// epoch). Returns true if it has not improved for as many epochs as `early_stop` says.
     fn stops_early(&mut self, on_event: &mut dyn FnMut(TrainingEvent) -> ControlFlow<()>) -> Result<bool> {
         let (step, validation) = (self.trainer.step(), &self.training.rows.validation);
-        let due = (step % self.trainer.per_epoch() == 0 || step == self.trainer.steps()) && !validation.is_empty();
+        let due =
+            (step.is_multiple_of(self.trainer.per_epoch()) || step == self.trainer.steps()) && !validation.is_empty();
         let Some(patience) = self.training.options.early_stop.filter(|_| due) else { return Ok(false) };
         let epoch = self.trainer.epoch();
         let fvu = settled_fvu(&mut self.trainer, validation);

@@ -3,8 +3,11 @@
 use crate::record::Scores;
 use crate::record::sweep::{CellRecord, SweepRecord};
 
+/// Name of a column, and its value for a cell.
+type Measure = (&'static str, fn(&CellRecord, &Scores) -> Option<f64>);
+
 /// Measures of a cell, with their columns.
-const MEASURES: [(&str, fn(&CellRecord, &Scores) -> Option<f64>); 16] = [
+const MEASURES: [Measure; 16] = [
     ("seconds", |c, _| c.seconds),
     ("validation_fvu", |c, _| c.validation_fvu),
     ("l0", |_, s| s.l0),
