@@ -23,6 +23,7 @@ use crate::options::{RunOptions, TrainOptions, resolve};
 use crate::record::sweep::{CellRecord, Ended, SWEEP_SCHEMA, SweepRecord};
 use crate::record::{self, EVAL_SCHEMA, EvalRecord, Reconstruction};
 use crate::recovery::{recovery, truth_of};
+use crate::report::sweep::RECONSTRUCTIONS_FILE;
 use crate::run::prepare::{check_unit_interval, open};
 use crate::run::settings::ConfigFile;
 use crate::run::{self, About, Folder, RunRows, check_memory, sheets, total_memory};
@@ -284,7 +285,8 @@ impl PreparedSweep {
             let Some(cell) = record.cell_of(c) else { continue };
             let folder = self.folder.0.join("cells").join(&cell.name);
             let exists = |name: &str| folder.join(name).exists();
-            let (large, small) = (exists("features.png") && exists("reconstructions.png"), exists(sheets::STRIP));
+            let (large, small) =
+                (exists("features.png") && exists("reconstructions.png"), exists(RECONSTRUCTIONS_FILE));
             if large && small {
                 continue;
             }

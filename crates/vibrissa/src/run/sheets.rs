@@ -10,6 +10,7 @@ use crate::metrics::row_metrics;
 use crate::model::{Sae, Workspace};
 use crate::plot::tiles::tiles;
 use crate::plot::{Canvas, Feature, ReconstructedRow, feature_sheet, reconstruction_sheet};
+use crate::report::sweep::{FEATURES_FILE, ORIGINALS_FILE, RECONSTRUCTIONS_FILE};
 use crate::report::words::{capital, count};
 use crate::run::RunRows;
 use crate::shape::ImageShape;
@@ -145,12 +146,6 @@ fn candidates(data: &Dataset, rows: &RunRows) -> Vec<usize> {
     }
 }
 
-/// File in the folder of a cell: reconstructions of a few rows, side by side.
-pub const STRIP: &str = "strip.png";
-/// File in the folder of a cell: its most used features.
-pub const WALL: &str = "wall.png";
-/// File in the folder of a sweep: the rows that the strips reconstruct.
-pub const ORIGINALS: &str = "originals.png";
 /// Number of features and of columns of a wall: of images, and of plain vectors.
 const WALLS: [(usize, usize); 2] = [(64, 8), (18, 6)];
 /// Number of rows on a strip: of images, and of plain vectors.
@@ -170,13 +165,13 @@ pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, r
         tiles(&all, data.image_shape().expect("images"), all.len(), false)
     };
     if plain == 0 {
-        save(&sweep.join(ORIGINALS), lines(&x))?;
-        save(&own.join(WALL), tiles(&wall, used.shape.expect("images"), columns, true))?;
-        return save(&own.join(STRIP), lines(&recon));
+        save(&sweep.join(ORIGINALS_FILE), lines(&x))?;
+        save(&own.join(FEATURES_FILE), tiles(&wall, used.shape.expect("images"), columns, true))?;
+        return save(&own.join(RECONSTRUCTIONS_FILE), lines(&recon));
     }
     let cells: Vec<Feature> =
         used.order.iter().zip(&wall).map(|(&h, row)| Feature { index: h, share: None, row }).collect();
-    save(&own.join(WALL), feature_sheet(&cells, None, columns, "", "").encode_png())?;
+    save(&own.join(FEATURES_FILE), feature_sheet(&cells, None, columns, "", "").encode_png())?;
     let recons: Vec<[&[f32]; 1]> = (0..chosen.len()).map(|b| [recon.row(b)]).collect();
     let pearson: Vec<[f64; 1]> = (0..chosen.len()).map(|b| [row_metrics(x.row(b), recon.row(b)).pearson]).collect();
     let panels: Vec<ReconstructedRow> = (0..chosen.len())
@@ -189,7 +184,7 @@ pub fn write_for_sweep(sweep: &Path, own: &Path, saes: &[Sae], data: &Dataset, r
         })
         .collect();
     let labels = ["original".to_owned(), "SAE".to_owned()];
-    save(&own.join(STRIP), reconstruction_sheet(&panels, None, &labels, "", "").encode_png())
+    save(&own.join(RECONSTRUCTIONS_FILE), reconstruction_sheet(&panels, None, &labels, "", "").encode_png())
 }
 
 /// Draws the sheet of reconstructions.
