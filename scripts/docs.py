@@ -1,6 +1,6 @@
 """Writes the figures of README.md and docs/**/*.md from docs/measured/*.json. No figure in those pages is typed by hand.
 
-usage: docs.py [--check]        --check changes nothing and exits with 1 if a section is stale
+usage: docs.py [--check]        --check changes nothing and exits with 1 if a section is stale or a link is broken
 
 A section is the text between <!-- figures:NAME --> and <!-- /figures -->. NAME is one of the functions in SECTIONS.
 NAME@MACHINE takes the figures from docs/measured/MACHINE/*.json (written by measure.py --out).
@@ -496,6 +496,20 @@ def fill(match):
     return f"{begin}{body}{end}"
 
 
+def broken_links():
+    """Relative links of the pages whose file or heading does not exist, as "PAGE: LINK"."""
+    heading = lambda line: re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+    broken = []
+    for page in [*pages(), *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))]:
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            file, _, anchor = link.partition("#")
+            target = page.parent / file if file else page
+            headings = lambda: {heading(l) for l in target.read_text().splitlines() if l.startswith("#")}
+            if not target.exists() or (anchor and anchor not in headings()):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    return broken
+
+
 def main():
     if sys.argv[1:] not in ([], ["--check"]):
         raise SystemExit(__doc__)
@@ -510,6 +524,8 @@ def main():
             if not sys.argv[1:]:
                 path.write_text(new)
                 print(f"{page}: figures updated")
+    if sys.argv[1:] and (broken := broken_links()):
+        raise SystemExit("broken links:\n" + "\n".join(broken))
     if sys.argv[1:] and stale:
         raise SystemExit(f"stale figures in {', '.join(stale)}: run scripts/docs.py and commit")
 
