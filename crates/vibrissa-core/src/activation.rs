@@ -1,4 +1,4 @@
-//! Activations: the functions that turn pre-activations into latents. Each has a file of its own with its equation, its
+//! Activations: the functions that turn pre-activations into latents. Each has a file with its equation, its
 //! parameters, its selection in training and in inference, its backward pass and its default penalty. This file holds
 //! the closed enum over them and the one place that dispatches. No weights live here.
 //!
@@ -104,7 +104,7 @@ pub(crate) struct Properties {
     pub name: &'static str,
     pub sparsity: SparsityControl,
     pub threshold: Threshold,
-    /// True if a gate with its own bias `b_gate [H]` selects, and magnitudes have a gain `r_mag [H]`.
+    /// True if a gate with a bias `b_gate [H]` selects, and magnitudes have a gain `r_mag [H]`.
     pub has_gate: bool,
     /// True if every latent is active in every row.
     pub is_dense: bool,
@@ -213,7 +213,7 @@ impl Activation {
         self.properties().is_dense
     }
 
-    /// True if a gate with a bias of its own selects; it learns from an auxiliary squared error.
+    /// True if a gate selects; it learns from an auxiliary squared error.
     pub fn has_gate(self) -> bool {
         self.properties().has_gate
     }

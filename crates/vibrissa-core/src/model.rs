@@ -33,7 +33,7 @@ pub struct Config {
     pub k: usize,
     /// True if selected values ≤ 0 are dropped (default); false if topk keeps them, as the baseline recipe does.
     pub relu_after: bool,
-    /// True if the decoder is the encoder with rows of unit length, in one buffer; else it has weights of its own.
+    /// True if the decoder is the encoder with rows of unit length, in one buffer; else it has separate weights.
     pub tied: bool,
     /// True if a bias `b_dec` is learned, added to the reconstruction and subtracted from the input.
     pub decoder_bias: bool,
@@ -132,7 +132,7 @@ impl Config {
 /// ```
 ///
 /// # Shapes
-/// `W_enc [H, D]`, `W_dec [H, D]` (row = latent; tied: `W_enc` with rows brought to unit length), `b_enc [H]`,
+/// `W_enc [H, D]`, `W_dec [H, D]` (row = latent; tied: `W_enc` with rows scaled to unit length), `b_enc [H]`,
 /// `b_dec [D]` (absent: zero and not subtracted).
 #[derive(Clone, Debug, PartialEq)]
 #[allow(non_snake_case)]

@@ -72,7 +72,7 @@ pub(crate) fn keep_largest(n: usize, latents: &mut Latents, scratch: &mut Vec<u3
     f32::from_bits(least)
 }
 
-/// The threshold that the `n` largest of these values exceed and the others do not: half-way between the n-th and the
+/// Returns the threshold that the `n` largest of these values exceed and the others do not: half-way between the n-th and the
 /// next one. `None` if there are no more than `n`. `values` are the bits of positive floats, and are reordered.
 pub(crate) fn threshold_above_largest(n: usize, values: &mut [u32]) -> Option<f32> {
     if values.len() <= n {
@@ -103,12 +103,12 @@ mod tests {
     fn the_largest_of_a_batch_stay() {
         let scratch = PerThread::<Candidates>::new();
         let rows: Vec<Vec<f32>> = (0..9).map(|b| row(200, 10 + b)).collect();
-        let find = |b: usize, own: &mut Candidates| {
-            above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), own)
+        let find = |b: usize, scratch: &mut Candidates| {
+            above(Isa::current(), &Thresholds { each: &[], margin: 0.0 }, [(0, &rows[b][..])].into_iter(), scratch)
         };
         for n in [1, 50, 333, 5000] {
-            let (mut latents, mut room) = (Latents::default(), 3);
-            select_any(9, &mut room, &scratch, &mut latents, find);
+            let (mut latents, mut capacity_hint) = (Latents::default(), 3);
+            select_any(9, &mut capacity_hint, &scratch, &mut latents, find);
             let least = keep_largest(n, &mut latents, &mut Vec::new());
             let mut all: Vec<(f32, usize, u32)> = Vec::new();
             for (b, row) in rows.iter().enumerate() {

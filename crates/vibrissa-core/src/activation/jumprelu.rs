@@ -64,15 +64,15 @@ pub(crate) fn backward(
     d
 }
 
-/// The straight-through estimate of the threshold's gradient from a pre-activation within ε/2 of it, on either side.
-/// `d` is what would reach the latent's value.
+/// Adds the straight-through estimate of the threshold's gradient from a pre-activation within ε/2 of it, on either side.
+/// `d` is the gradient to the latent's value.
 #[inline(always)]
 pub(crate) fn backward_threshold(d: f32, threshold: f32, penalty: &LatentPenalty, sums: &mut LatentGradients) {
     sums.threshold -= (threshold * d + penalty.l0) / penalty.bandwidth;
 }
 
-/// The threshold after a step: at least 0, and of a dead latent, which no gradient reaches any more, `decay` of it
-/// less.
+/// Limits a threshold to 0 or more after a step. That of a dead latent, which no gradient reaches any more, loses the
+/// share `decay`.
 #[inline]
 pub(crate) fn limit_threshold(threshold: &mut f32, dead: bool, decay: f32) {
     let share = if dead { 1.0 - decay } else { 1.0 };

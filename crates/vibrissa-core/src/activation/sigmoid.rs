@@ -33,13 +33,13 @@ fn default_penalties(spread: f64, k: usize) -> DefaultPenalties {
     DefaultPenalties { kl: Some(spread / (3.0 * k as f64)), ..DefaultPenalties::default() }
 }
 
-/// `1/(1 + e⁻ʸ)`
+/// Returns `1/(1 + e⁻ʸ)`.
 #[inline]
 pub fn sigmoid(y: f32) -> f32 {
     1.0 / (1.0 + (-y).exp())
 }
 
-/// The encoder bias at which the mean of a latent is about k/H, kept between 0.001 and 0.5.
+/// Returns the encoder bias at which the mean of a latent is about k/H, clipped to [0.001, 0.5].
 pub(crate) fn initial_bias(k: usize, latents: usize) -> f32 {
     let target = (k as f64 / latents as f64).clamp(1e-3, 0.5);
     (target / (1.0 - target)).ln() as f32

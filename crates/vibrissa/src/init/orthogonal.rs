@@ -104,8 +104,8 @@ impl Scratch {
             let mut panel = [0.0; BLOCK * COLUMNS];
             for (rows, coords) in done.chunks(BLOCK * dim).zip(coords.chunks(m * BLOCK)) {
                 let n = rows.len() / dim;
-                for (own, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
-                    own.copy_from_slice(&row[from..][..width]);
+                for (out, row) in panel.chunks_exact_mut(width).zip(rows.chunks_exact(dim)) {
+                    out.copy_from_slice(&row[from..][..width]);
                 }
                 isa.add_combinations(tile, coords, &index[..n], &panel[..n * width], width);
             }
@@ -150,16 +150,16 @@ impl Scratch {
         self.tiles.par_chunks_mut(m * COLUMNS).enumerate().for_each(|(t, tile)| {
             let from = t * COLUMNS;
             let width = COLUMNS.min(dim - from);
-            for (own, row) in tile.chunks_exact_mut(width).zip(x.chunks_exact(dim)) {
-                own.copy_from_slice(&row[from..][..width]);
+            for (out, row) in tile.chunks_exact_mut(width).zip(x.chunks_exact(dim)) {
+                out.copy_from_slice(&row[from..][..width]);
             }
             change(from, width, &mut tile[..m * width]);
         });
         let tiles = &self.tiles;
         block.par_chunks_mut(dim).enumerate().for_each(|(i, row)| {
-            for (own, tile) in row.chunks_mut(COLUMNS).zip(tiles.chunks_exact(m * COLUMNS)) {
-                let width = own.len();
-                own.copy_from_slice(&tile[i * width..][..width]);
+            for (out, tile) in row.chunks_mut(COLUMNS).zip(tiles.chunks_exact(m * COLUMNS)) {
+                let width = out.len();
+                out.copy_from_slice(&tile[i * width..][..width]);
             }
         });
     }

@@ -8,7 +8,7 @@ pub struct Guess {
     shares: Vec<f32>,
 }
 
-/// How fast the guess rises.
+/// Share of the distance to a higher guess by which it rises after a batch.
 const RISE: f32 = 0.125;
 
 impl Guess {

@@ -44,8 +44,8 @@ fn prefiltered(isa: Isa, sae: &Sae, x: &Mat) -> Option<[Vec<Option<Row>>; 2]> {
             return Vec::new();
         }
         prefilter.compute_exact(sae, x.data());
-        let find = |b: usize, own: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
-            TopK { isa, k }.of_prefiltered(prefilter.row(b), own, index, value)
+        let find = |b: usize, scratch: &mut Candidates, index: &mut [u32], value: &mut [f32]| {
+            TopK { isa, k }.of_prefiltered(prefilter.row(b), scratch, index, value)
         };
         select(k, false, x.rows(), &candidates, &mut latents, find);
         prefilter.learn_from_batch(|b| latents.row(b).1.iter().fold(0.0, |m, &v| m.min(v)));
@@ -249,8 +249,8 @@ fn a_guess_that_is_too_high_leaves_rows_unresolved_and_changes_none() {
             let mut prefilter = Prefilter { guess: Guess::new(guess), capacity: h, ..Prefilter::new(isa) };
             assert!(prefilter.find(&sae, x.data(), Wanted::Top(k), &candidates));
             prefilter.compute_exact(&sae, x.data());
-            select(k, false, b, &candidates, &mut latents, |b, own, index, value| {
-                TopK { isa, k }.of_prefiltered(prefilter.row(b), own, index, value)
+            select(k, false, b, &candidates, &mut latents, |b, scratch, index, value| {
+                TopK { isa, k }.of_prefiltered(prefilter.row(b), scratch, index, value)
             });
             for (b, (got, want)) in rows(&latents).iter().zip(&want).enumerate() {
                 let is_left = prefilter.unresolved.contains(&(b as u32));

@@ -96,7 +96,7 @@ pub struct AuxGradient<'a> {
     pub enc: &'a [f32],
     /// Gradient of the direction, untied.
     pub dec: &'a [f32],
-    /// `Σ_b d_pre[b]`: of the bias.
+    /// Gradient of the bias, `Σ_b d_pre[b]`.
     pub d_pre: f32,
     /// (Gradient of the direction) · direction.
     pub along_direction: f32,

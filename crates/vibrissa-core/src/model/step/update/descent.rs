@@ -29,8 +29,8 @@ pub struct RowGradient<'a> {
     pub residuals: Option<WeightedRows<'a>>,
     /// A row from outside, and its coefficient.
     pub extra: Option<(f32, &'a [f32])>,
-    /// Coefficient of the row's own weights.
-    pub own: f32,
+    /// Coefficient of the row itself.
+    pub weight_coef: f32,
     pub input: Option<WeightedRows<'a>>,
     /// Decay of the moments since they were written.
     pub decay: MomentDecay,
@@ -68,7 +68,7 @@ impl RowGradient<'_> {
                 (piece_and_next(m, next[1], &columns), piece_and_next(v, next[2], &columns));
             let ahead = [next[0].get(columns.clone()).unwrap_or(&[]), m_next, v_next];
             let WeightedRows { coef, index, rows } = self.input.unwrap_or_default();
-            let terms = GradientTerms { weight_coef: self.own, coef, index, rows, first: from, dim };
+            let terms = GradientTerms { weight_coef: self.weight_coef, coef, index, rows, first: from, dim };
             isa.adam_with_terms([&mut w[columns], m, v], g, &terms, self.decay, step, ahead, &mut square);
         }
         fold(square)

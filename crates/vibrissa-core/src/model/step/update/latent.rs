@@ -181,12 +181,12 @@ impl LatentUpdate<'_> {
         }
     }
 
-    /// Adam of the encoder row and of a decoder row of its own.
+    /// Adam of the encoder row and of an untied decoder row.
     fn descend(self, context: &UpdateContext, entries: Entries, sums: &LatentGradients, scratch: &mut GradientScratch) {
         let UpdateContext { isa, config, batch, .. } = *context;
         let (inv_norm, norm, plain) = (self.inv_norm(), self.norm(context), self.has_plain_backward(context));
         let GradientScratch { enc: enc_buffer, dec: dec_buffer, d_pre, coef, rows } = scratch;
-        let own = match config.free_decoder {
+        let weight_coef = match config.free_decoder {
             // ‖w‖ of the L1 penalty.
             true if context.penalties.l1 * norm > 0.0 && norm > 0.0 => context.penalties.l1 * sums.values / norm,
             true => 0.0,
@@ -199,7 +199,7 @@ impl LatentUpdate<'_> {
             initial: self.aux.as_ref().map(|aux| aux.direction(config.tied)),
             residuals: long.then_some(WeightedRows { coef: &coef[..index.len()], index, rows: batch.residuals }),
             extra: context.direction_gradient.map(|extra| (inv_norm, extra.row(self.h))),
-            own,
+            weight_coef,
             input: None,
             decay: self.decay,
         };
@@ -208,7 +208,15 @@ impl LatentUpdate<'_> {
             RowGradient { input, ..to_direction }
         } else {
             let initial = self.aux.as_ref().map(|aux| aux.enc);
-            RowGradient { in_buffer: false, initial, residuals: None, extra: None, own: 0.0, input, decay: self.decay }
+            RowGradient {
+                in_buffer: false,
+                initial,
+                residuals: None,
+                extra: None,
+                weight_coef: 0.0,
+                input,
+                decay: self.decay,
+            }
         };
         let step = &context.optimizer.weights;
         let square = to_encoder.descend(isa, self.enc, enc_buffer, step, self.next_enc);
