@@ -6,7 +6,6 @@ pub mod evaluate;
 mod initialise;
 mod set;
 
-use crate::activation::Activation;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::facts::DataFacts;
@@ -449,7 +448,7 @@ impl<'a> Trainer<'a> {
 
     /// Sets the threshold of each batchtopk model so that the mean number of active latents on these rows is k.
     pub fn calibrate(&mut self, rows: &[usize]) {
-        if self.options.activation != Activation::BatchTopK || self.step == 0 {
+        if !self.options.activation.calibrates_threshold() || self.step == 0 {
             return;
         }
         let rows = crate::data::split::evenly_spaced(rows, CALIBRATION_ROWS);

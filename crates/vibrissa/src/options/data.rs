@@ -72,9 +72,10 @@ impl PartialDataOptions {
     }
 
     /// These options with the image size, colour and patches that a data set has, so that other data is read in the same
-    /// way.
+    /// way, and with the default of what a resumed run must not change.
     pub fn as_read(&self, data: &Dataset) -> PartialDataOptions {
         let mut out = self.clone();
+        out.augment_each_epoch.get_or_insert(false);
         if let Some(shape) = data.image_shape() {
             out.size = Some(format!("{}x{}", shape.width, shape.height));
             out.set_colour(shape.channels);

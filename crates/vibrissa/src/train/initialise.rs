@@ -1,7 +1,6 @@
 //! Initial weights of an ensemble, from options and training rows.
 
 use super::TrainingSet;
-use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::init::{Init, Sample, init};
 use crate::matrix::Mat;
@@ -36,7 +35,7 @@ pub fn initialise(set: &TrainingSet, options: &TrainOptions) -> Result<(Vec<Sae>
     let (sample, held_out) = sample(set, if needs_rows { &set.rows } else { &[] }, options.seed);
     let sample = Sample { mean: &set.facts.mean, rows: sample.view(), held_out, shape: set.data.shape() };
     // Initial thresholds are set where k latents are active on these rows.
-    let threshold_rows = (options.activation != Activation::TopK).then(|| {
+    let threshold_rows = options.activation.is_initialised_from_rows().then(|| {
         let some: Vec<usize> = crate::data::split::evenly_spaced(&set.rows, THRESHOLD_ROWS);
         let mut out = Mat::zeros(some.len(), set.facts.dim);
         set.fill(&some, 0, out.view_mut());
@@ -63,7 +62,7 @@ pub fn initialise(set: &TrainingSet, options: &TrainOptions) -> Result<(Vec<Sae>
 /// All options that [`initialise`] depends on, as a text: equal keys give equal models.
 pub fn initialisation_key(options: &TrainOptions) -> String {
     let o = options;
-    let k = if o.init == Init::Auto || o.activation != Activation::TopK { [o.k, o.k_at(0)] } else { [0; 2] };
+    let k = if o.init == Init::Auto || o.activation.is_initialised_from_rows() { [o.k, o.k_at(0)] } else { [0; 2] };
     let model = (o.activation, o.latents, k, o.tied, o.raw_topk, o.no_decoder_bias, o.free_decoder, o.loss);
     format!("{model:?} {:?} {} {}", o.init, o.seed, o.saes)
 }
