@@ -108,7 +108,7 @@ impl Table {
             let field = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
             field.with_logical_type(logical).build().map(Arc::new)
         });
-        let fields = fields.collect::<Result<Vec<_>, _>>().map_err(io)?;
+        let fields = fields.collect::<std::result::Result<Vec<_>, _>>().map_err(io)?;
         let schema = Type::group_type_builder("features").with_fields(fields).build().map_err(io)?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let mut bytes = Vec::new();
