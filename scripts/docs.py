@@ -61,7 +61,7 @@ def made(*names):
             continue
         where = f"{r['cpu']}, {r['threads']} thread{'s' * (r['threads'] > 1)}"
         if r["commit"]:
-            where += f", {r['isa'] or 'its best instruction set'}, commit {r['commit']}"
+            where += f", {r['isa'] or 'the fastest instruction set of the CPU (name not recorded)'}, commit {r['commit']}"
         lines.setdefault(f"{where}, {r['date']}", []).append(f"`{name}`")
     return "".join(f"\nMeasured on {where} ({', '.join(names)}).\n" for where, names in lines.items())
 
@@ -99,25 +99,25 @@ def summary():
         f = figures("mnist_default")
         s = f["test"]["saes"][0]
         own = f"fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}"
-        return ["MNIST, H 1,024 and k 50 given, other options default, 5 epochs", own, ""]
+        return ["MNIST, 1,024 latents (H) and k = 50 given, all other options at their defaults", own, ""]
 
     def mnist_free():
         f = figures("mnist_free")
         s = f["test"]["saes"][0]
         own = f"Pearson {text(s['pearson'])}, fvu {text(s['fvu'])}, {s['dead_latents']} of {text(s['latents'])} latents dead, {s['rare_latents']} rare, {seconds(f['wall_s'])}"
-        return ["MNIST, no options", own, ""]
+        return ["MNIST, all options at their defaults", own, ""]
 
     def activations():
         f, tuned = figures("activations"), figures("peers_tuned")["activations"]["rows"]
         s = f["steps_40"]["saes"][0]
         beside = [f"{r['library']}: fvu {r['40']['fvu']}, {text(r['40']['dead_latents'])} dead" for r in tuned[:2]]
-        return ["24,000 activations of MiniLM-L6, H 6,144 and k 32 given, 40 steps", f"fvu {text(s['fvu'])}, {text(s['dead_latents'])} latents dead", "; ".join(beside) + " (each at the best of several learning rates)"]
+        return ["24,000 activations of MiniLM-L6, H = 6,144, k = 32 and batch 1,024 given, 40 steps", f"fvu {text(s['fvu'])}, {text(s['dead_latents'])} latents dead", "; ".join(beside) + " (each at the best of several learning rates)"]
 
     def photos():
         f, peer = figures("photos"), figures("peers")["photos_torch_baseline"]
         dead = f["default_on_training_rows"]["saes"][0]
         own = f"Pearson {text(f['default']['saes'][0]['pearson'])} (before training {text(f['steps_0']['saes'][0]['pearson'])}), {100 * dead['dead_latents'] / dead['latents']:.1f} % of latents dead on the training rows, {seconds(f['wall_s'])}"
-        return ["1,000 photographs, 64×64 RGB, H 3,072 and k 128 given", own, f"PyTorch, baseline recipe: {peer['pearson']:.3f}; PCA with 128 components: {text(f['untrained']['pca_k']['pearson'])}"]
+        return ["1,000 photographs, 64×64 RGB, H = 3,072 and k = 128 given", own, f"PyTorch, baseline recipe: {peer['pearson']:.3f}; PCA with 128 components: {text(f['untrained']['pca_k']['pearson'])}"]
 
     def mice():
         f = figures("mice")
@@ -129,7 +129,7 @@ def summary():
             s = figures("speed")[name]
             if "times_faster" not in s:
                 raise Missing(name)
-            return [label, f"{s['ms_per_step']:.2f} ms", f"torch.compile: {s['torch_compile_ms']:.1f} ms ({s['times_faster']:.1f} times as long)"]
+            return [label, f"{s['ms_per_step']:.2f} ms", f"torch.compile: {s['torch_compile_ms']:.1f} ms (vibrissa is {s['times_faster']:.1f} times as fast)"]
 
         return make
 
@@ -143,11 +143,12 @@ def summary():
         own = f"Pearson {text(f['pearson'])}; mean best \\|cos\\| with the known features {f['recovery']:.3f}; {seconds(f['wall_s'])}"
         return ["`vibrissa demo`", own, f"mean best \\|cos\\| of random directions: {f['recovery_chance']:.3f}"]
 
-    makers = [("MNIST, baseline recipe", mnist_baseline), ("MNIST, H and k given", mnist_default), ("MNIST, no options", mnist_free), ("activations", activations), ("1,000 photographs", photos), ("39 mouse images", mice)]
+    makers = [("MNIST, baseline recipe", mnist_baseline), ("MNIST, H and k given", mnist_default), ("MNIST, all options at their defaults", mnist_free), ("activations", activations), ("1,000 photographs", photos), ("39 mouse images", mice)]
     makers += [(label, faster(name, label)) for name, label in [("mnist", "One training step, 784 → 1,024, batch 128"), ("photos", "One training step, 12,288 → 3,072, batch 32")]]
     makers += [("Peak memory", memory), ("`vibrissa demo`", demo)]
     names = ["mnist_baseline", "mnist_default", "mnist_free", "activations", "photos", "mice", "speed", "memory", "demo", "peers", "peers_tuned"]
-    return table(["", "vibrissa", "for comparison"], rows_of(*makers)) + made(*names)
+    note = "\nThe names in parentheses are benchmarks of scripts/measure.py (see [reproducibility](docs/reproducibility.md)); `peers` and `peers_tuned` are figures of other programs, measured without that script.\n"
+    return table(["", "vibrissa", "for comparison"], rows_of(*makers)) + note + made(*names)
 
 
 def activations_tuned():
