@@ -22,11 +22,11 @@ use vibrissa::run::RowSelection;
 pub struct AnalyzeArgs {
     /// A run (or a model file)
     run: PathBuf,
-    /// The data to analyse it on
+    /// The data to analyse the run on
     data: String,
     #[command(flatten)]
     common: CommonArgs,
-    /// Analyse the I-th of N parts of the rows only, and write DIR/shard-I-of-N.safetensors for merge (I from 1)
+    /// Analyse part I of N only (I from 1 to N), and write DIR/shard-I-of-N.safetensors, to be combined by vibrissa merge
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
 }
@@ -57,16 +57,16 @@ struct CommonArgs {
     /// Weights of frequency and strength in the score
     #[arg(long, value_name = "F,S", default_value = "0.7,0.3")]
     weights: String,
-    /// A CSV file with names of files in its first column; features are related to each other column
+    /// A CSV table with file names in its first column; each remaining column is tested for a relation to the features
     #[arg(long, value_name = "FILE.csv")]
     metadata: Option<PathBuf>,
-    /// Number of features with example rows, the first by score
+    /// Number of features for which example rows are kept, those with the highest score
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pictured: usize,
     /// Leave out files that cannot be read, and list them
     #[arg(long)]
     skip_bad: bool,
-    /// Print the record as one JSON object
+    /// Print the results as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -215,8 +215,18 @@ fn percent(v: Number) -> String {
 }
 
 fn table_of_saes(Analysis { record, .. }: &Analysis) -> String {
-    let head =
-        ["", "Pearson", "unused", "rare", "dense", "80 % carried by", "Gini", "harmful", "top frequency", "rank~index"];
+    let head = [
+        "",
+        "Pearson",
+        "dead",
+        "rare",
+        "dense",
+        "features for 80 %",
+        "Gini",
+        "harmful",
+        "max frequency",
+        "ρ(rank, index)",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (s, sae) in record.saes.iter().enumerate() {
         rows.push(vec![
@@ -261,11 +271,11 @@ fn relation_to(column: &MetadataRecord) -> String {
     let Some(found) = column.saes.first().filter(|_| left_out.is_empty()) else {
         return format!("{name}: left out, {left_out}");
     };
-    let best = found.top.first().map_or(String::new(), |t| format!(", most feature {} ({:+.3})", t.0, t.1));
+    let best = found.top.first().map_or(String::new(), |t| format!(", strongest: feature {} ({:+.3})", t.0, t.1));
     let confounded = column
         .with_classes
         .get()
         .filter(|v| *v > 0.5)
-        .map_or(String::new(), |v| format!("; beware: it and the classes go together (association {v:.2})"));
+        .map_or(String::new(), |v| format!("; warning: confounded with the classes (association {v:.2})"));
     format!("{name}: {} related (q < 0.05){best}{confounded}", show::plural(found.significant as usize, "feature"))
 }

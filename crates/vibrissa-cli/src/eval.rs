@@ -273,7 +273,7 @@ pub fn report(record: &EvalRecord) -> String {
         "perceptual",
         "PSNR dB",
         "L0",
-        "unused",
+        "dead",
         "rare",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -305,7 +305,7 @@ pub fn report(record: &EvalRecord) -> String {
     let mut out = show::table(&rows);
     if let (Some(each), Some(l0)) = (each, record.saes.first().and_then(|s| s.scores.l0_image)) {
         out += &format!(
-            "L0, unused and rare are of patches; an image has {}, and {} active latents in all\n",
+            "L0, dead and rare are per patch; an image has {} patches and {} active latents in total\n",
             show::count(each as usize),
             show::count(l0.round() as usize)
         );

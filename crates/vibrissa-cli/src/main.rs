@@ -17,7 +17,7 @@ mod train;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Train sparse autoencoders on images or on any rows of numbers, and measure how good they are.
+/// Train sparse autoencoders on images or on any rows of numbers, and evaluate them.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -34,7 +34,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Train a grid of configurations together and compare them
     Sweep(Box<sweep::SweepArgs>),
-    /// Measure how good trained models are on given data
+    /// Evaluate trained models on a data set
     Eval(Box<eval::EvalArgs>),
     /// Rank the features of a run by importance and describe each one
     Analyze(Box<analyze::AnalyzeArgs>),

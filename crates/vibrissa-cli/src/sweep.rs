@@ -21,17 +21,18 @@ pub struct SweepArgs {
     /// Data to train on, as in vibrissa train
     #[arg(value_name = "DATA")]
     data: String,
-    /// Folder for all files of the sweep; it must not exist yet, or be empty
+    /// Folder for all files of the sweep; it must be new or empty
     #[arg(long, value_name = "SWEEP")]
     out: PathBuf,
-    /// Options and their values, such as: latents=512,1024 k=16,32,64 lr=0.001,0.003 seed=1,2,3 activation=topk,relu
-    /// (any option of model and training; ; in place of , where values have commas)
+    /// Options and their values, such as: latents=512,1024 k=16,32,64 lr=0.001,0.003 seed=1,2,3 activation=topk,relu. Any
+    /// option of model and training. If a value contains commas, separate values by semicolons: matryoshka=64,256;128,512
     #[arg(long, value_name = "OPTION=VALUES", num_args = 1.., required = true)]
     grid: Vec<String>,
-    /// Stop the worse half of the configurations of each k and activation at 1/8, 1/4 and 1/2 of the steps
+    /// Successive halving: after 1/8, 1/4 and 1/2 of the steps, stop the worse half of the configurations with the same k
+    /// and activation
     #[arg(long)]
     halving: bool,
-    /// Continue a sweep that was stopped; finished cells stay, and the grid may have grown
+    /// Continue an interrupted sweep. Finished cells are kept; the grid may have additional values
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -132,7 +133,7 @@ fn describe(prepared: &PreparedSweep) {
         None => ("rows", String::new()),
     };
     eprintln!(
-        "{spec}: {} {unit} to train on, {} to choose by, {} held out{patches}",
+        "{spec}: {} {unit} to train on, {} for validation, {} held out{patches}",
         n(&rows.train),
         n(&rows.validation),
         n(&rows.test)
@@ -148,7 +149,7 @@ fn report(record: &SweepRecord) -> String {
     if seeds {
         head.extend(["±", "seeds"]);
     }
-    head.extend(["Pearson", "unused", "fvu to choose by"]);
+    head.extend(["Pearson", "dead", "validation fvu"]);
     let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for c in &record.configurations {
         let (best, knee) = record.best_and_knee(c);

@@ -13,11 +13,11 @@ use vibrissa::run::{Finished, InitialFigures, Outcome, RunRequest, run as run_tr
 /// Train a sparse autoencoder, or an ensemble of them.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    /// A folder of images (class = sub-folder), a folder with MNIST's idx files, a .npy, a .safetensors[:tensor], a
+    /// A folder of images (sub-folders are classes), a folder with MNIST's idx files, a .npy, a .safetensors[:tensor], a
     /// folder of such arrays, or synthetic:...
     #[arg(value_name = "DATA")]
     data: String,
-    /// Folder for all files of the run; it must not exist yet, or be empty
+    /// Folder for all files of the run; it must be new or empty
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
     /// Continue a run that was stopped; starts at step 0 if there is nothing to continue

@@ -151,7 +151,7 @@ fn a_halved_sweep_goes_on_without_halving_and_does_not_grow() {
         assert!(model(&whole, &cell) == model(&halved, &cell), "{cell}");
     }
     sweep(&halved, &["k=4", "lr=0.001"], &[&steps[..], &["--resume"]].concat())
-        .refused(&["lr=0.0001", "the grid lacks"]);
+        .refused(&["lr=0.0001", "not in --grid"]);
 }
 
 /// Groups may be too few for rows to choose by: thresholds then come from training rows, and nothing is chosen.
@@ -184,7 +184,7 @@ fn without_rows_to_choose_by() {
     };
     run(&["--halving"]).refused(&["--halving", "rows to choose by"]);
     let ran = run(&[]).ok();
-    assert!(ran.stderr.contains("0 to choose by") && ran.stderr.contains("warning"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("0 for validation") && ran.stderr.contains("warning"), "{}", ran.stderr);
     assert_eq!(record(&out)["best"], serde_json::Value::Null);
     let l0 = record(&out)["cells"][0]["scores"]["l0"].as_f64().expect("L0");
     assert!((2.0..7.0).contains(&l0), "{l0}");

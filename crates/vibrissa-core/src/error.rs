@@ -2,7 +2,7 @@
 //! remedy, on one line. Nothing here prints or exits.
 //!
 //! The library knows no flags: an option is named by its field (`k_aux`), and so are fields within a text, in backquotes,
-//! perhaps with a value (`` `patch 8` ``). The command turns both into flags, Python into arguments.
+//! perhaps with a value (`` `patch 8` ``). The command turns both into flags.
 
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@
 //! rows ──► pass (one streaming pass, one shard or all) ──► PassSums ──► finish ──► Analysis (record and columns)
 //! ```
 //!
-//! What follows from a pass is computed from its sums alone, so that merged shards give the same bits as one pass.
+//! All results are computed from the sums of a pass, so that merged shards give the same bits as one pass.
 
 mod ablation;
 pub mod adaptive;

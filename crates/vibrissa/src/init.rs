@@ -21,7 +21,7 @@ use vibrissa_core::model::init::{from_directions, kaiming_rows, random_rows};
 #[serde(rename_all = "lowercase")]
 pub enum Init {
     /// A dictionary that reconstructs held-out rows of the sample best, ± principal directions or ± cosines
-    /// (`init/dictionary.rs`): the default if rows are few.
+    /// (`init/dictionary.rs`): the default for small data sets.
     Auto,
     /// Orthonormal rows (H ≤ D) or columns (H > D), as `torch.nn.init.orthogonal_` (Saxe et al. 2013, arXiv 1312.6120).
     Orthogonal,

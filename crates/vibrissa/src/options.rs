@@ -1,5 +1,5 @@
 //! All options of a run: reading data, dividing rows, model and training. Each is defined once, here, with its
-//! documentation, default and range; `config.toml`, flags, Python arguments, `--help` and docs/options.md are derived from it.
+//! documentation, default and range; `config.toml`, flags, `--help` and docs/options.md are derived from it.
 //!
 //! A partial struct ([`PartialTrainOptions`]) has a value where one was given; [`resolve`] fills in the rest from
 //! [`DataFacts`](crate::facts::DataFacts). Sources merge as tables: [`RunOptions::over`].
@@ -41,17 +41,17 @@ options! {
         /// Read images as colour.
         #[default = "colour if any image is"] #[range = "a flag; not with `gray`"]
         rgb: bool = "BOOL";
-        /// Change of images of another aspect ratio: crop (the largest centred part), pad (with the mean edge colour) or
+        /// Fit of images with another aspect ratio: crop (the largest centred part), pad (with the mean edge colour) or
         /// stretch.
         #[default = "crop"] #[range = "crop, pad, stretch"]
         fit: Fit = "HOW";
-        /// Divisor of 16-bit values: the largest value found (auto) or 65535 (full).
+        /// Divisor of 16-bit values: the largest value in the data (auto) or 65535 (full).
         #[default = "auto"] #[range = "auto, full"]
         range: ValueRange = "RANGE";
         /// Augmented variants of each image (rotated, flipped, shifted, …).
         #[default = "0"] #[range = "0 to 10000"]
         augment: usize = "N", common;
-        /// Generate the augmented variants anew in each epoch.
+        /// Generate new augmented variants in every epoch.
         #[default = "false"] #[range = "a flag"]
         augment_each_epoch: bool = "BOOL";
         /// Leave out files that cannot be read, and list them.
@@ -71,23 +71,25 @@ options! {
     /// Options of dividing rows into training and test rows.
     pub struct PartialSplitOptions;
     "Test rows" {
-        /// Share of rows that are test rows, by a hash of each row's name.
+        /// Fraction of rows that are test rows, selected by a hash of the row name.
         #[default = "0.1"] #[range = "0 to below 1"]
-        test_fraction: f64 = "SHARE", common;
+        test_fraction: f64 = "FRACTION", common;
         /// File with the names of the test rows, one relative path a line.
-        #[default = "none: test_fraction decides"] #[range = "a text file"]
+        #[default = "none; `test_fraction` is used"] #[range = "a text file"]
         test_list: PathBuf = "FILE";
-        /// Regular expression: rows whose names have the same captured group are on one side, such as '(mouse\d+)_'.
+        /// Regular expression with one capture group, such as '(mouse\d+)_': rows whose captured text is equal are never split
+        /// between training and test rows.
         #[default = "each row by itself"] #[range = "a regular expression that matches row names"]
         group: String = "REGEX", common;
-        /// Number of folds for cross-validation: a model is also trained for each fold, and their test figures are pooled.
+        /// Number of folds for cross-validation. One model is also trained for each fold and evaluated on it; the results are
+        /// pooled.
         #[default = "none"] #[range = "2 to the number of rows or groups"]
         folds: usize = "N";
     }
 }
 
 options! {
-    /// Options of a run that do not change what is learned, and the model that training starts from.
+    /// The initial model, and checkpoints.
     pub struct SessionOptions;
     "Run" {
         /// Run or model file with the initial weights (fine-tuning, transfer). Architecture, image size and channels are
@@ -95,9 +97,9 @@ options! {
         #[default = "none"] #[range = "a run folder or model file"]
         from: PathBuf = "RUN";
         /// Steps between full checkpoints.
-        #[default = "one a minute, fewer if writing takes long; with `keep` a tenth of the run, at least 100"] #[range = "1 or more"]
+        #[default = "about one a minute, fewer if writing is slow; with `keep`, every tenth of the run, but at least 100 steps apart"] #[range = "1 or more"]
         checkpoint_every: u64 = "STEPS";
-        /// Number of earlier checkpoints whose weights are kept beside the last.
+        /// Number of earlier checkpoints whose weights are kept in addition to the last.
         #[default = "0"] #[range = "0 or more"]
         keep: usize = "N";
     }
@@ -118,33 +120,32 @@ resolved_options! {
         /// Active latents per row: exactly (topk), on average (batchtopk), or as the target of a penalty (all others).
         #[default = "1.5 √H, at most H/4; of patches columns/16"] #[range = "1 to H"]
         k: usize => usize = "K", common;
-        /// Tie the decoder to the encoder: its rows are the encoder's, scaled to unit length.
+        /// Use the encoder rows, scaled to unit length, as the decoder.
         #[default = "false"] #[range = "a flag"]
         tied: bool => bool = "BOOL", common;
-        /// Keep negative values among the k largest (topk without ReLU).
+        /// Apply no ReLU after topk: selected values may be negative.
         #[default = "false"] #[range = "a flag"]
         raw_topk: bool => bool = "BOOL";
-        /// Train without decoder bias; nothing is subtracted from the input either.
+        /// Train without a decoder bias (b_dec = 0).
         #[default = "false"] #[range = "a flag"]
         no_decoder_bias: bool => bool = "BOOL";
-        /// Let decoder directions have any length, not only 1.
+        /// Do not constrain decoder directions to unit length.
         #[default = "true for sigmoid, else false"] #[range = "a flag"]
         #[serde(default, skip_serializing_if = "is_default")]
         free_decoder: bool => bool = "BOOL";
-        /// Matryoshka prefixes: lengths of groups of leading latents that reconstruct by themselves, such as 64,256, or
-        /// random:10, or off.
+        /// Lengths of Matryoshka prefixes, such as 64,256; random:10 for 10 random prefixes; or off.
         #[default = "off"] #[range = "off, ascending lengths up to H, or random:2 to random:H"]
         #[serde(default, skip_serializing_if = "is_default")]
         matryoshka: Matryoshka => Matryoshka = "LENGTHS";
         /// Initial weights: auto, orthogonal, kaiming, pca or data.
-        #[default = "orthogonal; auto where rows are few"] #[range = "auto, orthogonal, kaiming, pca, data"]
+        #[default = "orthogonal; auto for small data sets"] #[range = "auto, orthogonal, kaiming, pca, data"]
         init: Init => Init = "NAME";
     }
     "Ensemble" {
         /// Number of SAEs in the ensemble; all are trained in one pass over the data.
         #[default = "1"] #[range = "1 or more"]
         saes: usize => usize = "N", common;
-        /// Weight of the consistency loss, which draws the features of the members together.
+        /// Weight of the consistency loss, which makes the members learn similar features.
         #[default = "0"] #[range = "0 or more"]
         consistency: f64 => f64 = "LAMBDA";
     }
@@ -153,46 +154,46 @@ resolved_options! {
         #[default = "300,000 / rows, 5 to 100; of patches 1,000,000 / rows, 1 to 100, at most 10,000 steps"] #[range = "1 or more"]
         epochs: u64 => u64 = "N", common;
         /// Number of steps, in place of `epochs`; 0 writes the initial model.
-        #[default = "none: `epochs` decides"] #[range = "0 or more"]
+        #[default = "none; `epochs` is used"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         steps: u64 => Option<u64> = "N", common;
         /// Rows per step.
         #[default = "rows/256 as a power of two, 32 to 1024"] #[range = "1 to 1048576"]
         batch: usize => usize = "ROWS", common;
         /// Learning rate.
-        #[default = "0.11/√columns; where rows are few 0.028 · share/√columns"] #[range = "above 0"]
+        #[default = "0.11/√columns; scaled down for small data sets (docs/defaults.md)"] #[range = "above 0"]
         lr: f64 => f64 = "RATE", common;
         /// Course of the learning rate: constant, linear-decay or cosine.
         #[default = "linear-decay"] #[range = "constant, linear-decay, cosine"]
         schedule: Schedule => Schedule = "NAME";
-        /// Steps in which the learning rate rises from 0.
+        /// Warm-up steps, over which the learning rate rises linearly from 0.
         #[default = "a twentieth of all steps, at most 1000"] #[range = "0 or more"]
         warmup: u64 => u64 = "STEPS";
         /// Number of active latents at the first step; it falls to `k` linearly within `k_anneal` steps.
-        #[default = "k; where the L1 penalty is steered 8 k"] #[range = "k to H"]
+        #[default = "8 k where the L1 weight is adjusted, else k"] #[range = "k to H"]
         #[serde(default, skip_serializing_if = "is_default")]
         k_start: usize => Option<usize> = "K";
         /// Steps in which the number of active latents falls from `k_start` to `k`.
         #[default = "a fifth of all steps"] #[range = "1 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         k_anneal: u64 => u64 = "STEPS";
-        /// Epochs without a better validation fvu after which training stops; the best weights are kept. 0 turns it off.
-        #[default = "10 where rows are few and `lr` is not given, else off"] #[range = "0 or more"]
+        /// Stop after this many epochs without a better validation fvu, and keep the best weights; 0 turns it off.
+        #[default = "10 for small data sets if `lr` is not given, else off"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         early_stop: u64 => Option<u64> = "EPOCHS";
         /// Take the rows in file order.
         #[default = "false"] #[range = "a flag"]
         no_shuffle: bool => bool = "BOOL";
-        /// Seed of all random numbers.
+        /// Random seed.
         #[default = "42"] #[range = "0 to 9223372036854775807"]
         seed: u64 => u64 = "SEED", common;
     }
     "Optimiser" {
-        /// Optimiser: adam, or sparse-adam (moves only latents that were active).
+        /// Optimiser: adam, or sparse-adam (updates only latents that are active in the batch).
         #[default = "adam"] #[range = "adam, sparse-adam"]
         optimizer: Optimizer => Optimizer = "NAME";
         /// Adam's β2, the decay of the second moment.
-        #[default = "0.99; 0.999 where `optimizer` is given"] #[range = "0 to below 1"]
+        #[default = "0.99; 0.999, as in PyTorch, if `optimizer` is given"] #[range = "0 to below 1"]
         beta2: f64 => f64 = "BETA2";
         /// Decoupled weight decay.
         #[default = "0"] #[range = "0 or more"]
@@ -204,7 +205,7 @@ resolved_options! {
         #[serde(default, skip_serializing_if = "is_default")]
         loss: Loss => Loss = "NAME";
         /// Weight λ of the L1 penalty.
-        #[default = "relu and gated: steered until k latents are active; else 0"] #[range = "0 or more"]
+        #[default = "relu and gated: adjusted until k latents are active; else 0"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         l1: f64 => Option<f64> = "LAMBDA";
         /// Weight λ of jumprelu's penalty (L0/k - 1)², in units of a squared error.
@@ -212,29 +213,31 @@ resolved_options! {
         #[serde(default, skip_serializing_if = "is_default")]
         l0: f64 => f64 = "LAMBDA";
         /// Weight β of sigmoid's KL penalty towards a mean activation of k/H, in units of a squared error.
-        #[default = "sigmoid: variance/3k; else 0"] #[range = "0 or more"]
+        #[default = "sigmoid: variance/(3k); else 0"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         kl: f64 => f64 = "BETA";
-        /// Width ε around jumprelu's thresholds in which they learn (straight-through estimates), in units of the data.
+        /// Width ε of the window around each jumprelu threshold in which its straight-through gradient is not zero, in units
+        /// of the data.
         #[default = "jumprelu: 0.1 √(variance/k)"] #[range = "above 0"]
         #[serde(default, skip_serializing_if = "is_default")]
         bandwidth: f64 => f64 = "WIDTH";
-        /// Images: weight λ of a perceptual distance (edges and shades) beside the squared error, such as 0.1.
+        /// Images: weight λ of a perceptual distance (edges and shades) added to the squared error, such as 0.1.
         #[default = "0"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         perceptual: f64 => f64 = "LAMBDA";
     }
     "Dead latents" {
-        /// Weight of the AuxK loss, by which dead latents explain the residual. 0 turns it off.
+        /// Weight of the AuxK loss, in which dead latents reconstruct the residual; 0 turns it off.
         #[default = "1/32; sigmoid and cross-entropy 0"] #[range = "0 or more"]
         auxk: f64 => f64 = "COEF";
         /// Number of dead latents per row in the AuxK loss.
         #[default = "half the columns, at most H/4 and 256"] #[range = "1 to H"]
         k_aux: usize => usize = "N";
-        /// Rows without activation after which a latent counts as dead in training.
+        /// Number of rows after which a latent that was active for none of them counts as dead in training.
         #[default = "50 H/k"] #[range = "0 or more"]
         dead_after: u64 => u64 = "ROWS";
-        /// Resample latents that contribute nothing, where the residual is largest, every twentieth part of training.
+        /// Resample latents that contribute nothing, from the rows with the largest residual, after every 5 % of training up
+        /// to 75 %.
         #[default = "false"] #[range = "a flag"]
         #[serde(default, skip_serializing_if = "is_default")]
         reinforce: bool => bool = "BOOL";
@@ -244,10 +247,10 @@ resolved_options! {
         #[default = "0"] #[range = "0 or more"]
         #[serde(default, skip_serializing_if = "is_default")]
         noise: f64 => f64 = "SIGMA";
-        /// Probability that a value of the input is set to 0; the others grow to make up for it.
+        /// Probability of setting an input value to 0; the other values are scaled by 1/(1 - p).
         #[default = "0"] #[range = "0 to below 1"]
         #[serde(default, skip_serializing_if = "is_default")]
-        dropout: f64 => f64 = "SHARE";
+        dropout: f64 => f64 = "P";
     }
 }
 
@@ -269,7 +272,7 @@ pub struct RunOptions {
     pub session: SessionOptions,
 }
 
-/// Options of which one replaces the other when tables merge: a flag for one hides the file's other.
+/// Alternatives: when options merge, a value for one of a pair discards the other.
 const ALTERNATIVES: [[&str; 2]; 2] = [["steps", "epochs"], ["gray", "rgb"]];
 
 impl RunOptions {
@@ -289,7 +292,7 @@ impl RunOptions {
         toml::Table::try_from(self).expect("plain data")
     }
 
-    /// These options, and where they are silent those of `other`.
+    /// Returns these options, with missing values taken from `other`.
     pub fn over(&self, other: &RunOptions) -> RunOptions {
         let (own, mut merged) = (self.to_table(), other.to_table());
         for pair in ALTERNATIVES.iter().filter(|pair| pair.iter().any(|key| own.contains_key(*key))) {
@@ -299,17 +302,17 @@ impl RunOptions {
         merged.try_into().expect("options as they were")
     }
 
-    /// Sets an option from the text of its value. An alternative of it that was given is dropped.
+    /// Sets an option from the text of its value, and discards its alternative.
     ///
     /// # Errors
-    /// [`Error::Option`] for a name that is no option, or a value that it does not take.
+    /// [`Error::Option`] for an unknown name or an invalid value.
     pub fn set(&mut self, name: &str, text: &str) -> Result<()> {
         let Some(option) = RunOptions::option(name) else {
             let names: Vec<&str> = RunOptions::options().map(|o| o.name).collect();
             return Err(Error::option(
                 name,
-                "an option",
-                "no option of that name",
+                "the name of an option",
+                "an unknown name",
                 format!("use one of {}", names.join(", ")),
             ));
         };
@@ -345,7 +348,7 @@ impl RunOptions {
 }
 
 impl TrainOptions {
-    /// All options as given ones, so that a run with them repeats this one.
+    /// Returns all options as given, so that a run with them repeats this one.
     pub fn to_partial(&self) -> PartialTrainOptions {
         let table = toml::Table::try_from(self).expect("plain data");
         let mut partial: PartialTrainOptions = table.try_into().expect("the same options");

@@ -1,8 +1,9 @@
-//! The front door: a run from a data set to a folder with the trained model, its figures and images.
+//! Runs: from a data set to a folder with the trained model, its figures and images.
 //!
 //! [`run`] goes through the stages [`Plan`] (options and folder, before any data is read), [`Prepared`] (data, rows, resolved
-//! options; whatever can be refused is refused here), training, evaluation and files. Nothing is printed: a caller hears of
-//! progress, notes and warnings through [`Event`] and can stop at each.
+//! options; all checks are made here), training, evaluation and files. Nothing is printed: a caller receives
+//! progress, notes and warnings through [`Event`]. A break stops the run once the data is read, before anything is written, and at
+//! every step of training, with a checkpoint; the evaluation and the files after training are made to the end.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -53,24 +54,24 @@ use crate::options::RunOptions;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// A run to be done.
+/// A request for a run.
 #[derive(Clone, Debug, Default)]
 pub struct RunRequest {
     /// A folder of images, a file or folder of arrays, or `synthetic:…`.
     pub data: String,
-    /// Folder for all that the run makes; it must not exist, or be empty, unless `resume`.
+    /// Folder for the files of the run; new or empty unless `resume` is set.
     pub out: PathBuf,
     /// Options, where given.
     pub options: RunOptions,
     /// Continue a run that was stopped. Starts at step 0 if there is nothing to continue.
     pub resume: bool,
-    /// Accept a folder that holds other files. Files of the run's names are replaced.
+    /// Accept a folder that holds other files. Files with the names of run files are overwritten.
     pub other_files: bool,
 }
 
 /// Events of [`run`].
 ///
-/// In texts, names in backquotes are options (`` `early_stop` ``, `` `lr 0.001` ``); a caller may write them as flags or arguments.
+/// Texts have names of options in backquotes (`` `early_stop` ``, `` `lr 0.001` ``); a caller may write them as flags or arguments.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -92,7 +93,7 @@ pub enum Event<'a> {
         /// The event.
         event: TrainingEvent<'a>,
     },
-    /// Training had ended in an earlier session; what is made from the model is made now.
+    /// Training was completed in an earlier session; only evaluation and files made from the model are missing.
     Trained {
         /// The last step.
         step: u64,
@@ -104,26 +105,25 @@ pub enum Event<'a> {
         /// Number in all.
         total: usize,
     },
-    /// A text worth knowing.
+    /// An informational text.
     Note(String),
-    /// A text that says what happened, what it means and what to do.
+    /// A warning: the event, its consequence and the remedy.
     Warning(String),
 }
 
-/// A caller's function that hears of events. Stopping takes effect at the next opportunity, in training with a checkpoint.
+/// A caller's function that receives events. A break takes effect once the data is read and at every step of training.
 pub type OnEvent<'a> = &'a mut (dyn FnMut(Event) -> ControlFlow<()> + Send);
 
-/// End of [`run`].
+/// The result of [`run`].
 #[derive(Debug)]
 pub enum Outcome {
     /// All files were written.
     Finished(Box<Finished>),
-    /// The run to be resumed had ended before; nothing was done.
+    /// The run was complete already; nothing was done.
     AlreadyFinished,
-    /// The caller stopped the run at this step of the model or fold in training; a run with the same request and `resume`
-    /// continues it.
+    /// The caller stopped the run; the same request with `resume` continues it.
     Interrupted {
-        /// Steps done.
+        /// Steps done, of the model or fold in training.
         step: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! Training of an ensemble of SAEs in one pass over the data, stepped from outside by [`Trainer`].
+//! Training of an ensemble of SAEs in one pass over the data. The caller drives it step by step through [`Trainer`].
 //!
 //! Options and their defaults are in `options.rs`, the files of a run in `run`, figures in `evaluate.rs`.
 
@@ -36,14 +36,14 @@ pub struct StepReport {
     pub losses: Vec<Losses>,
     /// Number of latents resampled after this step, by SAE; empty unless resampling was due.
     pub resampled: Vec<usize>,
-    /// Seconds of the step alone, without reading rows; of steps taken together, the share by rows.
+    /// Seconds of the step alone, without reading rows. The time of steps taken together is divided in proportion to their rows.
     pub step_s: f64,
 }
 
 /// A checkpoint as read: models in the scale of training, optimiser states, and the position in training.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// One model an SAE of the ensemble.
+    /// One model per SAE of the ensemble.
     pub saes: Vec<Sae>,
     /// The optimiser state of each.
     pub states: Vec<State>,
@@ -76,7 +76,7 @@ pub struct Trainer<'a> {
     /// Seconds of the previous step, reading included; infinite before the first.
     step_s: f64,
     batch: Mat,
-    /// The input rows where noise or dropout change them; else empty.
+    /// The input rows after noise and dropout; empty if neither is used.
     corrupted: Mat,
     /// The filters of the perceptual distance, with scratch for each thread.
     perceptual: Option<(FilterBank, PerThread<Scratch>)>,
@@ -170,12 +170,12 @@ impl<'a> Trainer<'a> {
         self.step
     }
 
-    /// Steps in all.
+    /// Total number of steps.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Steps an epoch.
+    /// Steps per epoch.
     pub fn per_epoch(&self) -> u64 {
         self.set.rows.len().div_ceil(self.options.batch) as u64
     }
@@ -223,8 +223,8 @@ impl<'a> Trainer<'a> {
         self.engines.iter_mut().map(|e| (e.take_activity(), e.dead())).collect()
     }
 
-    /// Returns the rows of the next step; where an ensemble gains by it, the rows of several steps of this epoch, of
-    /// `at_most` steps. `None` when training has ended.
+    /// Returns the rows of the next step, or of up to `at_most` steps of this epoch where an ensemble is faster with several
+    /// steps at once. `None` when training has ended.
     pub fn next_rows(&mut self, at_most: u64) -> Option<&[usize]> {
         if self.step >= self.steps {
             return None;
@@ -247,8 +247,8 @@ impl<'a> Trainer<'a> {
 
     /// Number of steps that one member of an ensemble takes before the next member does.
     ///
-    /// Several if the rows of these steps need no more memory than a model with its moments: the model is then read from
-    /// memory once for all of them. At most the steps of one second, since the caller may stop between calls.
+    /// Steps are grouped while their rows need less memory than a model with its moments, so that the model is loaded into the
+    /// caches once per group. A group takes at most about one second, so that the caller can stop.
     fn steps_at_once(&self) -> u64 {
         let TrainOptions { saes, latents, batch, consistency, reinforce, .. } = self.options;
         if saes == 1 || consistency > 0.0 {
@@ -261,14 +261,13 @@ impl<'a> Trainer<'a> {
         ((2 * latents / batch) as u64).min(most).min(in_a_second).max(1).min(until_resampling)
     }
 
-    /// True if the members of the ensemble step in parallel: small ones, which fill each other's waiting times. Large
-    /// ones are limited by memory bandwidth and step one after the other, since together they would share the caches.
+    /// True if the members of the ensemble step in parallel. Small models do. Large ones are limited by memory bandwidth and
+    /// step one after the other, since they would compete for the caches.
     fn members_in_parallel(&self) -> bool {
         self.options.latents * self.set.facts.dim < LARGE
     }
 
-    /// Takes the next step of every SAE, or several steps, `at_most` as many. Returns a report for each step; none when
-    /// training has ended.
+    /// Takes one step, or up to `at_most` steps, of every SAE. Returns a report for each step; none when training has ended.
     ///
     /// # Errors
     /// [`Error::Diverged`] if a loss or weight is no longer finite.
@@ -301,26 +300,26 @@ impl<'a> Trainer<'a> {
     /// [0, 1].
     ///
     /// # Panics
-    /// If there are rows of more steps than [`Trainer::next_rows`] returns.
+    /// If `target` has the rows of more steps than [`Trainer::next_rows`] returned.
     pub fn step_on(&mut self, target: MatRef) -> Result<Vec<StepReport>> {
         let started = Instant::now();
         let rows = target.rows();
         let steps = rows.div_ceil(self.options.batch);
-        assert!(steps as u64 <= self.steps_at_once(), "rows of {steps} steps");
+        assert!(steps as u64 <= self.steps_at_once(), "too many steps: {steps}");
         self.check_range(target)?;
         self.corrupt(target);
         let consistency_loss = self.add_consistency();
         let losses = self.step_members(target, steps, consistency_loss);
         let mut members: Vec<_> = losses.into_iter().map(Vec::into_iter).collect();
-        let units = 1.0 / self.units();
+        let to_data_units = 1.0 / self.squared_scale();
         let mut reports = Vec::with_capacity(steps);
         for i in 0..steps {
-            // If several members fail, the error of the first is returned, whichever failed first in time.
+            // Of several errors that of the first member is returned, so that the result is deterministic.
             let losses = members.iter_mut().map(|s| s.next().expect("the steps before succeeded"));
             let mut losses = losses.collect::<Result<Vec<Losses>>>()?;
             for l in &mut losses {
                 let mut scaled = Losses::default();
-                scaled.add(l, units);
+                scaled.add(l, to_data_units);
                 *l = scaled;
             }
             let (step, rows) = (self.step, self.options.batch.min(rows - i * self.options.batch));
@@ -332,7 +331,7 @@ impl<'a> Trainer<'a> {
         Ok(reports)
     }
 
-    /// Cross-entropy is defined for targets in [0, 1] only.
+    /// Checks that all targets are in [0, 1], as cross-entropy requires.
     fn check_range(&self, target: MatRef) -> Result<()> {
         if self.options.loss == Loss::CrossEntropy
             && let Some(value) = target.data().iter().find(|v| !(0.0..=1.0).contains(*v))
@@ -349,7 +348,7 @@ impl<'a> Trainer<'a> {
             return 0.0;
         }
         // λ is relative to the squared error of rows as loaded.
-        let weight = self.options.consistency * self.units();
+        let weight = self.options.consistency * self.squared_scale();
         let decoders: Vec<MatRef> = self.engines.iter().map(|e| e.sae().decoder_rows()).collect();
         consistency(Isa::current(), weight, &decoders, &self.matches, &mut self.consistency_gradients)
     }
@@ -417,8 +416,8 @@ impl<'a> Trainer<'a> {
         });
     }
 
-    /// Returns the mean number of active latents over some training rows, in batches and by the selection rule of
-    /// training, by SAE. To be called before [`Trainer::calibrate`].
+    /// Returns the L0 of each SAE on a sample of training rows, by the selection of training. Call before
+    /// [`Trainer::calibrate`].
     pub fn l0_in_training(&mut self) -> Vec<Option<f64>> {
         let batch = self.options.batch.min(self.set.rows.len());
         let rows = crate::data::split::evenly_spaced(&self.set.rows, L0_ROWS.next_multiple_of(batch));
@@ -435,7 +434,7 @@ impl<'a> Trainer<'a> {
         sums
     }
 
-    /// Target for the number of active latents a row at this step.
+    /// Target for the number of active latents per row at this step.
     pub fn k_now(&self) -> usize {
         self.options.k_at(self.step)
     }
@@ -474,7 +473,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Resamples dead latents after every twentieth part of training, up to three quarters of it, since resampled
-    /// latents need steps to learn. Returns how many, by SAE.
+    /// latents need steps to learn. Returns the number of resampled latents of each SAE.
     fn resample(&mut self) -> Vec<usize> {
         let interval = self.resampling_interval();
         if !self.options.reinforce || !self.step.is_multiple_of(interval) || 4 * self.step > 3 * self.steps {
@@ -491,7 +490,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Ratio of squared errors in the scale of training to those of rows as loaded.
-    fn units(&self) -> f64 {
+    fn squared_scale(&self) -> f64 {
         f64::from(self.set.facts.scale) * f64::from(self.set.facts.scale)
     }
 
@@ -540,11 +539,12 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Encoder weights above which a model and its moments no longer fit the caches.
+/// Number of encoder weights from which a model counts as large: with its moments it no longer fits the caches.
 const LARGE: usize = 1 << 22;
 
-/// Most steps that one member takes before the next; fewer for large models, which no cache holds.
+/// Most steps that one member takes before the next.
 const STEPS_AT_ONCE: u64 = 16;
+/// The same for large models.
 const STEPS_AT_ONCE_LARGE: u64 = 4;
 
 /// Training rows over which L0 is measured.
@@ -553,7 +553,7 @@ const L0_ROWS: usize = 2048;
 /// Most rows for the calibration of thresholds.
 const CALIBRATION_ROWS: usize = 4096;
 
-/// Checks that a model takes rows of `dim` values.
+/// Checks that the input dimension of a model is `dim`.
 ///
 /// # Errors
 /// [`Error::Tensor`].

@@ -4,8 +4,8 @@
 //! latents = p · [p > θ_h],   θ_h ≥ 0
 //! ```
 //!
-//! Parameters: `threshold` θ `[H]`. Inference: as the equation says. Training also looks at pre-activations within ε/2
-//! below θ, with the value 0, since θ learns from them.
+//! Parameters: `threshold` θ `[H]`. Inference: this equation. Training also keeps pre-activations up to ε/2 below θ, with the
+//! value 0, since they contribute to the gradient of θ.
 //!
 //! Backward: the gradient d of a latent reaches its pre-activation where p > θ. θ has no derivative; it learns by
 //! straight-through estimates (eqs. 11 and 12) with bandwidth ε and rect = 1 on (-½, ½):
@@ -14,8 +14,8 @@
 //! -(θ/ε) rect((p - θ)/ε) · d   and   -(1/ε) rect((p - θ)/ε) · (derivative of the L0 penalty to the count)
 //! ```
 //!
-//! Penalty: L0, `λ (L0/k - 1)²`. Default λ: the variance of the rows, so that twice k active latents cost as much as
-//! explaining nothing. Default ε: a tenth of the mean size of k latents that share the variance.
+//! Penalty: L0, `λ (L0/k - 1)²`. Default λ: the variance of the rows, so that at L0 = 2k the penalty equals the squared error of
+//! the mean. Default ε: 0.1 √(variance/k), a tenth of a typical latent value.
 
 use super::{
     DefaultPenalties, InitialSparsity, LatentGradients, LatentParameters, LatentPenalty, Properties, Selection,
@@ -46,7 +46,8 @@ fn default_penalties(spread: f64, k: usize) -> DefaultPenalties {
     DefaultPenalties { l0: Some(spread), bandwidth: Some(bandwidth), kl: None }
 }
 
-/// Backward pass of a latent above its threshold.
+/// Backward pass of a latent above its threshold. Below it only the threshold learns, by [`backward_threshold`]; both are
+/// called in `model/step/update/latent.rs`.
 #[inline(always)]
 pub(crate) fn backward(
     value: f32,

@@ -17,7 +17,8 @@ use crate::matrix::{Latents, MatRef, PanelRow, Panels};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Shares of the last batch's smallest selected value above which this batch's are looked for, one after the other.
+/// Trial thresholds, as fractions of the smallest value selected in the last batch. They are tried in turn until enough
+/// values are found.
 const GUESSES: [f32; 3] = [0.9, 0.6, 0.0];
 
 /// Rows that tell the prefilter, before its first batch, where the k-th largest values lie.
@@ -52,7 +53,7 @@ impl ExactPreActs<'_> {
     }
 }
 
-/// The k-th largest value of a row whose k largest these are; 0 if those not above 0 were dropped.
+/// Returns the k-th largest value of a row from its selected latents; 0 if fewer than k were positive.
 fn kth_value(latents: &Latents, b: usize, k: usize) -> f32 {
     let values = latents.row(b).1;
     if values.len() < k { 0.0 } else { values.iter().fold(f32::INFINITY, |m, &v| m.min(v)) }
@@ -79,19 +80,19 @@ impl Sae {
         Ok(())
     }
 
-    /// [`Sae::encode`] of rows any of which may overflow: such a row has the latents that were found, fewer than k.
+    /// [`Sae::encode`] that ignores overflow: a row that overflows may have fewer than k latents.
     ///
-    /// This is right for statistics over many rows and for reconstructions to look at: a valid model on finite rows can
-    /// overflow at worst, and without this row the figures would be of other rows.
+    /// For statistics over many rows and for plots. Overflow is the only possible error of a valid model on finite rows, and
+    /// leaving such rows out would change the sample.
     pub fn encode_lossy(&self, x: MatRef, work: &mut Workspace, latents: &mut Latents) {
-        // The latents of all rows are there before an overflow is reported.
+        // `encode` fills all rows before it returns the error.
         let _ = self.encode(x, work, latents);
     }
 
     /// [`Sae::encode_lossy`] with the `k` largest values above 0 of each row, whatever the activation.
     pub fn encode_top(&self, x: MatRef, k: usize, work: &mut Workspace, latents: &mut Latents) {
         self.rounded.count_batch(self, work.isa, x.rows());
-        // The latents of all rows are there before an overflow is reported.
+        // `encode` fills all rows before it returns the error.
         let _ = self.encode_by(Selection::TopK { k, relu_after: true }, x, work, latents);
     }
 

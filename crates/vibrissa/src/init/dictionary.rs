@@ -1,4 +1,4 @@
-//! Initialisation for few rows: a dictionary found without gradients. Every choice is made on held-out rows of the
+//! Initialisation for small data sets: a dictionary found without gradients. Every choice is made on held-out rows of the
 //! sample.
 //!
 //! 1. Candidate orthonormal bases B `[m, D]`, m ≤ H/2: the principal directions and, for pictures, the cosines of each

@@ -8,7 +8,7 @@ pub fn markdown() -> String {
     let mut out = String::from(
         "# Options\n\n\
          All options of `vibrissa train` and `vibrissa sweep`. As a flag, an option is written with dashes (`--k-aux 64`; `-k` for k); \
-         in `config.toml` as a key (`k-aux = 64`); in Rust as a field (`k_aux`). *Columns* is the number of values of a row, D; \
+         in `config.toml` as a key (`k-aux = 64`); in Rust, and in the texts of this page, as a field (`k_aux`). *Columns* is the number of values of a row, D; \
          *H* the number of latents.\n\n\
          This page is generated from crates/vibrissa/src/options.rs by `cargo run --release -p vibrissa --example options`.\n",
     );

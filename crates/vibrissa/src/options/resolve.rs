@@ -10,7 +10,7 @@ use crate::optim::{Optimizer, Schedule};
 /// Most latents that the rule chooses.
 pub const MOST_LATENTS: usize = 16384;
 
-/// Patience of early stopping in epochs, where rows are few.
+/// Patience of early stopping in epochs, for small data sets.
 const EARLY_STOP: u64 = 10;
 
 /// Most steps over patches, unless steps or epochs are given.
@@ -79,8 +79,8 @@ impl Size {
 
 /// Fills in all options that were not given.
 ///
-/// Rows are *few* if share < 1, share = rows / (8 min(H/2, D)): fewer than eight rows for each direction that the latents
-/// span.
+/// A data set is *small* if share < 1, share = rows / (8 min(H/2, D)): fewer than eight rows for each direction that the
+/// latents span.
 ///
 /// | option | default | reason |
 /// | --- | --- | --- |
@@ -88,15 +88,15 @@ impl Size {
 /// | k | 1.5 √H, a multiple of 8, at most H/4 | between the usual 32 of 6144 and the baseline recipe's 50 of 1024 |
 /// | batch | rows/256 as a power of two, 32 to 1024 | some 256 steps an epoch, limited by the cost of small batches |
 /// | epochs | 300,000 / rows, 5 to 100 | at least some thousand steps |
-/// | lr | 0.11/√D; few rows 0.028 · share/√D | Adam moves a row of unit length by about lr √D a step |
-/// | init | orthogonal; few rows auto | few rows determine no better directions than their spectrum |
-/// | early stopping | few rows: 10 epochs | the weights with the best validation fvu are kept, initial ones included |
+/// | lr | 0.11/√D; small data sets 0.028 · share/√D | Adam moves a row of unit length by about lr √D a step |
+/// | init | orthogonal; small data sets auto | few rows determine no better directions than their spectrum |
+/// | early stopping | small data sets: 10 epochs | the weights with the best validation fvu are kept, initial ones included |
 /// | dead after | 50 H/k rows | fifty times the mean interval between activations of a latent |
 /// | activation | topk; batchtopk with prefixes | the number of active latents is exactly k |
 /// | L1 | steered until k latents are active (relu, gated) | models can be compared at equal L0 |
 /// | k_start | 8 k where L1 is steered; falls to k within a fifth of the steps | rare features are learned before the penalty reaches its full size |
-/// | L0 | the variance of the rows (jumprelu) | twice k active latents cost as much as explaining nothing |
-/// | bandwidth | 0.1 √(variance/k) (jumprelu) | a tenth of the size of k latents that share the variance |
+/// | L0 | the variance of the rows (jumprelu) | at L0 = 2k the penalty equals the squared error of the mean |
+/// | bandwidth | 0.1 √(variance/k) (jumprelu) | a tenth of a typical latent value |
 /// | KL | variance/3k (sigmoid) | twice the mean activation costs a tenth of the variance |
 /// | free decoder | sigmoid | values below 1 need directions longer than 1 |
 /// | k_aux | D/2, at most H/4 and 256 | as published (Gao et al. 2024), limited by its cost |

@@ -41,7 +41,7 @@ pub struct Prepared {
     pub(super) folds: Option<Vec<Split>>,
     pub(super) from: Option<Model>,
     pub(super) trained: bool,
-    /// True if a caller asked to stop while data was read.
+    /// True if the caller asked to stop while data was read, or at [`Event::Prepared`].
     pub(super) stopped: bool,
 }
 
@@ -68,9 +68,9 @@ impl Prepared {
         }
         let folds = |n| split::folds(&data, &split.train, n, group);
         let folds = given.split.folds.map(folds).transpose()?;
-        let prepared =
+        let mut prepared =
             Prepared { spec, data, rows, facts, given, options, folder, resume, split, folds, from, trained, stopped };
-        let _ = on_event(Event::Prepared(&prepared));
+        prepared.stopped |= on_event(Event::Prepared(&prepared)).is_break();
         warnings::few_test_rows(&prepared, on_event);
         prepared.check()?;
         Ok(prepared)

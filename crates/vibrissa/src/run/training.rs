@@ -22,7 +22,7 @@ pub struct CheckpointOptions {
     /// Steps between full checkpoints. `None`: one a minute, fewer if writing takes long; with a history, ten a run, at
     /// least 100 steps apart.
     pub every: Option<u64>,
-    /// Number of weights-only checkpoints kept beside the full one, the newest.
+    /// Number of weights-only checkpoints kept in addition to the full one, newest first.
     pub history: usize,
 }
 
@@ -44,11 +44,11 @@ pub enum TrainingEvent<'a> {
     Preparing,
     /// Training starts.
     Started {
-        /// The first step to be taken.
+        /// Index of the first step.
         step: u64,
-        /// Steps in all.
+        /// Total number of steps.
         steps: u64,
-        /// The initial weights in words; `None` if they came from a file.
+        /// Description of the initial weights; `None` if they came from a file.
         initialised_with: Option<&'static str>,
         /// Mean Pearson correlation of all SAEs on monitored test rows before the first step, if there are test rows.
         pearson_before: Option<f64>,
@@ -61,12 +61,12 @@ pub enum TrainingEvent<'a> {
     StoppedEarly {
         /// Epoch with the best validation fvu.
         best_epoch: u64,
-        /// That fvu.
+        /// Best validation fvu.
         fvu: f64,
     },
 }
 
-/// End of [`Training::run`].
+/// The result of [`Training::run`].
 #[derive(Debug)]
 pub enum TrainingOutcome {
     /// The trained models, in units of the rows as loaded.
@@ -75,7 +75,7 @@ pub enum TrainingOutcome {
     Interrupted(u64),
 }
 
-/// A hash of all that decides the result: a checkpoint continues only the run that it came from.
+/// Hash of data, options and rows. A checkpoint is accepted only if its hash is the same.
 pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts, rows: &RunRows) -> String {
     let mut hash = blake3::Hasher::new();
     hash.update(data.load_description().as_bytes());
@@ -96,7 +96,7 @@ pub(crate) fn run_hash(options: &TrainOptions, data: &Dataset, facts: &DataFacts
 /// The best validation fvu so far, and its epoch.
 type Best = (f64, u64);
 
-/// A training into a folder.
+/// A training session that writes into the folder of a run.
 #[derive(Debug)]
 pub struct Training<'a> {
     /// The folder of the run, which exists.
@@ -114,10 +114,10 @@ pub struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// Trains to the end. `on_event` hears of every step and can stop training; a checkpoint is then written.
+    /// Trains to the end. `on_event` receives every step and can stop training; a checkpoint is then written.
     ///
     /// # Errors
-    /// Options that do not fit, a damaged or foreign checkpoint, divergence, a full disk (the last checkpoint stays).
+    /// Options that do not fit, a damaged checkpoint or one of another run, divergence, a full disk (the last checkpoint stays).
     pub fn run(
         &self,
         start: Start,
@@ -129,7 +129,7 @@ impl<'a> Training<'a> {
         folder.remove_temporary_files();
         folder.trim_metrics(trainer.step())?;
         let mut running = Running::new(self, trainer, best, wall_s);
-        running.set_first_best()?;
+        running.record_initial_best()?;
         let pearson_before = match running.trainer.step() {
             0 => mean(test_figures(&running.trainer, &running.monitored).into_iter().filter_map(|f| f.0)),
             _ => None,
@@ -156,7 +156,7 @@ impl<'a> Training<'a> {
                     return Err(Error::file(
                         self.folder.last(),
                         "was made with other options or other data",
-                        "repeat the run's own options (RUN/config.toml), or train into another `out`",
+                        "use the options in RUN/config.toml, or choose another `out`",
                     ));
                 }
                 let (best, wall_s) = (checkpoint.progress.best, checkpoint.progress.wall_s);
@@ -180,7 +180,7 @@ struct Running<'a> {
     best: Option<Best>,
     interval: Interval,
     started: Instant,
-    /// Seconds of earlier sessions.
+    /// Training time of earlier sessions in seconds.
     wall_before: f64,
 }
 
@@ -204,8 +204,8 @@ impl<'a> Running<'a> {
         self.wall_before + self.started.elapsed().as_secs_f64()
     }
 
-    /// Early stopping: the initial weights are the best until others are better.
-    fn set_first_best(&mut self) -> Result<()> {
+    /// For early stopping, records the initial weights as the best so far.
+    fn record_initial_best(&mut self) -> Result<()> {
         let stops_early = self.training.options.early_stop.is_some() && !self.training.rows.validation.is_empty();
         if stops_early
             && self.trainer.step() == 0
@@ -221,7 +221,7 @@ impl<'a> Running<'a> {
     fn train(&mut self, on_event: &mut dyn FnMut(TrainingEvent) -> ControlFlow<()>) -> Result<bool> {
         let (folder, steps) = (self.training.folder, self.trainer.steps());
         let CheckpointOptions { every, history } = self.training.checkpoints;
-        // Test figures need a forward pass over the monitored rows: at most about a hundredth of the training.
+        // Evaluation of the monitored rows is limited to about 1 % of the training time.
         let least = (32 * self.monitored.len()).div_ceil(self.training.options.batch) as u64;
         let line_every = steps.div_ceil(50).max(least).max(1);
         let with_history = (history > 0).then_some((steps / 10).max(100));
@@ -229,7 +229,7 @@ impl<'a> Running<'a> {
         let mut saving = Saving::every(CHECKPOINT_INTERVAL);
         let mut control = ControlFlow::Continue(());
         while control.is_continue() {
-            // No further than the next step at which the models are evaluated or written.
+            // Advance at most to the next step that logs or saves.
             let until = |every: u64| every - self.trainer.step() % every;
             let at_most = checkpoint_every.map_or(u64::MAX, until).min(until(line_every));
             let reports = self.trainer.advance(at_most)?;
@@ -274,7 +274,7 @@ impl<'a> Running<'a> {
     }
 
     /// Compares the validation fvu with the best, at the end of an epoch and after the last step (which may lie within an
-    /// epoch). Returns true if it has not improved for as many epochs as `early_stop` says.
+    /// epoch). Returns true if it has not improved for `early_stop` epochs.
     fn stops_early(&mut self, on_event: &mut dyn FnMut(TrainingEvent) -> ControlFlow<()>) -> Result<bool> {
         let (step, validation) = (self.trainer.step(), &self.training.rows.validation);
         let due =
@@ -295,7 +295,7 @@ impl<'a> Running<'a> {
         Ok(false)
     }
 
-    /// Writes the model, the best one after early stopping, and removes the checkpoints.
+    /// Writes the final model, the best one if early stopping is on, and removes the checkpoints.
     fn finish(mut self) -> Result<Vec<Sae>> {
         let folder = self.training.folder;
         if self.trainer.step() == 0 {
@@ -315,7 +315,7 @@ impl<'a> Running<'a> {
 /// Returns the mean squared error of the validation rows (of their whole images, where rows are patches) divided by the
 /// variance of the training rows, averaged over the SAEs; `None` if it is not finite.
 ///
-/// The variance of the training rows makes this defined for a single validation row too.
+/// Division by the variance of the training rows keeps the value defined for a single validation row.
 pub(crate) fn validation_fvu(trainer: &Trainer, rows: &[usize]) -> Option<f64> {
     let all = evaluate_in_training(trainer, rows).mse();
     let mse = all.iter().sum::<f64>() / all.len() as f64;
@@ -323,14 +323,14 @@ pub(crate) fn validation_fvu(trainer: &Trainer, rows: &[usize]) -> Option<f64> {
     Some(if variance > 0.0 { mse / variance } else { mse }).filter(|v| v.is_finite())
 }
 
-/// True if a sparsity is within a factor of 1.2 of its target.
+/// True if a measure of sparsity, such as L0, is within a factor of 1.2 of its target.
 pub fn on_target(found: f64, target: f64) -> bool {
     const FACTOR: f64 = 1.2;
     (target / FACTOR..=target * FACTOR).contains(&found)
 }
 
-/// Returns [`validation_fvu`] if training rows have as many active latents as their target. While the number is still
-/// being steered there, more latents are active, and fvu is small for that reason alone.
+/// Returns [`validation_fvu`], or `None` while L0 on training rows has not reached its target: a higher L0 lowers fvu and
+/// would make early weights look better.
 fn settled_fvu(trainer: &mut Trainer, rows: &[usize]) -> Option<f64> {
     let (k, aims, k_anneal) = (trainer.options().k as f64, trainer.options().aims(), trainer.options().k_anneal);
     let near = |l0: Option<f64>| l0.is_some_and(|l0| on_target(l0, k));

@@ -1,4 +1,4 @@
-//! Training of the cells of a sweep. Cells that see the same rows in the same order step together, each batch read once. A
+//! Training of the cells of a sweep. Cells with the same batches are trained together, and each batch is read once. A
 //! finished cell is never trained again; a sweep that was stopped continues from the checkpoints of its cells. The result of a
 //! cell does not depend on the other cells.
 
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// One configuration of the grid.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// The values that it has of each axis, in the order of the grid.
+    /// Its value of each axis, in the order of the grid.
     pub values: Vec<(String, String)>,
     /// All options, resolved.
     pub options: TrainOptions,
@@ -106,7 +106,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Cells that see the same rows in the same order.
+    /// Key of the order of batches: cells with equal keys have the same batches.
     fn order(options: &TrainOptions) -> (u64, usize, bool) {
         (if options.no_shuffle { 0 } else { options.seed }, options.batch, options.no_shuffle)
     }
@@ -121,10 +121,11 @@ impl<'a> Runner<'a> {
         Folder(self.folder.join("cells").join(self.cells[cell].name()))
     }
 
-    /// Trains all cells that are not trained yet. `None` if the caller stopped; all cells are then on disk to be continued.
+    /// Trains all cells that are not trained yet. Returns `None` if the caller stopped; checkpoints of
+    /// all cells have then been written.
     ///
     /// # Errors
-    /// Options that do not fit, a damaged checkpoint, a full disk. A cell that diverges fails alone.
+    /// Options that do not fit, a damaged checkpoint, a full disk. If a cell diverges, only that cell fails.
     pub fn run(&self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Option<Vec<CellRecord>>> {
         let mut ended: Vec<Option<CellRecord>> = Vec::new();
         let mut running = Vec::new();
@@ -137,7 +138,7 @@ impl<'a> Runner<'a> {
                 let remedy = "choose another `out`, or remove this cell's folder";
                 return Err(Error::file(folder.0.join("cell.json"), found, remedy));
             }
-            // Without halving, a cell that halving stopped is trained on.
+            // Without halving, training of cells that halving stopped continues.
             ended.push(before.filter(|cell| cell.ended != Ended::Stopped || self.options.halving));
             if ended[i].is_none() {
                 let steps = cell.options.steps_over(self.rows.train.len());
@@ -159,11 +160,11 @@ impl<'a> Runner<'a> {
         Ok(Some(ended.into_iter().map(|c| c.expect("every cell has ended")).collect()))
     }
 
-    /// Refuses a folder with cells that the grid lacks, and new cells in a halved sweep, whose other cells were never compared
-    /// with them.
+    /// Checks that the folder has no cell that is missing in the grid, and that no cell is added to a sweep in which halving has
+    /// stopped some.
     ///
     /// # Errors
-    /// Naming the cell.
+    /// [`Error::File`] with the folder of the cell.
     pub fn check_folder(&self) -> Result<()> {
         let mut names: Vec<String> = Vec::new();
         for entry in std::fs::read_dir(self.folder.join("cells")).into_iter().flatten().flatten() {
@@ -174,20 +175,20 @@ impl<'a> Runner<'a> {
         let folder_of = |name: &String| self.folder.join("cells").join(name);
         if let Some(name) = names.iter().find(|name| !own.contains(name) && folder_of(name).join("cell.json").exists())
         {
-            let remedy = "name its values in `grid` too (a grid may grow), or choose another `out`";
-            return Err(Error::file(folder_of(name), "is a cell that the grid lacks", remedy));
+            let remedy = "add its values to `grid`, or choose another `out`";
+            return Err(Error::file(folder_of(name), "is a cell that is not in `grid`", remedy));
         }
         let folders = || (0..self.cells.len()).map(|cell| self.cell_folder(cell));
         let stopped = |folder: Folder| read_cell(&folder).is_some_and(|cell| cell.ended == Ended::Stopped);
         let new = |folder: Folder| !folder.0.join("config.toml").exists();
         if self.options.halving && folders().any(stopped) && folders().any(new) {
-            let remedy = "leave out `halving` (stopped cells are then trained on), or choose another `out`";
-            return Err(Error::file(&self.folder, "was halved without the new cells of this grid", remedy));
+            let remedy = "leave out `halving` (training of the stopped cells then continues), or choose another `out`";
+            return Err(Error::file(&self.folder, "was halved already and takes no new cells", remedy));
         }
         Ok(())
     }
 
-    /// Steps of a cell at a rung, whole.
+    /// Number of steps that a cell has taken at a rung (a share of its steps at which halving compares).
     fn goal(rung: f64, steps: u64) -> u64 {
         ((rung * steps as f64).ceil() as u64).min(steps)
     }
@@ -222,7 +223,7 @@ impl<'a> Runner<'a> {
         shared: &mut Shared,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<bool> {
-        // One cell a thread: with more, their weights replace each other in the caches at every step.
+        // At most one cell per thread: more would evict each other's weights from the caches.
         let most = rayon::current_num_threads().max(1);
         let keep = self.fit(running);
         // At the last rung, a cell that has taken its last step still has to end.
@@ -247,7 +248,7 @@ impl<'a> Runner<'a> {
             }
             let mut members: Vec<&mut Running> =
                 running.iter_mut().enumerate().filter(|(r, _)| group.contains(r)).map(|(_, r)| r).collect();
-            if !self.together(rung, &mut members, ended, shared, on_progress)? {
+            if !self.train_group(rung, &mut members, ended, shared, on_progress)? {
                 running.iter().try_for_each(|r| self.checkpoint(r))?;
                 return Ok(false);
             }
@@ -301,8 +302,8 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Steps cells that see the same rows up to a rung. Returns false if the caller stopped.
-    fn together(
+    /// Trains cells with the same batches up to a rung. Returns false if the caller stopped.
+    fn train_group(
         &self,
         rung: f64,
         members: &mut [&mut Running<'a>],
@@ -451,7 +452,7 @@ impl<'a> Runner<'a> {
                 .map(|(name, cells)| (cells.iter().map(|c| c.1).sum::<f64>() / cells.len() as f64, name, cells))
                 .collect();
             order.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-            // As many as a sweep that was never interrupted would keep.
+            // Keep as many configurations as an uninterrupted sweep would.
             let all: std::collections::HashSet<String> =
                 self.cells.iter().filter(|c| bracket(c) == own).map(Cell::configuration).collect();
             let halvings = RUNGS.iter().filter(|&&r| r <= rung).count() as u32;
@@ -501,7 +502,7 @@ mod tests {
     use crate::format;
     use crate::options::{PartialTrainOptions, resolve};
 
-    /// A cell has taken its last step and waits for the others when the sweep is stopped: it still has to end.
+    /// A sweep that was stopped while a cell waited after its last step still ends this cell when it is resumed.
     #[test]
     fn a_cell_at_its_last_step_ends_after_a_stop() {
         let rows = Synthetic::parse("synthetic:kind=images,rows=300").expect("a spec").rows();
@@ -556,7 +557,7 @@ mod tests {
                 [(30_000, Ended::Finished), (20, Ended::Finished)]
             );
             assert!(most.0 <= most.1 && most.1 == 30_020, "{most:?}");
-            // A cell equals the same training alone.
+            // A cell gives the same model as training it alone.
             let options = sweep.cells[1].options.clone();
             let set = TrainingSet { data: &data, rows: rows.train.clone(), facts: facts.clone() };
             let mut alone = Trainer::new(set, options, None).expect("a trainer");
