@@ -196,7 +196,7 @@ fn features_are_related_to_the_columns_of_a_metadata_table() {
     assert!(rows.iter().all(|r| r[2] == "batch" || r[2] == "weight"));
     vibrissa(&["report", s(&r.run)]).ok();
     let text = String::from_utf8(read(&r.run.join("report-figures/report.md"))).expect("UTF-8");
-    assert!(text.contains("Warning: batch and the classes are associated"), "{text}");
+    assert!(text.contains("batch is confounded with the classes"), "{text}");
     // Tables that cannot be used are refused with the reason.
     std::fs::write(&csv, "file,batch\nother.png,x\n").expect("a table");
     vibrissa(&["analyze", s(&r.run), &r.data, "--metadata", s(&csv)]).refused(&["names none of the rows", "other.png"]);

@@ -44,7 +44,7 @@ fn from_data_to_report() {
     assert!(figure(sae, "pearson") > figure(&own["mean_image"], "pearson"));
     assert!(sae["ssim"].is_f64() && sae["psnr"].is_f64());
     let said = vibrissa(&["eval", s(&run), DATA]).ok().stdout;
-    assert!(said.contains("held-out images") && said.contains("active latents in all"), "{said}");
+    assert!(said.contains("held-out images") && said.contains("active latents in total"), "{said}");
     for name in ["features.png", "reconstructions.png"] {
         assert!(read(&run.join(name)).starts_with(b"\x89PNG"));
     }
