@@ -48,7 +48,7 @@ pub struct EvalArgs {
     json: bool,
 }
 
-/// Evaluates.
+/// Runs the command.
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let (data_spec, runs) = match &args.paths[..] {

@@ -39,7 +39,7 @@ pub struct SweepArgs {
     options: RunFlags,
 }
 
-/// Sweeps.
+/// Runs the command.
 pub fn run(args: SweepArgs) -> Result<ExitCode> {
     let stop = stop_flag();
     let request = SweepRequest {

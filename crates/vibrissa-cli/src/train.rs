@@ -30,7 +30,7 @@ pub struct TrainArgs {
     options: RunFlags,
 }
 
-/// Trains.
+/// Runs the command.
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let mut options = args.options.options()?;
     if let Some(path) = &args.config {
