@@ -117,8 +117,7 @@ impl Prepared {
 
 /// Opens a data set. The second value is true if the caller asked to stop meanwhile.
 pub(crate) fn open(spec: &str, options: &RunOptions, on_event: OnEvent) -> Result<(Dataset, bool)> {
-    let mut load = options.data.load_options(options.train.seed())?;
-    load.augment_each_epoch = options.data.augment_each_epoch.unwrap_or(false);
+    let load = options.data.load_options(options.train.seed())?;
     let events = Mutex::new((on_event, ControlFlow::Continue(())));
     let data = Dataset::open(spec, &load, &|done, total| {
         let mut events = events.lock().expect("no panic while held");
